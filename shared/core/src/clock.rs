@@ -1,0 +1,84 @@
+//! Wall-clock time as a parameter. Intervals and timeouts use tokio's clock, which tests can pause; calendar time comes
+//! only from here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where calendar time comes from: the system, or a test.
+#[derive(Debug, Clone)]
+pub struct WallClock(Option<Arc<AtomicU64>>);
+
+impl WallClock {
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that stands still until [`WallClock::advance`].
+    pub fn manual(unix_ms: u64) -> Self {
+        Self(Some(Arc::new(AtomicU64::new(unix_ms))))
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub fn unix_ms(&self) -> u64 {
+        match &self.0 {
+            Some(manual) => manual.load(Ordering::Relaxed),
+            None => system_unix_ms(),
+        }
+    }
+
+    /// Moves a manual clock; the system's clock is left alone.
+    pub fn advance(&self, ms: u64) {
+        if let Some(manual) = &self.0 {
+            manual.fetch_add(ms, Ordering::Relaxed);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+fn system_unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// RFC 3339 in UTC with milliseconds, for people and for logs.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let (secs, ms) = (unix_ms / 1_000, unix_ms % 1_000);
+    let (days, time) = (secs / 86_400, secs % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// Days since 1970-01-01 to a proleptic Gregorian date, by counting 400-year eras that begin on 1 March.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_known_instants() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(951_782_400_123), "2000-02-29T00:00:00.123Z");
+        assert_eq!(rfc3339(1_763_510_399_999), "2025-11-18T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = WallClock::manual(5);
+        assert_eq!(clock.unix_ms(), 5);
+        clock.clone().advance(7);
+        assert_eq!(clock.unix_ms(), 12);
+    }
+}

@@ -1,0 +1,145 @@
+//! Which `Host` and `Origin` a listener answers. A browser page on any site can send requests to loopback, and DNS
+//! rebinding makes its requests look local; both are stopped here, on every HTTP listener (MCP transports section
+//! "Security Warning").
+
+use std::net::{IpAddr, SocketAddr};
+
+/// The hosts a listener answers for, and from which a browser may call it.
+#[derive(Debug, Clone)]
+pub struct HostGuard {
+    hosts: Vec<String>,
+}
+
+/// Why a request was turned away; answered with 403.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GuardError {
+    #[error("host is missing; send a Host header")]
+    HostMissing,
+    #[error("host is not one that this listener answers for; allow it with --allow-host")]
+    HostForeign,
+    #[error("origin is not one that this listener answers; allow it with --allow-host")]
+    OriginForeign,
+}
+
+impl GuardError {
+    /// Stable word for counters.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::HostMissing => "host_missing",
+            Self::HostForeign => "host_foreign",
+            Self::OriginForeign => "origin_foreign",
+        }
+    }
+}
+
+impl HostGuard {
+    /// Loopback names, the listener's own address, and the names an operator allowed. Ports are not compared: they say
+    /// nothing about who is asking.
+    pub fn for_listener(listen: SocketAddr, extra_hosts: &[String]) -> Self {
+        let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+        if !listen.ip().is_unspecified() {
+            hosts.push(listen.ip().to_string());
+        }
+        hosts.extend(extra_hosts.iter().map(|host| unbracketed(host).to_ascii_lowercase()));
+        Self { hosts }
+    }
+
+    /// Judges one request by its `Host` (or `:authority`) and `Origin`.
+    ///
+    /// # Errors
+    /// [`GuardError`], to be answered with 403.
+    pub fn check(&self, host: Option<&str>, origin: Option<&str>) -> Result<(), GuardError> {
+        let host = host.filter(|host| !host.is_empty()).ok_or(GuardError::HostMissing)?;
+        if !split_port(host).is_some_and(|name| self.knows(name)) {
+            return Err(GuardError::HostForeign);
+        }
+        match origin {
+            Some(origin) if !self.knows_origin(origin) => Err(GuardError::OriginForeign),
+            _ => Ok(()),
+        }
+    }
+
+    fn knows_origin(&self, origin: &str) -> bool {
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        rest.and_then(split_port).is_some_and(|name| self.knows(name))
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+/// Host without its port and brackets; `None` when what follows the host is not a port.
+fn split_port(authority: &str) -> Option<&str> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (name, port) = rest.split_once(']')?;
+        return (port.is_empty() || is_port(port)).then_some(name);
+    }
+    match authority.split_once(':') {
+        Some((name, port)) => is_port(&format!(":{port}")).then_some(name),
+        None => Some(authority),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> HostGuard {
+        HostGuard::for_listener("127.0.0.1:7400".parse().unwrap(), &["Gateway.Example".to_owned()])
+    }
+
+    #[test]
+    fn answers_local_names_with_any_port() {
+        for host in [
+            "localhost",
+            "localhost:7400",
+            "127.0.0.1:1",
+            "[::1]:7400",
+            "[::1]",
+            "gateway.example:443",
+            "127.0.0.2",
+        ] {
+            assert_eq!(guard().check(Some(host), None), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn refuses_foreign_missing_and_malformed_hosts() {
+        assert_eq!(guard().check(None, None), Err(GuardError::HostMissing));
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "localhost:x",
+            "localhost:80:80",
+            "[::1]x",
+            "127.0.0.1@evil",
+        ] {
+            assert_eq!(guard().check(Some(host), None), Err(GuardError::HostForeign), "{host}");
+        }
+    }
+
+    #[test]
+    fn refuses_foreign_origins_even_with_a_local_host() {
+        for origin in
+            ["https://evil.example", "null", "http://localhost.evil.example", "file://", "http://localhost/x"]
+        {
+            assert_eq!(
+                guard().check(Some("localhost"), Some(origin)),
+                Err(GuardError::OriginForeign),
+                "{origin}"
+            );
+        }
+        assert_eq!(guard().check(Some("localhost"), Some("http://localhost:3000")), Ok(()));
+        assert_eq!(guard().check(Some("localhost"), Some("https://gateway.example")), Ok(()));
+    }
+}

@@ -1,0 +1,18 @@
+//! What both planes share and nothing else depends on the other way: names, limits, digests, clock, randomness,
+//! backoff, tracked tasks, the injected network, and the rules that guard every listener.
+//!
+//! This crate must never know what a config, a mount or a version is.
+
+pub mod backoff;
+pub mod build;
+pub mod clock;
+pub mod digest;
+pub mod guard;
+pub mod limits;
+pub mod name;
+pub mod net;
+pub mod parent;
+pub mod rng;
+pub mod state_dir;
+pub mod tasks;
+pub mod token;

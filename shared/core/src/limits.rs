@@ -1,0 +1,146 @@
+//! Every limit of the product, with its unit last in the name and the reason for its size. Nowhere else may a size,
+//! count or time be invented.
+
+use std::time::Duration;
+
+// Config and distribution.
+
+/// One config document. Ten thousand mounts take about 1.5 MiB; the rest is room for comments.
+pub const CONFIG_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Nesting of a config document. The schema needs eight levels.
+pub const CONFIG_DEPTH_MAX: usize = 64;
+/// Values in a config document after aliases are expanded: what a full-size document can hold honestly.
+pub const CONFIG_NODES_MAX: usize = 1_000_000;
+/// Diagnostics kept for one candidate; a document of noise must not answer with a document of complaints.
+pub const DIAGNOSTICS_MAX: usize = 200;
+/// One message of the sync stream: a full config document plus its envelope.
+pub const SYNC_MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Parts of one snapshot: 10 000 upstreams, as many explicit mounts, and room.
+pub const SNAPSHOT_PARTS_MAX: usize = 32_768;
+/// How long control waits for `hello` on a new stream.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2 keepalive on the sync stream: ping and answer together find a half-open stream within 30 s.
+pub const SYNC_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`SYNC_KEEPALIVE_INTERVAL`].
+pub const SYNC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a data plane reports its status when nothing changes.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Reconnect backoff of a data plane: first step.
+pub const RECONNECT_BASE: Duration = Duration::from_secs(1);
+/// Reconnect backoff of a data plane: cap.
+pub const RECONNECT_CAP: Duration = Duration::from_secs(60);
+/// A stream that lived this long with an applied config resets the reconnect backoff.
+pub const RECONNECT_STABLE_AFTER: Duration = Duration::from_secs(60);
+/// Nodes remembered per control process.
+pub const NODES_MAX: usize = 10_000;
+/// Labels of one node.
+pub const NODE_LABELS_MAX: usize = 64;
+/// Length of one label key or value.
+pub const NODE_LABEL_BYTES_MAX: usize = 256;
+/// Commands waiting for the store thread; beyond it callers wait.
+pub const STORE_QUEUE_MAX: usize = 256;
+/// Versions one listing returns at most.
+pub const LIST_PAGE_MAX: usize = 500;
+/// Text of `--message`.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Quiet time after a file event before the file is read.
+pub const WATCH_DEBOUNCE: Duration = Duration::from_millis(250);
+/// A file that never stops changing is read at the latest after this.
+pub const WATCH_DEBOUNCE_MAX: Duration = Duration::from_secs(5);
+/// Fallback for file systems without events.
+pub const WATCH_POLL: Duration = Duration::from_secs(2);
+/// Between the swap and `healthy`, unless `--settle` says otherwise.
+pub const SETTLE: Duration = Duration::from_secs(2);
+/// Generations of config kept on a data plane's disk.
+pub const GENERATIONS_MAX: usize = 3;
+
+// HTTP listeners.
+
+/// Time to receive a request's head.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// Headers of one request.
+pub const HEADERS_MAX: usize = 100;
+/// Read buffer of a connection, which is also the largest head: beyond it 431.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Connections of one listener.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Concurrent HTTP/2 streams of one connection.
+pub const H2_STREAMS_MAX: u32 = 256;
+/// How long a draining process waits for requests in flight.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+// The agent's port.
+
+/// One MCP request body.
+pub const MCP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// All buffered MCP request bodies together, unless `--buffer-bytes` says otherwise.
+pub const BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Time for a client to send its body.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Nesting of a JSON-RPC message.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Messages of one 2025-03-26 batch.
+pub const BATCH_MESSAGES_MAX: usize = 100;
+/// One SSE event.
+pub const SSE_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Session ids that clients hold (visible ASCII).
+pub const SESSION_ID_BYTES_MAX: usize = 512;
+/// Sessions of one mount.
+pub const SESSIONS_PER_MOUNT_MAX: usize = 10_000;
+/// A session nobody used for this long is forgotten.
+pub const SESSION_IDLE: Duration = Duration::from_secs(8 * 60 * 60);
+/// Mounts named in an `unknown_mount` error.
+pub const AVAILABLE_MOUNTS_MAX: usize = 100;
+
+// Upstreams.
+
+/// Requests in flight to one upstream, unless its `limits.in_flight` says otherwise.
+pub const UPSTREAM_IN_FLIGHT_MAX: u32 = 100;
+/// Idle connections kept per upstream and worker.
+pub const POOL_IDLE_MAX: usize = 64;
+/// Idle time of a pooled connection; below the 5 s keep-alive that Node servers use by default.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Consecutive failures that open an upstream's breaker.
+pub const BREAKER_FAILURES: u32 = 5;
+/// Probe backoff: first step.
+pub const PROBE_BASE: Duration = Duration::from_millis(250);
+/// Probe backoff: cap.
+pub const PROBE_CAP: Duration = Duration::from_secs(3);
+/// One probe.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Probes under way at once in a process.
+pub const PROBES_MAX: usize = 64;
+/// What a probe reads of an answer before it hangs up.
+pub const PROBE_BODY_BYTES_MAX: usize = 64 * 1024;
+
+// stdio children.
+
+/// Children of one mount, then `overloaded`.
+pub const CHILDREN_PER_MOUNT_MAX: usize = 8;
+/// A child nobody used for this long is ended.
+pub const CHILD_IDLE: Duration = Duration::from_secs(5 * 60);
+/// One line on a child's stdout.
+pub const CHILD_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// One line of a child's stderr that goes into the log; the rest of the line is dropped.
+pub const CHILD_STDERR_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Messages waiting to be written to a child.
+pub const CHILD_QUEUE_MAX: usize = 64;
+/// Messages waiting for a client of a child.
+pub const CHILD_CLIENT_QUEUE_MAX: usize = 256;
+/// Between closing stdin, SIGTERM and SIGKILL.
+pub const CHILD_STOP_GRACE: Duration = Duration::from_secs(2);
+/// Time for a child to answer `initialize` that the data plane sends itself.
+pub const CHILD_START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Respawn backoff: first step.
+pub const RESPAWN_BASE: Duration = Duration::from_millis(250);
+/// Respawn backoff: cap.
+pub const RESPAWN_CAP: Duration = Duration::from_secs(30);
+
+// Telemetry.
+
+/// Lines waiting for the log writer; beyond it lines are dropped and counted.
+pub const LOG_LINES_MAX: usize = 8_192;
+/// Series per metric and process.
+pub const SERIES_PER_METRIC_MAX: usize = 40_000;
+/// Length of a client's string in a log line.
+pub const LOG_FIELD_BYTES_MAX: usize = 256;

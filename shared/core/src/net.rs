@@ -1,0 +1,203 @@
+//! The network as a parameter: a connector and listeners that production backs with TCP and tests with whatever they
+//! like. Nothing else in the product opens a socket.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a byte stream must offer.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// A byte stream. Plain TCP is not boxed because it is the request path.
+pub enum Stream {
+    Tcp(TcpStream),
+    Boxed(Box<dyn Io>),
+}
+
+/// Accepts connections somewhere else than on TCP.
+pub trait Accept: Send + Sync {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>>;
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A bound listener.
+pub enum Listener {
+    Tcp(TcpListener),
+    Boxed(Box<dyn Accept>),
+}
+
+/// Opens connections and listeners.
+pub trait Network: Send + Sync + 'static {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>>;
+    fn bind(&self, addr: SocketAddr) -> io::Result<Listener>;
+}
+
+/// Shared handle to a network.
+pub type SharedNetwork = Arc<dyn Network>;
+
+/// The operating system's TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemNetwork;
+
+// === impl SystemNetwork ===
+
+impl Network for SystemNetwork {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(async move {
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        })
+    }
+
+    fn bind(&self, addr: SocketAddr) -> io::Result<Listener> {
+        bind_std(addr).and_then(Listener::from_std)
+    }
+}
+
+/// Binds without a runtime, so that a taken port is known before anything starts and several workers can share the
+/// socket by cloning it.
+///
+/// # Errors
+/// What the system says; [`explain_bind`] turns it into a sentence.
+pub fn bind_std(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// One sentence for a bind that failed: what, and what to do.
+pub fn explain_bind(what: &str, flag: &str, addr: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "{what} cannot listen on {addr}: the port is taken; stop its owner or choose another with {flag}"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{what} cannot listen on {addr}: not permitted; choose a port above 1023 with {flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "{what} cannot listen on {addr}: this machine has no such address; choose another with {flag}"
+            )
+        }
+        _ => format!("{what} cannot listen on {addr}: {error}; choose another address with {flag}"),
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Registers a listener with the current runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+        TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    /// # Errors
+    /// What the system says; the caller goes on accepting.
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), peer))
+            }
+            Self::Boxed(listener) => listener.accept().await,
+        }
+    }
+
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Boxed(listener) => listener.local_addr(),
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({:?})", self.local_addr().ok())
+    }
+}
+
+// === impl Stream ===
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(stream) => stream.fmt(f),
+            Self::Boxed(_) => f.write_str("Stream(boxed)"),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Boxed(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Boxed(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Boxed(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Boxed(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Boxed(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Boxed(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

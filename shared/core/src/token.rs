@@ -1,0 +1,156 @@
+//! Bearer tokens that live in 0600 files of the state folder. A token is compared in constant time and never shown.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+
+use crate::rng::{RandomError, secret_token};
+
+/// A secret that proves its bearer may use a listener.
+#[derive(Clone)]
+pub struct BearerToken(String);
+
+/// Why a token could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("token file {path} cannot be read: {source}; check its path and permissions")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("token file {path} cannot be written: {source}; check the folder's permissions")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("token file {path} is readable by others (mode {mode:03o}); run: chmod 600 {path}")]
+    Permissions { path: PathBuf, mode: u32 },
+    #[error("token file {path} holds no usable token; it must be at least {min} visible ASCII characters, or be deleted to get a new one", min = TOKEN_CHARS_MIN)]
+    Malformed { path: PathBuf },
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// Anything shorter can be guessed.
+const TOKEN_CHARS_MIN: usize = 16;
+
+impl BearerToken {
+    /// From text such as `OSTLER_TOKEN`; `None` when it is too short or has characters that no header carries.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let usable = text.len() >= TOKEN_CHARS_MIN && text.bytes().all(|byte| byte.is_ascii_graphic());
+        usable.then(|| Self(text.to_owned()))
+    }
+
+    /// Whether an `Authorization` header carries this token. Takes the same time whatever the header holds.
+    pub fn matches(&self, authorization: Option<&[u8]>) -> bool {
+        let Some(header) = authorization else { return false };
+        let Some((scheme, value)) = header.split_at_checked(7) else { return false };
+        scheme.eq_ignore_ascii_case(b"bearer ") && verify_slices_are_equal(value, self.0.as_bytes()).is_ok()
+    }
+
+    /// Value of an `Authorization` header. Mark the header sensitive.
+    pub fn to_header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken([redacted])")
+    }
+}
+
+/// Reads a token file.
+///
+/// # Errors
+/// When it is missing, readable by others, or holds no token.
+pub fn load(path: &Path) -> Result<BearerToken, TokenError> {
+    let text = fs::read_to_string(path).map_err(|source| TokenError::Read { path: path.into(), source })?;
+    refuse_readable_by_others(path)?;
+    BearerToken::from_text(&text).ok_or_else(|| TokenError::Malformed { path: path.into() })
+}
+
+/// Reads a token file, or writes a new token with mode 0600 when there is none.
+///
+/// # Errors
+/// As [`load`], or when the file cannot be written.
+pub fn load_or_create(path: &Path) -> Result<BearerToken, TokenError> {
+    let write_error = |source| TokenError::Write { path: path.into(), source };
+    match new_private_file(path) {
+        Ok(mut file) => {
+            let token = secret_token()?;
+            file.write_all(token.as_bytes()).and_then(|()| file.sync_all()).map_err(write_error)?;
+            Ok(BearerToken(token))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(path),
+        Err(error) => Err(write_error(error)),
+    }
+}
+
+#[cfg(unix)]
+fn new_private_file(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn new_private_file(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+#[cfg(unix)]
+fn refuse_readable_by_others(path: &Path) -> Result<(), TokenError> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = fs::metadata(path).map_err(|source| TokenError::Read { path: path.into(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(TokenError::Permissions { path: path.into(), mode }) }
+}
+
+#[cfg(not(unix))]
+fn refuse_readable_by_others(_path: &Path) -> Result<(), TokenError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_token_matches() {
+        let token = BearerToken::from_text("0123456789abcdef").unwrap();
+        assert!(token.matches(Some(b"Bearer 0123456789abcdef")));
+        assert!(token.matches(Some(b"bearer 0123456789abcdef")));
+        for header in [
+            &b"Bearer 0123456789abcdeg"[..],
+            b"Bearer 0123456789abcdef ",
+            b"0123456789abcdef",
+            b"Basic 0123456789abcdef",
+            b"",
+        ] {
+            assert!(!token.matches(Some(header)));
+        }
+        assert!(!token.matches(None));
+        assert!(!format!("{token:?}").contains("0123"));
+    }
+
+    #[test]
+    fn the_file_is_made_once_private_and_refused_when_opened_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("operator.token");
+        let made = load_or_create(&path).unwrap();
+        let read = load_or_create(&path).unwrap();
+        assert!(read.matches(Some(made.to_header().as_bytes())));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            assert!(matches!(load(&path), Err(TokenError::Permissions { mode: 0o644, .. })));
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_not_a_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("operator.token");
+        drop(new_private_file(&path).unwrap());
+        assert!(matches!(load_or_create(&path), Err(TokenError::Malformed { .. })));
+    }
+}
