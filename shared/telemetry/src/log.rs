@@ -1,0 +1,110 @@
+//! The log of a process: text for people, JSON for machines, on standard error, through a bounded queue. A reader that
+//! does not keep up costs lines, which are counted, and never a request.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ostler_core::limits::LOG_LINES_MAX;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What a binary wants of its log.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    pub format: LogFormat,
+    /// A level, or `target=level` pairs separated by commas, as in `info,ostler_dataplane=debug`.
+    pub levels: String,
+    /// Terminal colours in the text format.
+    pub color: bool,
+}
+
+/// Keeps the log writer alive and knows how many lines were lost.
+pub struct Log {
+    _writer: WorkerGuard,
+    dropped: ErrorCounter,
+}
+
+/// A log that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error(
+        "log level `{levels}` is not understood: {source}; use error, warn, info, debug, trace, or target=level pairs"
+    )]
+    Levels { levels: String, source: tracing_subscriber::filter::ParseError },
+    #[error("log is already set up in this process: {0}")]
+    Taken(#[from] TryInitError),
+}
+
+/// Installs the process's log. For binaries only.
+///
+/// # Errors
+/// When the levels cannot be parsed, or a subscriber is already installed.
+pub fn init(options: &LogOptions) -> Result<Log, LogError> {
+    let levels = Targets::from_str(&options.levels)
+        .map_err(|source| LogError::Levels { levels: options.levels.clone(), source })?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LOG_LINES_MAX)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry().with(levels);
+    match options.format {
+        LogFormat::Text => registry.with(layer.with_ansi(options.color)).try_init()?,
+        LogFormat::Json => {
+            registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init()?
+        }
+    }
+    Ok(Log { _writer: guard, dropped })
+}
+
+impl Log {
+    /// Lines lost because the reader did not keep up.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.dropped_lines() as u64
+    }
+
+    /// A handle that outlives this guard, for metrics.
+    pub fn counter(&self) -> impl Fn() -> u64 + Clone + Send + Sync + 'static {
+        let dropped = self.dropped.clone();
+        move || dropped.dropped_lines() as u64
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Log(dropped {})", self.dropped_lines())
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("log format `{text}` is unknown; use text or json")),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}

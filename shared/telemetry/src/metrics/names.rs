@@ -1,0 +1,115 @@
+//! Every metric of the product, in one table: name, kind, labels, meaning. Label values come from config or from a
+//! fixed list of words, never from a client's string.
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($variant:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        /// A metric, by name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Metric {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Metric {
+            /// All of them, in the order of the reference.
+            pub const ALL: &'static [Metric] = &[$(Metric::$variant,)*];
+
+            pub fn definition(self) -> Definition {
+                match self {
+                    $(Metric::$variant => Definition {
+                        name: $name,
+                        kind: Kind::$kind,
+                        labels: &[$($label),*],
+                        help: $help,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    // Both planes.
+    BuildInfo: Gauge "ostler_build_info" ["process", "version"] "1, labelled with the process (control or dataplane) and its version.";
+    SeriesDropped: Counter "ostler_metrics_series_dropped_total" ["metric"] "Series left out of this scrape because their metric reached its limit.";
+    LogLinesDropped: Counter "ostler_log_lines_dropped_total" [] "Log lines lost because their reader did not keep up.";
+    RequestsRefused: Counter "ostler_requests_refused_total" ["listener", "reason"] "Requests turned away before they reached a handler: token missing or wrong, Host or Origin foreign, too large, overloaded.";
+    Panics: Counter "ostler_panics_total" ["listener"] "Requests that ended in a panic; each was answered with 500.";
+
+    // Data plane: traffic per mount.
+    Requests: Counter "ostler_mount_requests_total" ["mount", "upstream", "outcome"] "Requests answered, by outcome: ok, jsonrpc_error, or the reason of Ostler's own error.";
+    RequestDuration: Histogram "ostler_mount_request_duration_seconds" ["mount", "upstream"] "From the request's head to the head of its answer.";
+    MountInFlight: Gauge "ostler_mount_in_flight" ["mount", "upstream"] "Requests and streams under way.";
+    MountSessions: Gauge "ostler_mount_sessions" ["mount", "upstream"] "Legacy sessions held.";
+    MountState: Gauge "ostler_mount_state" ["mount", "upstream", "state"] "1 for the state the mount is in, 0 for the others.";
+
+    // Data plane: per upstream.
+    UpstreamInFlight: Gauge "ostler_upstream_in_flight" ["upstream"] "Requests under way to the upstream.";
+    UpstreamLimit: Gauge "ostler_upstream_in_flight_limit" ["upstream"] "Requests allowed to be under way to the upstream.";
+    UpstreamEndpointsHealthy: Gauge "ostler_upstream_endpoints_healthy" ["upstream"] "Endpoints believed to answer.";
+    UpstreamBreaker: Gauge "ostler_upstream_breaker_open" ["upstream"] "1 while calls fail fast without being sent.";
+    UpstreamConnects: Counter "ostler_upstream_connects_total" ["upstream", "result"] "Connections opened, by result: ok, failed.";
+    UpstreamChildren: Gauge "ostler_upstream_children" ["upstream"] "stdio children running.";
+    UpstreamRespawns: Counter "ostler_upstream_child_exits_total" ["upstream"] "stdio children that ended without being asked to.";
+    UpstreamProbes: Counter "ostler_upstream_probes_total" ["upstream", "result"] "Health probes, by result: alive, dead.";
+
+    // Data plane: config and process.
+    ConfigVersionApplied: Gauge "ostler_config_version_applied" [] "Version being served; 0 when there is none.";
+    ConfigVersionDesired: Gauge "ostler_config_version_desired" [] "Newest version offered by the source; 0 when there is none.";
+    ConfigAge: Gauge "ostler_config_age_seconds" [] "Since the source last confirmed what is being served.";
+    ConfigApplies: Counter "ostler_config_applies_total" ["source", "result"] "Candidates judged, by source (stream, file, disk) and result (applied, unchanged, rejected).";
+    ConfigPersistFailures: Counter "ostler_config_persist_failures_total" [] "Times the last-known-good could not be written.";
+    SnapshotsRetiredAlive: Gauge "ostler_snapshots_retired_alive" [] "Snapshots replaced but still pinned by a request.";
+    ControlConnected: Gauge "ostler_control_connected" [] "1 while the stream to control is up.";
+    ControlReconnects: Counter "ostler_control_reconnects_total" [] "Streams to control that ended.";
+    ConnectionsOpen: Gauge "ostler_connections_open" ["listener"] "Client connections open.";
+    BufferedBytes: Gauge "ostler_buffered_bytes" [] "Request bodies held in memory.";
+
+    // Control.
+    ControlNodes: Gauge "ostler_control_nodes" ["fleet", "state"] "Data planes known, by state.";
+    ControlVersion: Gauge "ostler_control_version" ["fleet"] "Newest version of the fleet.";
+    ControlApplies: Counter "ostler_control_applies_total" ["source", "result"] "Candidates judged, by source (api, file, rollback) and result (applied, unchanged, rejected, conflict).";
+    ControlStreams: Gauge "ostler_control_streams" [] "Sync streams open.";
+    ControlPushes: Counter "ostler_control_pushes_total" ["result"] "Answers to what a node holds: snapshot, unchanged, ahead.";
+    ControlAcks: Counter "ostler_control_acks_total" ["stage"] "Acknowledgements received, by stage: applied, healthy, rejected.";
+    ControlStoreQueue: Gauge "ostler_control_store_queue" [] "Commands waiting for the store thread.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_prefixed_and_carry_their_unit() {
+        let mut seen = BTreeSet::new();
+        for metric in Metric::ALL {
+            let definition = metric.definition();
+            assert!(seen.insert(definition.name), "{} stands twice", definition.name);
+            assert!(definition.name.starts_with("ostler_"));
+            assert_eq!(
+                definition.name.ends_with("_total"),
+                definition.kind == Kind::Counter,
+                "{}",
+                definition.name
+            );
+        }
+    }
+}
