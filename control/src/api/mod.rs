@@ -1,0 +1,3 @@
+//! Control's HTTP API: what operators and their tools speak.
+
+pub mod types;

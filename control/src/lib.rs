@@ -1,0 +1,15 @@
+//! The control process: it keeps versions of config, delivers them to data planes, and shows where each one stands.
+//!
+//! `store` keeps versions and the audit log; `revisions` is the one path by which content becomes a version;
+//! `distribution` brings the newest version of a fleet to its nodes; `fleet` knows what they answered; `api` is what
+//! operators speak; `file_source` follows a watched file; `server` serves both listeners through one guard.
+//!
+//! Control is never on the path of a request: a data plane serves what it has for ever, without any of this. Control
+//! never resolves a reference and never sees a secret behind one.
+
+pub mod api;
+mod args;
+mod run;
+
+pub use args::{ControlArgs, ControlCommand};
+pub use run::run;
