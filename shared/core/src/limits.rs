@@ -17,6 +17,29 @@ pub const DIAGNOSTICS_MAX: usize = 200;
 pub const SYNC_MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Parts of one snapshot: 10 000 upstreams, as many explicit mounts, and room.
 pub const SNAPSHOT_PARTS_MAX: usize = 32_768;
+// Resources of a config document.
+
+/// Entries of `upstreams`, and of `mounts`: what a fleet of the largest size that is planned for needs.
+pub const CONFIG_RESOURCES_MAX: usize = 10_000;
+/// Headers of one upstream; servers commonly refuse more than a hundred altogether.
+pub const CONFIG_HEADERS_MAX: usize = 64;
+/// Arguments, and variables, of one stdio upstream.
+pub const CONFIG_ARGS_MAX: usize = 256;
+/// One text value of a document, such as a header value or an argument; servers commonly refuse larger headers.
+pub const CONFIG_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// `limits.in_flight` at most.
+pub const CONFIG_IN_FLIGHT_MAX: u32 = 65_535;
+/// Any of `timeouts` at least; shorter is a mistaken unit.
+pub const CONFIG_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// Any of `timeouts` at most; longer is a mistaken unit.
+pub const CONFIG_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// A file behind a `${file:…}` reference. Certificate chains are the largest secrets in use.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Text of a source line in a diagnostic, in characters around the place that is meant.
+pub const SOURCE_LINE_CHARS_MAX: usize = 240;
+
+// The sync stream.
+
 /// How long control waits for `hello` on a new stream.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 keepalive on the sync stream: ping and answer together find a half-open stream within 30 s.
@@ -81,6 +104,8 @@ pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Messages of one 2025-03-26 batch.
 pub const BATCH_MESSAGES_MAX: usize = 100;
+/// A JSON-RPC id or progress token as JSON text; tables keep them while a request is in flight.
+pub const MESSAGE_ID_BYTES_MAX: usize = 1024;
 /// One SSE event.
 pub const SSE_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Session ids that clients hold (visible ASCII).

@@ -1,0 +1,210 @@
+//! The one spelling of every validated resource: keys sorted, defaults left out, durations in one form, header names in
+//! lower case, references as written. Digest and diff see nothing else.
+//!
+//! Defaults are left out so that a newer build, which knows more keys, gives the same text the same digest, and so that an
+//! older one can read what does not use them. That is why a default never changes within one document version.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ostler_core::name::ResourceName;
+
+use crate::duration;
+use crate::validated::{Limits, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport};
+
+/// A JSON value whose maps are always sorted, whatever features `serde_json` is built with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Canonical {
+    Bool(bool),
+    Int(u64),
+    Text(String),
+    List(Vec<Self>),
+    Map(BTreeMap<String, Self>),
+}
+
+/// Whether values that equal their default are part of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defaults {
+    LeaveOut,
+    /// For the diff, where `5m → 10m` says more than `added 10m`.
+    FillIn,
+}
+
+pub(crate) fn settings(default_mount: Option<&ResourceName>) -> Canonical {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    map.put("version", Canonical::Int(1));
+    if let Some(name) = default_mount {
+        map.put("default_mount", text(name.as_str()));
+    }
+    map.finish()
+}
+
+pub(crate) fn mount(mount: &Mount) -> Canonical {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    map.put("upstream", text(mount.upstream.as_str()));
+    map.finish()
+}
+
+pub(crate) fn upstream(upstream: &Upstream) -> Canonical {
+    upstream_with(upstream, Defaults::LeaveOut)
+}
+
+pub(crate) fn upstream_with(upstream: &Upstream, defaults: Defaults) -> Canonical {
+    let mut map = MapBuilder::new(defaults);
+    match &upstream.transport {
+        UpstreamTransport::Http(http) => {
+            map.put("http", Canonical::Map([("url".to_owned(), text(http.url.as_str()))].into()));
+            let headers: BTreeMap<_, _> =
+                http.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_str()))).collect();
+            if !headers.is_empty() {
+                map.put("headers", Canonical::Map(headers));
+            }
+        }
+        UpstreamTransport::Stdio(stdio) => {
+            let mut inner = MapBuilder::new(defaults);
+            inner.put("command", text(&stdio.command));
+            if !stdio.args.is_empty() {
+                inner.put("args", Canonical::List(stdio.args.iter().map(|arg| text(arg.as_str())).collect()));
+            }
+            if !stdio.env.is_empty() {
+                let env = stdio.env.iter().map(|(name, value)| (name.clone(), text(value.as_str()))).collect();
+                inner.put("env", Canonical::Map(env));
+            }
+            if let Some(cwd) = &stdio.cwd {
+                inner.put("cwd", text(cwd));
+            }
+            inner.put_unless_default("share", text(stdio.share.as_str()), stdio.share == Share::default());
+            inner.put_unless_default("warm", Canonical::Bool(stdio.warm), !stdio.warm);
+            map.put("stdio", inner.finish());
+        }
+    }
+    map.put_unless_default("protocol", text(upstream.protocol.as_str()), upstream.protocol == ProtocolPin::default());
+    map.put_unless_empty("timeouts", timeouts(&upstream.timeouts, defaults));
+    let mut inner = MapBuilder::new(defaults);
+    let in_flight = upstream.limits.in_flight;
+    inner.put_unless_default(
+        "in_flight",
+        Canonical::Int(in_flight.into()),
+        in_flight == Limits::default().in_flight,
+    );
+    map.put_unless_empty("limits", inner);
+    map.put_unless_default("mount", Canonical::Bool(upstream.mount), upstream.mount);
+    map.finish()
+}
+
+fn timeouts(timeouts: &Timeouts, defaults: Defaults) -> MapBuilder {
+    let default = Timeouts::default();
+    let mut map = MapBuilder::new(defaults);
+    for (key, value, default) in [
+        ("connect", timeouts.connect, default.connect),
+        ("answer", timeouts.answer, default.answer),
+        ("idle", timeouts.idle, default.idle),
+        ("total", timeouts.total, default.total),
+    ] {
+        map.put_unless_default(key, Canonical::Text(duration::format(value)), value == default);
+    }
+    map
+}
+
+fn text(text: &str) -> Canonical {
+    Canonical::Text(text.to_owned())
+}
+
+struct MapBuilder {
+    defaults: Defaults,
+    map: BTreeMap<String, Canonical>,
+}
+
+// === impl MapBuilder ===
+
+impl MapBuilder {
+    fn new(defaults: Defaults) -> Self {
+        Self { defaults, map: BTreeMap::new() }
+    }
+
+    fn put(&mut self, key: &str, value: Canonical) {
+        self.map.insert(key.to_owned(), value);
+    }
+
+    fn put_unless_default(&mut self, key: &str, value: Canonical, is_default: bool) {
+        if !is_default || self.defaults == Defaults::FillIn {
+            self.put(key, value);
+        }
+    }
+
+    fn put_unless_empty(&mut self, key: &str, inner: Self) {
+        if !inner.map.is_empty() {
+            self.put(key, inner.finish());
+        }
+    }
+
+    fn finish(self) -> Canonical {
+        Canonical::Map(self.map)
+    }
+}
+
+// === impl Canonical ===
+
+impl Canonical {
+    pub(crate) fn to_json(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) {
+        match self {
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Int(value) => {
+                let _ = write!(out, "{value}");
+            }
+            Self::Text(text) => write_text(text, out),
+            Self::List(items) => {
+                out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(',');
+                    }
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Self::Map(map) => {
+                out.push('{');
+                for (index, (key, value)) in map.iter().enumerate() {
+                    if index > 0 {
+                        out.push(',');
+                    }
+                    write_text(key, out);
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+/// RFC 8259 section 7, with the shortest escape for each character; everything above U+001F but `"`, `\` and U+007F stands
+/// for itself.
+fn write_text(text: &str, out: &mut String) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            // Escaped although JSON need not: YAML 1.2 section 5.1 does not count them as printable, and line
+            // separators would break a part over several lines.
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            _ => out.push(character),
+        }
+    }
+    out.push('"');
+}

@@ -1,0 +1,130 @@
+//! How an upstream is reached, with its references resolved.
+//!
+//! The identity is computed here, next to what it covers.
+
+use http::header::HeaderValue;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri};
+use ostler_core::digest::{Digest, DigestBuilder};
+
+use crate::compiled::{HttpTransport, SecretString, StdioTransport, Transport};
+use crate::reference::Template;
+use crate::secret;
+use crate::validate::url;
+use crate::validated::{HttpUpstream, StdioUpstream, Upstream, UpstreamTransport};
+
+use super::resolve::Resolver;
+
+/// Variables that decide which code a command runs. With a list of allowed commands they would make the list worthless.
+const CODE_CHOOSING_ENV: [&str; 4] = ["PATH", "LD_*", "DYLD_*", "PATHEXT"];
+
+pub(super) fn compile(upstream: &Upstream, resolver: &mut Resolver<'_>) -> (Transport, Digest) {
+    match &upstream.transport {
+        UpstreamTransport::Http(http) => compile_http(http, resolver),
+        UpstreamTransport::Stdio(stdio) => compile_stdio(stdio, resolver),
+    }
+}
+
+fn compile_http(http: &HttpUpstream, resolver: &mut Resolver<'_>) -> (Transport, Digest) {
+    let mut headers = HeaderMap::with_capacity(http.headers.len());
+    for (name, template) in &http.headers {
+        let path = format!("headers.{}", crate::node::path_step(name.as_str()));
+        let Some(text) = resolver.resolve(&path, template) else { continue };
+        match HeaderValue::from_str(&text) {
+            Ok(mut value) => {
+                value.set_sensitive(template.references().next().is_some() || secret::is_secret_header(name.as_str()));
+                headers.insert(name.clone(), value);
+            }
+            Err(_) => resolver.unusable(&path, template, "the header value holds a character that is not legal there"),
+        }
+    }
+    let target = resolver.resolve("http.url", &http.url).and_then(|text| match url::parse(&text) {
+        Ok(target) => Some(target),
+        Err(problem) => {
+            resolver.unusable("http.url", &http.url, problem.message);
+            None
+        }
+    });
+    let target = target.unwrap_or_else(url::Target::nowhere);
+    let mut identity = DigestBuilder::new();
+    identity.update(b"http").update(target.url.to_string().as_bytes());
+    let transport = HttpTransport {
+        path_and_query: path_and_query(&target.url),
+        url: target.url,
+        https: target.https,
+        host: target.host,
+        port: target.port,
+        headers,
+    };
+    (Transport::Http(transport), identity.finish())
+}
+
+fn path_and_query(url: &Uri) -> PathAndQuery {
+    url.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+fn compile_stdio(stdio: &StdioUpstream, resolver: &mut Resolver<'_>) -> (Transport, Digest) {
+    let command = &stdio.command;
+    if !resolver.host().allow_command.matches(command) {
+        resolver.not_allowed(
+            "stdio.command",
+            format!("this data plane does not allow the command `{command}`"),
+            format!("start the data plane with `--allow-command '{command}'`"),
+        );
+    }
+    let mut identity = DigestBuilder::new();
+    identity.update(b"stdio").update(command.as_bytes());
+
+    let mut args = Vec::with_capacity(stdio.args.len());
+    identity.update(&(stdio.args.len() as u64).to_be_bytes());
+    for (index, template) in stdio.args.iter().enumerate() {
+        let text = process_value(resolver, &format!("stdio.args[{index}]"), template);
+        identity.update(text.as_bytes());
+        args.push(SecretString::new(text));
+    }
+
+    let mut env = Vec::with_capacity(stdio.env.len());
+    for (name, template) in &stdio.env {
+        let path = format!("stdio.env.{}", crate::node::path_step(name));
+        if !resolver.host().allow_command.allows_everything() && chooses_code(name) {
+            resolver.not_allowed(
+                &path,
+                format!("this data plane allows only some commands, and `{name}` would change what they run"),
+                "remove the variable, or start the data plane with `--allow-command '*'`".to_owned(),
+            );
+        }
+        let text = process_value(resolver, &path, template);
+        identity.update(name.as_bytes()).update(text.as_bytes());
+        env.push((name.clone(), SecretString::new(text)));
+    }
+
+    identity.update(b"cwd").update(stdio.cwd.as_deref().unwrap_or_default().as_bytes());
+    identity.update(stdio.share.as_str().as_bytes());
+    let transport = StdioTransport {
+        command: command.clone(),
+        args,
+        env,
+        cwd: stdio.cwd.clone(),
+        share: stdio.share,
+        warm: stdio.warm,
+    };
+    (Transport::Stdio(transport), identity.finish())
+}
+
+/// Empty when it has no usable value, which is then already recorded.
+fn process_value(resolver: &mut Resolver<'_>, path: &str, template: &Template) -> String {
+    let text = resolver.resolve(path, template).unwrap_or_default();
+    if text.contains('\0') {
+        resolver.unusable(path, template, "the value holds a NUL, which no process can be given");
+        return String::new();
+    }
+    text
+}
+
+fn chooses_code(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    CODE_CHOOSING_ENV.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == *pattern,
+    })
+}

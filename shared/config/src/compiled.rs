@@ -1,0 +1,131 @@
+//! A config as the data plane serves it: references resolved, names checked, digests attached. Nothing is left to be
+//! looked up while serving a request.
+//!
+//! Values that came from a reference never appear in `Debug`; header values that came from one are marked sensitive.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri};
+use ostler_core::digest::Digest;
+use ostler_core::name::ResourceName;
+
+use crate::validated::{Limits, ProtocolPin, Share, Timeouts};
+
+/// Everything that one snapshot of the data plane is built from.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// Of the validated config; resolved values have no part in it.
+    pub digest: Digest,
+    pub upstreams: BTreeMap<ResourceName, Arc<CompiledUpstream>>,
+    pub mounts: BTreeMap<ResourceName, Arc<CompiledMount>>,
+    /// The mount that owns the bare path.
+    pub default_mount: Option<ResourceName>,
+}
+
+#[derive(Debug, Clone)]
+pub struct CompiledUpstream {
+    pub name: ResourceName,
+    pub transport: Transport,
+    pub protocol: ProtocolPin,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    /// The first reference that could not be resolved, as written and without its default. Then the upstream must be
+    /// down and its `transport` must not be used.
+    pub unresolved: Option<String>,
+    /// Of the part that this was compiled from: what changes when the operator changes anything.
+    pub part: Digest,
+    /// Of what makes the runtime itself: url, or command, args, env, cwd and share, with resolved values hashed in.
+    /// While it stays, pools, sessions and children stay.
+    pub identity: Digest,
+}
+
+#[derive(Debug, Clone)]
+pub enum Transport {
+    Http(HttpTransport),
+    Stdio(StdioTransport),
+}
+
+#[derive(Clone)]
+pub struct HttpTransport {
+    pub url: Uri,
+    pub https: bool,
+    /// Without the brackets of an IPv6 address.
+    pub host: String,
+    pub port: u16,
+    pub path_and_query: PathAndQuery,
+    /// Values of secret-bearing headers and all that came from a reference are marked sensitive.
+    pub headers: HeaderMap,
+}
+
+#[derive(Clone)]
+pub struct StdioTransport {
+    pub command: String,
+    pub args: Vec<SecretString>,
+    /// Sorted by name.
+    pub env: Vec<(String, SecretString)>,
+    pub cwd: Option<String>,
+    pub share: Share,
+    pub warm: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct CompiledMount {
+    pub name: ResourceName,
+    pub upstream: ResourceName,
+    /// Of the part that this was compiled from: the mount's own, or the upstream's for an automatic one.
+    pub part: Digest,
+}
+
+/// Text that must not be printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SecretString(String);
+
+// === impl SecretString ===
+
+impl SecretString {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that hands it over.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+// === impl HttpTransport ===
+
+impl fmt::Debug for HttpTransport {
+    /// Host, path and query may hold a resolved reference, and so they are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport")
+            .field("https", &self.https)
+            .field("port", &self.port)
+            .field("headers", &self.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl StdioTransport ===
+
+impl fmt::Debug for StdioTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StdioTransport")
+            .field("command", &self.command)
+            .field("args", &self.args.len())
+            .field("env", &self.env.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>())
+            .field("cwd", &self.cwd)
+            .field("share", &self.share)
+            .field("warm", &self.warm)
+            .finish()
+    }
+}

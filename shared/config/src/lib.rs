@@ -1,0 +1,42 @@
+//! The one definition of a config document: text → Raw → [`Validated`] → [`Compiled`].
+//!
+//! [`judge_text`] and [`judge_parts`] are the only ways to a [`Validated`], so a file, the API, the stream and the disk
+//! follow the same rules and give the same [`Diagnostic`]s, all of them at once. [`compile`] is the only way to a
+//! [`Compiled`], and the only place where a `${…}` reference turns into its value.
+//!
+//! This crate must never keep, print, hash into a version or compare a resolved secret, and never do I/O except through
+//! the [`Lookup`] that [`compile`] is given.
+
+mod canonical;
+mod codes;
+mod compile;
+mod compiled;
+mod diagnostic;
+mod diff;
+mod duration;
+mod judge;
+mod locate;
+mod node;
+mod parts;
+mod reference;
+mod schema;
+pub mod render;
+mod secret;
+mod validate;
+mod validated;
+
+
+pub use codes::Code;
+pub use compile::{GlobError, GlobList, Host, Lookup, ProcessLookup, Unresolved, compile};
+pub use compiled::{Compiled, CompiledMount, CompiledUpstream, HttpTransport, SecretString, StdioTransport, Transport};
+pub use diagnostic::{Diagnostic, Judged, Report, Severity};
+pub use diff::{Change, ChangeKind, diff};
+pub use judge::{judge_parts, judge_text};
+pub use locate::locate;
+pub use parts::{Part, PartKind};
+pub use reference::{Reference, Template, TemplateError};
+pub use schema::schema;
+pub use validated::{
+    HttpUpstream, Limits, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream, UpstreamTransport,
+    Validated,
+};

@@ -1,0 +1,114 @@
+//! The pieces in which a config is stored and shipped: canonical JSON of one validated resource each, references
+//! unresolved. Together they are a document again, so that `judge_parts` applies the very rules of `judge_text`.
+//!
+//! The digest of a config is computed from its parts here and nowhere else.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use ostler_core::digest::{Digest, DigestBuilder};
+use ostler_core::name::ResourceName;
+
+use crate::canonical::{self, Canonical};
+use crate::validated::{Mount, Upstream};
+
+/// The name of the one part of kind `settings`.
+pub(crate) const SETTINGS_NAME: &str = "settings";
+
+/// One piece of a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub kind: PartKind,
+    pub name: String,
+    pub sha256: Digest,
+    /// Canonical JSON: the value that stands under `upstreams.<name>` or `mounts.<name>`, or the document without these
+    /// two maps.
+    pub bytes: Bytes,
+}
+
+/// What a part describes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PartKind {
+    /// An entry of `mounts`. Automatic mounts follow from the upstreams and are no parts.
+    Mount,
+    /// Everything that is neither an upstream nor a mount; exactly one.
+    Settings,
+    /// An entry of `upstreams`.
+    Upstream,
+    /// A kind that a newer build made; refused when judged.
+    Unknown(String),
+}
+
+/// The parts of a config, sorted, and its digest.
+pub(crate) fn split(
+    upstreams: &[&Upstream],
+    mounts: &[&Mount],
+    default_mount: Option<&ResourceName>,
+) -> (Vec<Part>, Digest) {
+    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + 1);
+    parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &canonical::settings(default_mount)));
+    for upstream in upstreams {
+        parts.push(Part::of(PartKind::Upstream, upstream.name.as_str(), &canonical::upstream(upstream)));
+    }
+    for mount in mounts.iter().filter(|mount| !mount.automatic) {
+        parts.push(Part::of(PartKind::Mount, mount.name.as_str(), &canonical::mount(mount)));
+    }
+    sort(&mut parts);
+    let digest = digest(&parts);
+    (parts, digest)
+}
+
+pub(crate) fn sort(parts: &mut [Part]) {
+    parts.sort_by(|a, b| a.kind.as_str().cmp(b.kind.as_str()).then_with(|| a.name.cmp(&b.name)));
+}
+
+/// Over the sorted list; every field with its length, so that no two lists collide.
+pub(crate) fn digest(sorted: &[Part]) -> Digest {
+    let mut builder = DigestBuilder::new();
+    for part in sorted {
+        builder.update(part.kind.as_str().as_bytes());
+        builder.update(part.name.as_bytes());
+        builder.update(part.sha256.as_bytes());
+    }
+    builder.finish()
+}
+
+// === impl Part ===
+
+impl Part {
+    fn of(kind: PartKind, name: &str, value: &Canonical) -> Self {
+        let bytes = Bytes::from(value.to_json());
+        Self { kind, name: name.to_owned(), sha256: Digest::of(&bytes), bytes }
+    }
+}
+
+// === impl PartKind ===
+
+impl PartKind {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Mount => "mount",
+            Self::Settings => "settings",
+            Self::Upstream => "upstream",
+            Self::Unknown(kind) => kind,
+        }
+    }
+
+    /// Never fails: what to do about an unknown kind is for `judge_parts` to say.
+    pub fn from_wire<'a>(kind: impl Into<Cow<'a, str>>) -> Self {
+        let kind = kind.into();
+        match &*kind {
+            "mount" => Self::Mount,
+            "settings" => Self::Settings,
+            "upstream" => Self::Upstream,
+            _ => Self::Unknown(kind.into_owned()),
+        }
+    }
+}
+
+impl fmt::Display for PartKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

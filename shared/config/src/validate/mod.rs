@@ -1,0 +1,2 @@
+//! Raw → Validated: the meaning of every value, checked all at once.
+pub(crate) mod url;

@@ -1,0 +1,236 @@
+//! A config that was judged and accepted. References are unresolved: the same value serves control, which never resolves
+//! them, and the data plane, which compiles it.
+//!
+//! Only `judge_text` and `judge_parts` make one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use ostler_core::digest::Digest;
+use ostler_core::limits;
+use ostler_core::name::ResourceName;
+
+use crate::parts::Part;
+use crate::reference::Template;
+
+/// Accepted content. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Validated(Arc<Content>);
+
+#[derive(Debug)]
+struct Content {
+    upstreams: BTreeMap<ResourceName, Upstream>,
+    mounts: BTreeMap<ResourceName, Mount>,
+    default_mount: Option<ResourceName>,
+    parts: Vec<Part>,
+    digest: Digest,
+}
+
+/// One MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    pub name: ResourceName,
+    pub transport: UpstreamTransport,
+    pub protocol: ProtocolPin,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    /// Whether it is mounted under its own name.
+    pub mount: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamTransport {
+    Http(HttpUpstream),
+    Stdio(StdioUpstream),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpUpstream {
+    pub url: Template,
+    /// In the order of their names.
+    pub headers: Vec<(HeaderName, Template)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StdioUpstream {
+    pub command: String,
+    pub args: Vec<Template>,
+    pub env: BTreeMap<String, Template>,
+    pub cwd: Option<String>,
+    pub share: Share,
+    /// Start a child when the config is loaded, not on first use.
+    pub warm: bool,
+}
+
+/// Who shares a child process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Share {
+    /// One child per client session.
+    #[default]
+    Session,
+    /// One child for all sessions of the mount.
+    Mount,
+}
+
+/// Which revision of the protocol is spoken with the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ProtocolPin {
+    /// Found out on first contact.
+    #[default]
+    Auto,
+    Revision(ProtocolRevision),
+}
+
+/// A published revision of MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProtocolRevision {
+    V20241105,
+    V20250326,
+    V20250618,
+    V20251125,
+    V20260728,
+}
+
+/// How long each step of a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// Until the connection, with TLS, is there.
+    pub connect: Duration,
+    /// Until the response headers.
+    pub answer: Duration,
+    /// Between two bytes of a streamed answer.
+    pub idle: Duration,
+    /// The whole call.
+    pub total: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Calls under way at once; one more is refused at once.
+    pub in_flight: u32,
+}
+
+/// A path on the agent's port that leads to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub name: ResourceName,
+    pub upstream: ResourceName,
+    /// Made by the upstream itself, not written under `mounts`.
+    pub automatic: bool,
+}
+
+// === impl Validated ===
+
+impl Validated {
+    pub(crate) fn new(
+        upstreams: BTreeMap<ResourceName, Upstream>,
+        mounts: BTreeMap<ResourceName, Mount>,
+        default_mount: Option<ResourceName>,
+        parts: Vec<Part>,
+        digest: Digest,
+    ) -> Self {
+        Self(Arc::new(Content { upstreams, mounts, default_mount, parts, digest }))
+    }
+
+    /// Sorted by kind and name.
+    pub fn parts(&self) -> &[Part] {
+        &self.0.parts
+    }
+
+    /// SHA-256 over the parts' kinds, names and digests.
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    pub fn upstreams(&self) -> &BTreeMap<ResourceName, Upstream> {
+        &self.0.upstreams
+    }
+
+    /// Those written under `mounts` and the automatic ones.
+    pub fn mounts(&self) -> &BTreeMap<ResourceName, Mount> {
+        &self.0.mounts
+    }
+
+    pub fn default_mount(&self) -> Option<&ResourceName> {
+        self.0.default_mount.as_ref()
+    }
+}
+
+impl PartialEq for Validated {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+impl Eq for Validated {}
+
+// === impl Share ===
+
+impl Share {
+    pub const ALL: &'static [Self] = &[Self::Session, Self::Mount];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Mount => "mount",
+        }
+    }
+}
+
+// === impl ProtocolPin ===
+
+impl ProtocolPin {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Revision(revision) => revision.as_str(),
+        }
+    }
+
+    /// Every value that a document may hold.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Auto).chain(ProtocolRevision::ALL.iter().copied().map(Self::Revision))
+    }
+}
+
+// === impl ProtocolRevision ===
+
+impl ProtocolRevision {
+    pub const ALL: &'static [Self] =
+        &[Self::V20241105, Self::V20250326, Self::V20250618, Self::V20251125, Self::V20260728];
+
+    /// The date, as the protocol writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V20241105 => "2024-11-05",
+            Self::V20250326 => "2025-03-26",
+            Self::V20250618 => "2025-06-18",
+            Self::V20251125 => "2025-11-25",
+            Self::V20260728 => "2026-07-28",
+        }
+    }
+}
+
+// === impl Timeouts ===
+
+impl Default for Timeouts {
+    /// A default never changes within one document version: canonical parts leave defaults out.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(5 * 60),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight: limits::UPSTREAM_IN_FLIGHT_MAX }
+    }
+}
