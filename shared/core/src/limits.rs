@@ -62,6 +62,20 @@ pub const NODE_LABELS_MAX: usize = 64;
 pub const NODE_LABEL_BYTES_MAX: usize = 256;
 /// Commands waiting for the store thread; beyond it callers wait.
 pub const STORE_QUEUE_MAX: usize = 256;
+/// Page cache of control's store: several full-size configs, far below the database's own default of 1 GiB.
+pub const STORE_CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Fleets of one store; each costs a history and a place in memory.
+pub const FLEETS_MAX: u64 = 1_000;
+/// Versions kept per fleet; the audit log still names older ones.
+pub const VERSIONS_KEPT_MAX: u64 = 1_000;
+/// Audit records kept: at 500 bytes each, half a gigabyte.
+pub const AUDIT_RECORDS_MAX: u64 = 1_000_000;
+/// Candidates judged at once by control; each may hold a core for a moment.
+pub const JUDGING_MAX: usize = 2;
+/// How long control waits for the answer to a snapshot before it sends that node a newer one.
+pub const SNAPSHOT_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A control process that ends spreads the return of its nodes over this time.
+pub const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// Versions one listing returns at most.
 pub const LIST_PAGE_MAX: usize = 500;
 /// Text of `--message`.
@@ -79,6 +93,8 @@ pub const GENERATIONS_MAX: usize = 3;
 
 // HTTP listeners.
 
+/// Time for a TLS handshake.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time to receive a request's head.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// Headers of one request.

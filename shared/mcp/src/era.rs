@@ -1,0 +1,135 @@
+//! The dated revisions of MCP, and which of its two eras a message speaks.
+//!
+//! *Legacy* (up to 2025-11-25) has a handshake and sessions, *modern* (from 2026-07-28) carries everything in each
+//! request. The era decides how a message is routed and bridged, so it is read from the body that goes upstream, and
+//! from the header only where the body says nothing. It must never guess from a client's name.
+
+use crate::envelope::{Envelope, Kind};
+use crate::method;
+
+/// The published revisions, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Revision {
+    V2024_11_05,
+    V2025_03_26,
+    V2025_06_18,
+    V2025_11_25,
+    V2026_07_28,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Era {
+    /// `initialize`, then a session.
+    Legacy,
+    /// No handshake, no session; `_meta` on every request.
+    Modern,
+}
+
+// === impl Revision ===
+
+impl Revision {
+    pub const ALL: [Revision; 5] = [
+        Revision::V2024_11_05,
+        Revision::V2025_03_26,
+        Revision::V2025_06_18,
+        Revision::V2025_11_25,
+        Revision::V2026_07_28,
+    ];
+    pub const LATEST: Revision = Revision::V2026_07_28;
+    /// The newest that still has `initialize`.
+    pub const LATEST_LEGACY: Revision = Revision::V2025_11_25;
+    /// What a Streamable HTTP request without `MCP-Protocol-Version` speaks (2025-06-18, transports).
+    pub const ASSUMED: Revision = Revision::V2025_03_26;
+
+    pub fn parse(text: &str) -> Option<Revision> {
+        Revision::ALL.into_iter().find(|revision| revision.as_str() == text)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Revision::V2024_11_05 => "2024-11-05",
+            Revision::V2025_03_26 => "2025-03-26",
+            Revision::V2025_06_18 => "2025-06-18",
+            Revision::V2025_11_25 => "2025-11-25",
+            Revision::V2026_07_28 => "2026-07-28",
+        }
+    }
+
+    pub const fn is_modern(self) -> bool {
+        matches!(self.era(), Era::Modern)
+    }
+
+    pub const fn era(self) -> Era {
+        match self {
+            Revision::V2024_11_05 | Revision::V2025_03_26 | Revision::V2025_06_18 | Revision::V2025_11_25 => {
+                Era::Legacy
+            }
+            Revision::V2026_07_28 => Era::Modern,
+        }
+    }
+
+    /// Whether a POST body may be an array: only between its introduction and its removal.
+    pub const fn has_batches(self) -> bool {
+        matches!(self, Revision::V2024_11_05 | Revision::V2025_03_26)
+    }
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+// === impl Era ===
+
+impl Era {
+    /// The era of a message from a client. In order: what only one era has (`initialize`, batches, the version in
+    /// `_meta`, `server/discover`), then the header, then legacy. A version that is not known yet counts as
+    /// modern, so that a modern upstream can answer with the versions it supports.
+    pub fn of_request(envelope: &Envelope<'_>, protocol_version_header: Option<&str>) -> Era {
+        if envelope.kind == Kind::Batch || envelope.method == method::INITIALIZE {
+            return Era::Legacy;
+        }
+        if envelope.meta.protocol_version.is_some() || envelope.method == method::SERVER_DISCOVER {
+            return Era::Modern;
+        }
+        match protocol_version_header {
+            Some(version) => Era::of_version(version),
+            None => Era::Legacy,
+        }
+    }
+
+    /// The era of a version string. Versions are dates, so an unknown one is placed by comparing text; what is no
+    /// date is legacy, where an unsupported version is the upstream's to refuse.
+    pub fn of_version(version: &str) -> Era {
+        match Revision::parse(version) {
+            Some(revision) => revision.era(),
+            None if is_date(version) && version >= Revision::V2026_07_28.as_str() => Era::Modern,
+            None => Era::Legacy,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Era::Legacy => "legacy",
+            Era::Modern => "modern",
+        }
+    }
+}
+
+impl std::fmt::Display for Era {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+fn is_date(text: &str) -> bool {
+    text.len() == 10
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
+#[cfg(test)]
+mod tests;

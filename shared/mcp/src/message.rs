@@ -1,0 +1,77 @@
+//! The few messages that a data plane writes itself: probes, the handshake it repeats, cancellation.
+//!
+//! Everything else on the wire was written by a client or an upstream. They are written without a tree, ids go in raw
+//! so that they are echoed exactly, and they claim no capability: a data plane answers no sampling, elicitation or
+//! roots of its own.
+
+use crate::era::Revision;
+
+/// Who the data plane says it is, in `clientInfo`.
+#[derive(Clone, Copy, Debug)]
+pub struct Implementation<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+}
+
+/// `ping` (legacy).
+pub fn ping(id: u64) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#).into_bytes()
+}
+
+/// `initialize` with empty client capabilities.
+pub fn initialize(id: u64, revision: Revision, client: Implementation<'_>) -> Vec<u8> {
+    let revision = revision.as_str();
+    let client = client.to_json();
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{{}},"clientInfo":{client}}}}}"#
+    )
+    .into_bytes()
+}
+
+/// `initialize` with the parameters that a client once sent, for a session that its upstream lost.
+pub fn initialize_again(id: u64, params: &str) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{params}}}"#).into_bytes()
+}
+
+/// `notifications/initialized`.
+pub fn initialized() -> &'static [u8] {
+    br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#
+}
+
+/// `server/discover` (modern), which is also its probe.
+pub fn discover(id: u64, revision: Revision, client: Implementation<'_>) -> Vec<u8> {
+    let revision = revision.as_str();
+    let client = client.to_json();
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"server/discover","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"{revision}","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{client}}}}}}}"#
+    )
+    .into_bytes()
+}
+
+/// `notifications/cancelled` for a request, by its raw id as the receiver knows it.
+pub fn cancelled(request_id: &str, reason: &str) -> Vec<u8> {
+    let reason = json_text(reason);
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{request_id},"reason":{reason}}}}}"#
+    )
+    .into_bytes()
+}
+
+/// A response with a raw id and a raw result.
+pub fn result(id: &str, result: &str) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into_bytes()
+}
+
+impl Implementation<'_> {
+    fn to_json(self) -> String {
+        format!(r#"{{"name":{},"version":{}}}"#, json_text(self.name), json_text(self.version))
+    }
+}
+
+/// A JSON string literal.
+pub(crate) fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests;
