@@ -1,0 +1,126 @@
+"""The ways to run Ostler that the clients are tried against, and the direct way without it.
+
+Each set-up is a function `(world) -> [Door]`: it starts what it needs and returns the doors that clients go through.
+It owns how the processes are started; what is asked through the doors is the clients' part.
+"""
+
+import json
+from pathlib import Path
+
+import counterparts
+from processes import Failed, http
+
+ANY_PORT = "127.0.0.1:0"
+APPLY_SECONDS_MAX = 60
+
+
+class Door:
+    """Where clients go in. `targets` maps each mount to what a client connects to: `{url}` or `{stdio}`.
+
+    `mcp` is the base URL of Ostler's MCP listener, or None when Ostler is not in between.
+    """
+
+    def __init__(self, label, targets, mcp=None):
+        self.label, self.targets, self.mcp = label, targets, mcp
+
+    @classmethod
+    def of_ostler(cls, label, mcp):
+        base = f"http://{mcp}"
+        return cls(label, {mount: {"url": f"{base}/mcp/{mount}"} for mount in counterparts.MOUNTS}, base)
+
+
+def direct(world):
+    """No Ostler: shows that the harness itself, its clients and its upstreams are sound."""
+    targets = {mount: {"stdio": spec} for mount, spec in world.stdio.items()}
+    targets["everything-http"] = {"url": world.everything_url}
+    return [Door("direct", targets)]
+
+
+def up(world):
+    """`ostler up`: control and one data plane as processes of one command."""
+    state = world.folder / "up"
+    process = world.processes.start(
+        "up",
+        [world.ostler, "up", "--config", str(world.config), "--state-dir", str(state)]
+        + ["--mcp-listen", ANY_PORT, "--admin-listen", ANY_PORT]
+        + ["--control-listen", ANY_PORT, "--sync-listen", ANY_PORT],
+    )
+    world.ostlers.append(process)
+    process.listeners(state / "control")
+    return [ready_door("up", process, process.listeners(state / "dataplane"))]
+
+
+def control(world):
+    """A control process with two data planes; the config is pushed with `ostler apply`."""
+    state = world.folder / "control"
+    process = world.processes.start(
+        "control",
+        [world.ostler, "control", "--state-dir", str(state), "--listen", ANY_PORT, "--sync-listen", ANY_PORT],
+    )
+    world.ostlers.append(process)
+    listeners = process.listeners(state)
+
+    nodes = []
+    for node in ("a", "b"):
+        node_state = world.folder / f"dataplane-{node}"
+        dataplane = world.processes.start(
+            f"dataplane-{node}",
+            [world.ostler, "dataplane", "--control", f"http://{listeners['sync']}"]
+            + ["--node-token-file", str(state / "node.token"), "--node", node, "--state-dir", str(node_state)]
+            + ["--listen", ANY_PORT, "--admin-listen", ANY_PORT, "--allow-command", "*", "--allow-ref", "*"],
+        )
+        # Control is stopped last, as an operator would.
+        world.ostlers.insert(0, dataplane)
+        nodes.append((node, dataplane, dataplane.listeners(node_state)))
+
+    operator = ["--control", f"http://{listeners['api']}", "--token-file", str(state / "operator.token")]
+    process.wait_for("both data planes connected", lambda: connected(world, operator, len(nodes)))
+    exit_code, out = world.processes.run(
+        "apply", [world.ostler, "apply", "-f", str(world.config), *operator, "--wait"], APPLY_SECONDS_MAX
+    )
+    world.report("control · apply --wait", exit_code == 0, f"exit code {exit_code}: {out.decode(errors='replace')[-500:]}")
+    return [ready_door(f"control · node {node}", dataplane, at) for node, dataplane, at in nodes]
+
+
+def standalone(world):
+    """A data plane that watches a file, without control."""
+    state = world.folder / "standalone"
+    process = world.processes.start(
+        "standalone",
+        [world.ostler, "dataplane", "--config", str(world.config), "--state-dir", str(state)]
+        + ["--listen", ANY_PORT, "--admin-listen", ANY_PORT],
+    )
+    world.ostlers.append(process)
+    return [ready_door("standalone", process, process.listeners(state))]
+
+
+SETUPS = {"direct": direct, "up": up, "control": control, "standalone": standalone}
+
+
+def ready_door(label, process, listeners):
+    readyz = f"http://{listeners['admin']}/readyz"
+    process.wait_for("ready state", lambda: True if http("GET", readyz)[0] == 200 else None)
+    return Door.of_ostler(label, listeners["mcp"])
+
+
+def connected(world, operator, count):
+    """True once `count` nodes are connected, by what `ostler nodes` says."""
+    exit_code, out = world.processes.run("nodes", [world.ostler, "nodes", *operator, "-o", "json"], APPLY_SECONDS_MAX)
+    if exit_code != 0:
+        raise Failed(f"ostler nodes: exit code {exit_code}")
+    nodes = json.loads(out)
+    return True if sum(node["connected"] for node in nodes["items"]) == count else None
+
+
+def start_everything_over_http(world):
+    """server-everything over HTTP: the URL of its MCP endpoint."""
+    argv, env = counterparts.everything_over_http()
+    process = world.processes.start("everything-http", argv, env)
+
+    def look():
+        for line in Path(process.log).read_text(errors="replace").splitlines():
+            if line.startswith("interop-listening "):
+                return line.split()[1]
+        return None
+
+    return f"http://{process.wait_for('listening line', look)}/mcp"
