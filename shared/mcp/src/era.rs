@@ -68,7 +68,7 @@ impl Revision {
         }
     }
 
-    /// Whether a POST body may be an array: only between its introduction and its removal.
+    /// Whether a body may be an array: 2025-03-26 says so, 2024-11-05 leaves it to JSON-RPC, 2025-06-18 removed it.
     pub const fn has_batches(self) -> bool {
         matches!(self, Revision::V2024_11_05 | Revision::V2025_03_26)
     }

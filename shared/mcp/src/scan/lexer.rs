@@ -1,7 +1,9 @@
-//! JSON's tokens over text that is known to be UTF-8 (RFC 8259), without decoding or copying.
+//! JSON's tokens over text that is known to be UTF-8 (RFC 8259), without copying; decoded only on request.
 //!
 //! Exists because a span scanner needs positions and no values. It must never accept what `serde_json` refuses; the
 //! one deliberate difference is a number that overflows a double, which a relay has no reason to refuse.
+
+use std::borrow::Cow;
 
 use crate::envelope::ErrorKind;
 
@@ -18,6 +20,25 @@ pub(super) struct Fault {
 pub(super) struct Text<'a> {
     pub inner: &'a str,
     pub escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    /// The text that the literal stands for; borrowed unless it holds escapes.
+    pub fn decode(self) -> Cow<'a, str> {
+        if !self.escaped {
+            return Cow::Borrowed(self.inner);
+        }
+        let mut decoded = String::with_capacity(self.inner.len());
+        let mut rest = self.inner;
+        while let Some((plain, escape)) = rest.split_once('\\') {
+            decoded.push_str(plain);
+            let (character, length) = unescape(escape);
+            decoded.push(character);
+            rest = escape.get(length..).unwrap_or_default();
+        }
+        decoded.push_str(rest);
+        Cow::Owned(decoded)
+    }
 }
 
 pub(super) struct Lexer<'a> {
@@ -180,5 +201,29 @@ impl<'a> Lexer<'a> {
 
     fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.position..).unwrap_or_default()
+    }
+}
+
+/// The character of an escape that the lexer has accepted, and how many bytes it takes after its backslash.
+fn unescape(escape: &str) -> (char, usize) {
+    match escape.as_bytes().first() {
+        Some(b'b') => ('\u{8}', 1),
+        Some(b'f') => ('\u{c}', 1),
+        Some(b'n') => ('\n', 1),
+        Some(b'r') => ('\r', 1),
+        Some(b't') => ('\t', 1),
+        Some(b'u') => {
+            let unit =
+                |range| u32::from_str_radix(escape.get(range).unwrap_or_default(), 16).unwrap_or_default();
+            match unit(1..5) {
+                high @ 0xD800..=0xDBFF => {
+                    let code = 0x1_0000 + ((high - 0xD800) << 10) + unit(7..11).saturating_sub(0xDC00);
+                    (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 11)
+                }
+                code => (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 5),
+            }
+        }
+        Some(byte) => (char::from(*byte), 1),
+        None => (char::REPLACEMENT_CHARACTER, 0),
     }
 }

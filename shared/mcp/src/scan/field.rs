@@ -1,0 +1,116 @@
+//! Which members of a message matter, and where they stand.
+//!
+//! A key means something only in its place: `name` in `params` is a tool, in `params.arguments` it is data. Nothing
+//! that is not listed here is looked at by the scan.
+
+use crate::method;
+
+/// The object that is being read.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    Message,
+    Params,
+    Result,
+    Meta,
+    Error,
+    Elsewhere,
+}
+
+/// A member that matters.
+#[derive(Clone, Copy)]
+pub(super) enum Field {
+    Jsonrpc,
+    Id,
+    Method,
+    Params,
+    Result,
+    Error,
+    ErrorCode,
+    ResultType,
+    Name,
+    Uri,
+    TaskId,
+    Arguments,
+    ProgressToken,
+    RequestId,
+    InitializeVersion,
+    Meta,
+    MetaProtocolVersion,
+    MetaProgressToken,
+    MetaSubscriptionId,
+    MetaTraceparent,
+    MetaTracestate,
+    Other,
+}
+
+impl Place {
+    pub fn field(self, key: &str) -> Field {
+        match (self, key) {
+            (Place::Elsewhere, _) => Field::Other,
+            (Place::Message, "jsonrpc") => Field::Jsonrpc,
+            (Place::Message, "id") => Field::Id,
+            (Place::Message, "method") => Field::Method,
+            (Place::Message, "params") => Field::Params,
+            (Place::Message, "result") => Field::Result,
+            (Place::Message, "error") => Field::Error,
+            (Place::Params, "name") => Field::Name,
+            (Place::Params, "uri") => Field::Uri,
+            (Place::Params, "taskId") => Field::TaskId,
+            (Place::Params, "arguments") => Field::Arguments,
+            (Place::Params, "progressToken") => Field::ProgressToken,
+            (Place::Params, "requestId") => Field::RequestId,
+            (Place::Params | Place::Result, "protocolVersion") => Field::InitializeVersion,
+            (Place::Params | Place::Result, "_meta") => Field::Meta,
+            (Place::Result, "resultType") => Field::ResultType,
+            (Place::Error, "code") => Field::ErrorCode,
+            (Place::Meta, "io.modelcontextprotocol/protocolVersion") => Field::MetaProtocolVersion,
+            (Place::Meta, "io.modelcontextprotocol/subscriptionId") => Field::MetaSubscriptionId,
+            (Place::Meta, "progressToken") => Field::MetaProgressToken,
+            (Place::Meta, "traceparent") => Field::MetaTraceparent,
+            (Place::Meta, "tracestate") => Field::MetaTracestate,
+            _ => Field::Other,
+        }
+    }
+}
+
+impl Field {
+    /// What the member's value is, if it is an object.
+    pub fn place(self) -> Place {
+        match self {
+            Field::Params => Place::Params,
+            Field::Result => Place::Result,
+            Field::Error => Place::Error,
+            Field::Meta => Place::Meta,
+            _ => Place::Elsewhere,
+        }
+    }
+
+    /// Whether a parameter has a type that it must not have in a method that means something by it.
+    pub fn mistyped(self, not_text: bool, not_token: bool) -> bool {
+        match self {
+            Field::Name | Field::Uri | Field::TaskId | Field::InitializeVersion => not_text,
+            Field::ProgressToken | Field::RequestId => not_token,
+            _ => false,
+        }
+    }
+
+    /// Why a value of the wrong type is refused in a message with this method; `None` where the member means nothing.
+    pub fn mistyped_in(self, method: &str) -> Option<&'static str> {
+        let target = method::target(method);
+        match self {
+            Field::Name if target == Some(method::Target::Name) => Some("params.name must be a string"),
+            Field::Uri if target == Some(method::Target::Uri) => Some("params.uri must be a string"),
+            Field::TaskId if target == Some(method::Target::TaskId) => Some("params.taskId must be a string"),
+            Field::InitializeVersion if method == method::INITIALIZE => {
+                Some("params.protocolVersion must be a string")
+            }
+            Field::ProgressToken if method == method::NOTIFICATIONS_PROGRESS => {
+                Some("params.progressToken must be a string or an integer, and short")
+            }
+            Field::RequestId if method == method::NOTIFICATIONS_CANCELLED => {
+                Some("params.requestId must be a string or an integer, and short")
+            }
+            _ => None,
+        }
+    }
+}
