@@ -109,6 +109,7 @@ fn what_is_not_json_is_a_parse_error() {
         r#"{"jsonrpc":"2.0","method":"a","params":{"a":"\udc00"}}"#,
         "{\"jsonrpc\":\"2.0\",\"method\":\"a\nb\"}",
         "{\"jsonrpc\":\"2.0\",\"method\":\"a\0b\"}",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"a\u{1f}b\"}",
         "{\"jsonrpc\":\"2.0\",\u{a0}\"method\":\"ab\"}",
         "[",
         "[{\"jsonrpc\":\"2.0\",\"method\":\"a\"}",

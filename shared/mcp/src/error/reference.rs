@@ -35,7 +35,12 @@ pub fn reference_markdown() -> String {
         let _ = writeln!(
             page,
             "| `{}` | {} | {} | {retryable} | {} | {} |",
-            facts.name, facts.code, facts.status, facts.meaning, facts.remedy
+            facts.name,
+            facts.code,
+            facts.status,
+            facts.meaning,
+            // Or Markdown takes a placeholder for a tag.
+            facts.remedy.replace('<', "\\<")
         );
     }
     page.push_str(TAIL);

@@ -154,7 +154,6 @@ impl Decoder {
             self.searched = self.searched.max(self.line_start);
             self.after_cr = false;
         }
-        self.after_cr &= self.line_start == self.buffer.len();
         let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
         let Some(length) = memchr::memchr2(b'\r', b'\n', unsearched) else {
             self.searched = self.buffer.len();
