@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 START_SECONDS_MAX = 30
@@ -46,7 +47,9 @@ class Processes:
             os.kill(pid, signal.SIGKILL)
 
     def environment(self, extra=None):
-        return {**os.environ, "NO_PROXY": "127.0.0.1,localhost", **self.mark, **(extra or {})}
+        # Ostler takes its flags from OSTLER_* too: what somebody has set for theirs must not reach this run's.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("OSTLER_")}
+        return {**inherited, "NO_PROXY": "127.0.0.1,localhost", **self.mark, **(extra or {})}
 
     def start(self, name, argv, env=None):
         process = Process(name, argv, self.environment(env), self.logs / f"{name}.log")
@@ -150,7 +153,7 @@ def http(method, url, body=None, headers=None):
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         return None, str(error).encode()
 
 
