@@ -11,19 +11,29 @@ mod canonical;
 mod codes;
 mod compile;
 mod compiled;
+mod de;
 mod diagnostic;
 mod diff;
 mod duration;
 mod judge;
 mod locate;
+mod located;
 mod node;
+mod parse;
 mod parts;
+mod raw;
 mod reference;
-mod schema;
+mod reference_md;
 pub mod render;
+mod reporter;
+mod scalar;
+mod schema;
 mod secret;
 mod validate;
 mod validated;
+
+#[cfg(test)]
+mod tests;
 
 
 pub use codes::Code;
@@ -35,6 +45,7 @@ pub use judge::{judge_parts, judge_text};
 pub use locate::locate;
 pub use parts::{Part, PartKind};
 pub use reference::{Reference, Template, TemplateError};
+pub use reference_md::reference_markdown;
 pub use schema::schema;
 pub use validated::{
     HttpUpstream, Limits, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream, UpstreamTransport,

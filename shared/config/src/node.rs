@@ -49,6 +49,8 @@ pub(crate) struct Place {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
+    /// Its mistake was reported when it was read; whoever meets it stays silent.
+    Invalid,
     Null,
     Bool(bool),
     Int(i64),
@@ -76,6 +78,14 @@ pub(crate) fn path_step(key: &str) -> String {
     }
     let short: String = key.chars().take(80).collect();
     format!("{short:?}")
+}
+
+// === impl Place ===
+
+impl Place {
+    pub(crate) fn end(&self) -> (u32, u32) {
+        (self.end_line, self.end_column)
+    }
 }
 
 // === impl Tree ===

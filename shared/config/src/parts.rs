@@ -17,7 +17,7 @@ use crate::validated::{Mount, Upstream};
 pub(crate) const SETTINGS_NAME: &str = "settings";
 
 /// One piece of a config.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Part {
     pub kind: PartKind,
     pub name: String,
@@ -80,6 +80,13 @@ impl Part {
     fn of(kind: PartKind, name: &str, value: &Canonical) -> Self {
         let bytes = Bytes::from(value.to_json());
         Self { kind, name: name.to_owned(), sha256: Digest::of(&bytes), bytes }
+    }
+}
+
+impl fmt::Debug for Part {
+    /// Without the content, which may hold a secret that should have been a reference.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Part({} {} {}, {} bytes)", self.kind, self.name, self.sha256, self.bytes.len())
     }
 }
 

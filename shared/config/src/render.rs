@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use crate::diagnostic::{Diagnostic, Report, Severity};
 use crate::diff::{Change, ChangeKind};
+use crate::secret::MASK;
 
 /// Every finding, then a line that counts them. `file_name` is what the person calls the document.
 pub fn plain(report: &Report, file_name: &str) -> String {
@@ -62,12 +63,10 @@ fn finding(out: &mut String, diagnostic: &Diagnostic, file_name: &str) {
     if let (Some(line), Some(column), Some(source)) = (diagnostic.line, diagnostic.column, &diagnostic.source_line) {
         let _ = writeln!(out, "{:gutter$} |", "");
         let _ = writeln!(out, "{line} | {}", visible(source));
-        // A caret under a line that was cut would point at nothing.
-        let before: Option<String> = (!source.contains('…')).then(|| {
-            let characters = source.chars().take(column.saturating_sub(1) as usize);
-            characters.map(|c| if c == '\t' { '\t' } else { ' ' }).collect()
-        });
-        if let Some(before) = before {
+        let before: String = source.chars().take(column.saturating_sub(1) as usize).collect();
+        // In a line that was cut, or in which a secret before the place was masked, the caret would point elsewhere.
+        if !source.starts_with('…') && !before.contains(MASK) {
+            let before: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             let _ = writeln!(out, "{:gutter$} | {before}^", "");
         }
     }

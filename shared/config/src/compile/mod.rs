@@ -7,6 +7,9 @@ mod lookup;
 mod resolve;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 
 use std::sync::Arc;
 

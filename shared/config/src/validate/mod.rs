@@ -1,2 +1,276 @@
-//! Raw → Validated: the meaning of every value, checked all at once.
+//! Raw → Validated: the meaning of every value, and of all values together. Every mistake is reported; what is mistaken is
+//! left out, so that nothing is reported that only follows from it.
+
+mod names;
+mod stdio;
+mod upstream;
 pub(crate) mod url;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use ostler_core::limits;
+use ostler_core::name::ResourceName;
+
+use crate::codes::Code;
+use crate::de::did_you_mean;
+use crate::located::{Entries, Located};
+use crate::node::NodeId;
+use crate::raw::{RawDocument, RawMount, RawUpstream};
+use crate::reporter::Reporter;
+use crate::validated::{Mount, Upstream};
+
+/// The only version of the language.
+const VERSION: i64 = 1;
+/// What the singular `upstream` is called.
+const SINGULAR: &str = "default";
+
+/// What a document means, as far as it could be understood.
+#[derive(Default)]
+pub(crate) struct Meaning {
+    pub(crate) upstreams: BTreeMap<ResourceName, Upstream>,
+    pub(crate) mounts: BTreeMap<ResourceName, Mount>,
+    pub(crate) default_mount: Option<ResourceName>,
+}
+
+/// Reports every mistake. The meaning is whole only if none was reported.
+pub(crate) fn validate(document: Located<RawDocument>, reporter: &Reporter<'_>) -> Meaning {
+    let root = document.at;
+    let Some(raw) = document.value else { return Meaning::default() };
+    version(raw.version, root, reporter);
+
+    let mut judge = Judge::new(reporter);
+    let singular = judge.singular(raw.upstream, raw.default_mount.as_ref(), raw.upstreams.as_ref());
+    judge.upstreams(raw.upstreams);
+    judge.mounts(raw.mounts);
+    judge.default_mount(raw.default_mount, singular);
+    judge.warn_of_unmounted();
+    if judge.upstreams.is_empty() && !judge.unsure {
+        let help = "add an upstream, if every request should not be answered with `unknown_mount`";
+        reporter.report(Code::NoUpstream, root, "the config has no upstream", help);
+    }
+    judge.meaning
+}
+
+fn version(version: Option<Located<i64>>, root: NodeId, reporter: &Reporter<'_>) {
+    match version {
+        None => {
+            let help = "write `version: 1` at the top of the document";
+            reporter.report(Code::MissingKey, root, "the required key `version` is missing", help);
+        }
+        Some(Located { at, value: Some(found) }) if found != VERSION => {
+            let message = format!("version {found} of the config language is not supported");
+            reporter.report(Code::UnsupportedVersion, at, message, "write `version: 1`, the only version of this build");
+        }
+        Some(_) => {}
+    }
+}
+
+struct Judge<'a> {
+    reporter: &'a Reporter<'a>,
+    /// Upstreams that the document names, understood or not, and where each says whether it is mounted.
+    upstreams: BTreeMap<ResourceName, Option<NodeId>>,
+    /// Mounts that the document names or implies, understood or not.
+    mounts: BTreeSet<ResourceName>,
+    /// Upstreams that explicit mounts lead to.
+    led_to: BTreeSet<ResourceName>,
+    /// Names that were refused: whoever uses one makes no further mistake.
+    refused: HashSet<String>,
+    /// Whether there may be upstreams that could not be read.
+    unsure: bool,
+    meaning: Meaning,
+}
+
+// === impl Judge ===
+
+impl<'a> Judge<'a> {
+    fn new(reporter: &'a Reporter<'a>) -> Self {
+        Self {
+            reporter,
+            upstreams: BTreeMap::new(),
+            mounts: BTreeSet::new(),
+            led_to: BTreeSet::new(),
+            refused: HashSet::new(),
+            unsure: false,
+            meaning: Meaning::default(),
+        }
+    }
+
+    /// Whether the singular form is used.
+    fn singular(
+        &mut self,
+        upstream: Option<Located<RawUpstream>>,
+        default_mount: Option<&Located<String>>,
+        upstreams: Option<&Located<Entries<RawUpstream>>>,
+    ) -> bool {
+        let Some(Located { at, value }) = upstream else { return false };
+        let long_form = upstreams
+            .and_then(|upstreams| upstreams.value.as_ref())
+            .and_then(|upstreams| upstreams.0.iter().find(|(name, _)| name.value.as_deref() == Some(SINGULAR)));
+        if let Some((name, _)) = long_form {
+            let message = "`upstream` already is the upstream named `default`";
+            self.reporter.report(Code::UpstreamTwice, name.at, message, "keep one of the two, or rename this one");
+        }
+        if let Some(Located { at, value: Some(name) }) = default_mount
+            && name != SINGULAR
+        {
+            let message = "`upstream` already owns the bare path, so `default_mount` cannot name another mount";
+            let help = "remove `default_mount`, or write the upstream under `upstreams`";
+            self.reporter.report(Code::UpstreamTwice, *at, message, help);
+        }
+        if let Some(Located { at, value: Some(false) }) = value.as_ref().and_then(|raw| raw.mount.as_ref()) {
+            let message = "the singular `upstream` owns the bare path, so it needs its mount";
+            let help = "remove `mount: false`, or write the upstream under `upstreams`";
+            self.reporter.report(Code::UnknownMount, *at, message, help);
+        }
+        if let Ok(name) = ResourceName::parse(SINGULAR) {
+            self.upstream(name, at, value);
+        }
+        true
+    }
+
+    fn upstreams(&mut self, upstreams: Option<Located<Entries<RawUpstream>>>) {
+        let Some(Located { at, value }) = upstreams else { return };
+        let Some(Entries(entries)) = value else {
+            self.unsure = true;
+            return;
+        };
+        self.count(at, entries.len(), "upstreams");
+        for (name, raw) in entries {
+            match names::resource(&name, "an upstream", self.reporter) {
+                Some(parsed) => self.upstream(parsed, name.at, raw.value),
+                None => {
+                    self.unsure = true;
+                    self.refused.extend(name.value);
+                    // What it holds is judged all the same.
+                    if let (Some(raw), Ok(unnamed)) = (raw.value, ResourceName::parse(SINGULAR)) {
+                        upstream::validate(raw, unnamed, name.at, self.reporter);
+                    }
+                }
+            }
+        }
+    }
+
+    fn upstream(&mut self, name: ResourceName, at: NodeId, raw: Option<RawUpstream>) {
+        let mount = raw.as_ref().and_then(|raw| raw.mount.as_ref());
+        let mount_at = mount.map(|mount| mount.at);
+        if mount.is_none_or(|mount| mount.value != Some(false)) {
+            self.mounts.insert(name.clone());
+        }
+        let upstream = raw.and_then(|raw| upstream::validate(raw, name.clone(), at, self.reporter));
+        // Only the singular form can come first under the same name, which is reported.
+        if self.upstreams.contains_key(&name) {
+            return;
+        }
+        self.upstreams.insert(name.clone(), mount_at);
+        let Some(upstream) = upstream else { return };
+        if upstream.mount {
+            let mount = Mount { name: name.clone(), upstream: name.clone(), automatic: true };
+            self.meaning.mounts.insert(name.clone(), mount);
+        }
+        self.meaning.upstreams.insert(name, upstream);
+    }
+
+    fn mounts(&mut self, mounts: Option<Located<Entries<RawMount>>>) {
+        let Some(Located { at, value: Some(Entries(entries)) }) = mounts else { return };
+        self.count(at, entries.len(), "mounts");
+        for (name, raw) in entries {
+            let parsed = names::resource(&name, "a mount", self.reporter);
+            if let Some(parsed) = &parsed {
+                if !self.mounts.insert(parsed.clone()) {
+                    let message = format!("the upstream `{parsed}` is already mounted under this name");
+                    let help = format!("rename this mount, or write `mount: false` in the upstream `{parsed}`");
+                    self.reporter.report(Code::NameConflict, name.at, message, help);
+                }
+            } else {
+                self.refused.extend(name.value);
+            }
+            let Some(raw) = raw.value else { continue };
+            let Some(upstream) = raw.upstream else {
+                let help = "write `upstream: <name>`";
+                self.reporter.report(Code::MissingKey, name.at, "the required key `upstream` is missing", help);
+                continue;
+            };
+            let Some(target) = self.existing_upstream(&upstream) else { continue };
+            self.led_to.insert(target.clone());
+            if let Some(parsed) = parsed {
+                let mount = Mount { name: parsed.clone(), upstream: target, automatic: false };
+                self.meaning.mounts.entry(parsed).or_insert(mount);
+            }
+        }
+    }
+
+    fn existing_upstream(&self, name: &Located<String>) -> Option<ResourceName> {
+        let text = name.value.as_deref()?;
+        if let Some((found, _)) = self.upstreams.get_key_value(text) {
+            return Some(found.clone());
+        }
+        if !self.refused.contains(text) {
+            let known = self.upstreams.keys().map(ResourceName::as_str);
+            let message = format!("there is no upstream named `{}`", values::shown(text));
+            self.reporter.report(Code::UnknownUpstream, name.at, message, names::suggestion(text, known, "upstreams"));
+        }
+        None
+    }
+
+    fn default_mount(&mut self, default_mount: Option<Located<String>>, singular: bool) {
+        if singular {
+            self.meaning.default_mount = ResourceName::parse(SINGULAR).ok();
+            return;
+        }
+        let Some(Located { at, value: Some(text) }) = default_mount else { return };
+        if let Some(name) = self.mounts.get(text.as_str()) {
+            self.meaning.default_mount = Some(name.clone());
+            return;
+        }
+        if self.refused.contains(&text) {
+            return;
+        }
+        let message = format!("there is no mount named `{}`", values::shown(&text));
+        let help = if self.upstreams.contains_key(text.as_str()) {
+            format!("the upstream `{text}` says `mount: false`; remove that, or add a mount for it")
+        } else {
+            names::suggestion(&text, self.mounts.iter().map(ResourceName::as_str), "mounts")
+        };
+        self.reporter.report(Code::UnknownMount, at, message, help);
+    }
+
+    fn warn_of_unmounted(&self) {
+        for upstream in self.meaning.upstreams.values() {
+            let at = self.upstreams.get(&upstream.name).copied().flatten();
+            if let Some(at) = at.filter(|_| !upstream.mount && !self.led_to.contains(&upstream.name)) {
+                let message = format!("no mount leads to the upstream `{}`", upstream.name);
+                let help = "add a mount with `upstream: <name>`, or remove the upstream or its `mount: false`";
+                self.reporter.report(Code::UnmountedUpstream, at, message, help);
+            }
+        }
+    }
+
+    fn count(&self, at: NodeId, count: usize, what: &str) {
+        let max = limits::CONFIG_RESOURCES_MAX;
+        if count > max {
+            let message = format!("{count} {what} are more than the {max} that one config may have");
+            self.reporter.report(Code::OutOfRange, at, message, "split the config over several fleets");
+        }
+    }
+}
+
+/// The values of a key that takes one of a few words.
+fn one_of<T: Copy>(
+    found: &Located<String>,
+    known: impl Iterator<Item = (&'static str, T)> + Clone,
+    what: &str,
+    reporter: &Reporter<'_>,
+) -> Option<T> {
+    let text = found.value.as_deref()?;
+    if let Some((_, value)) = known.clone().find(|(word, _)| *word == text) {
+        return Some(value);
+    }
+    let words = known.clone().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let help = match did_you_mean(text, known.map(|(word, _)| word)) {
+        Some(word) => format!("did you mean `{word}`? allowed are {words}"),
+        None => format!("use one of {words}"),
+    };
+    reporter.report(Code::UnknownValue, found.at, format!("`{}` is not {what}", values::shown(text)), help);
+    None
+}

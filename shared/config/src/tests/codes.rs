@@ -1,0 +1,130 @@
+//! Every code can be given, and its text is as it should be. The match below has no default: a new code needs a case.
+
+use bytes::Bytes;
+use ostler_core::digest::Digest;
+
+use super::{accepted, found};
+use crate::compile::{GlobList, Host, Lookup, Unresolved};
+use crate::{Code, Diagnostic, Part, PartKind, compile, judge_parts, locate, render};
+
+#[test]
+fn each_code_is_given_by_a_document_and_looks_as_it_should() {
+    for code in Code::all() {
+        let shown: Vec<_> = example(*code).into_iter().filter(|diagnostic| diagnostic.is(*code)).take(1).collect();
+        assert_eq!(shown.len(), 1, "{code} was not given");
+        let text = render::findings(&shown, "ostler.yaml");
+        insta::assert_snapshot!(format!("{}_{}", code.id(), code.name()), text);
+    }
+}
+
+#[test]
+fn numbers_and_names_are_unique_and_texts_are_there() {
+    let mut ids: Vec<_> = Code::all().iter().map(|code| code.id()).collect();
+    let mut names: Vec<_> = Code::all().iter().map(|code| code.name()).collect();
+    assert!(ids.is_sorted(), "codes are listed in the order of their numbers");
+    ids.dedup();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!((ids.len(), names.len()), (Code::all().len(), Code::all().len()));
+    for code in Code::all() {
+        assert!(!code.explanation().is_empty() && !code.remedy().is_empty());
+        assert_eq!(Code::from_id(code.id()), Some(*code));
+    }
+}
+
+fn example(code: Code) -> Vec<Diagnostic> {
+    match code {
+        Code::Syntax => found("version: 1\nupstreams:\n  a: { http: { url: http://a/ }\nmounts: {}\n"),
+        Code::NotUtf8 => found(b"version: 1\n# caf\xe9\n"),
+        Code::TooLarge => found(vec![b' '; 17 * 1024 * 1024]),
+        Code::TooDeep => found(format!("version: 1\nmounts: {}", "[".repeat(70))),
+        Code::TooManyNodes => {
+            let tens = |name: &str| vec![format!("*{name}"); 100].join(", ");
+            let one = vec!["1"; 100].join(", ");
+            found(format!("a: &a [{one}]\nb: &b [{}]\nc: &c [{}]\nd: &d [{}]\n", tens("a"), tens("b"), tens("c")))
+        }
+        Code::EmptyDocument => found("# nothing yet\n"),
+        Code::SeveralDocuments => found("version: 1\n---\nversion: 1\n"),
+        Code::DuplicateKey => found("version: 1\nmounts: {}\nmounts: {}\n"),
+        Code::MergeKey => found("version: 1\nupstreams:\n  a: &a { http: { url: http://a/ } }\n  b:\n    <<: *a\n"),
+        Code::CustomTag => found("version: 1\nupstreams: !include upstreams.yaml\n"),
+        Code::BadAlias => found("version: 1\nupstreams: &all\n  a: *all\n"),
+        Code::BadKey => found("version: 1\n? [a, b]\n: 1\n"),
+        Code::MoreDiagnostics => found((0..300).map(|index| format!("key{index}: 1\n")).collect::<String>()),
+        Code::UnknownKey => found("version: 1\nupstreems: {}\n"),
+        Code::WrongType => http("    mount: no\n"),
+        Code::MissingKey => found("upstreams: {}\n"),
+        Code::UnsupportedVersion => found("version: 3\n"),
+        Code::UnknownValue => http("    protocol: 2025-06-17\n"),
+        Code::BadDuration => http("    timeouts: { connect: 5 }\n"),
+        Code::OutOfRange => http("    limits: { in_flight: 100000 }\n"),
+        Code::BadReference => http("    headers: { Authorization: 'Bearer ${TOKEN' }\n"),
+        Code::ReferenceNotAllowed => found("version: 1\nupstream: { stdio: { command: '${SHELL}' } }\n"),
+        Code::BadName => found("version: 1\nupstreams:\n  My Files: { stdio: { command: npx } }\n"),
+        Code::NameConflict => found("version: 1\nupstream: { stdio: { command: npx } }\nmounts:\n  default: { upstream: default }\n"),
+        Code::UnknownUpstream => found("version: 1\nupstream: { stdio: { command: npx } }\nmounts:\n  a: { upstream: defualt }\n"),
+        Code::UnknownMount => found("version: 1\nupstreams: { a: { stdio: { command: npx } } }\ndefault_mount: b\n"),
+        Code::TransportChoice => found("version: 1\nupstreams:\n  a: { protocol: auto }\n"),
+        Code::BadUrl => found("version: 1\nupstream: { http: { url: 'https://me:hunter2@a.example/' } }\n"),
+        Code::BadHeaderName => http("    headers: { 'X Team': a }\n"),
+        Code::BadHeaderValue => http("    headers: { X-Team: \"a\\r\\nb\" }\n"),
+        Code::ReservedHeader => http("    headers: { Mcp-Session-Id: a }\n"),
+        Code::DuplicateHeader => http("    headers: { X-Team: a, x-team: b }\n"),
+        Code::HeadersOnStdio => found("version: 1\nupstreams:\n  a:\n    stdio: { command: npx }\n    headers: { X-A: b }\n"),
+        Code::BadEnvName => found("version: 1\nupstream: { stdio: { command: npx, env: { 'A=B': c } } }\n"),
+        Code::BadProcessValue => found("version: 1\nupstream: { stdio: { command: npx -y server } }\n"),
+        Code::UpstreamTwice => found(
+            "version: 1\nupstream: { stdio: { command: npx } }\nupstreams:\n  default: { stdio: { command: npx } }\n",
+        ),
+        Code::LiteralSecret => http("    headers: { Authorization: Bearer hunter2 }\n"),
+        Code::NoUpstream => found("version: 1\n"),
+        Code::UnmountedUpstream => http("    mount: false\n"),
+        Code::NotAllowedHere => compiled("version: 1\nupstream: { stdio: { command: npx } }\n", GlobList::none()),
+        Code::UnresolvedReference => {
+            compiled("version: 1\nupstream:\n  http: { url: 'https://${HOST}/' }\n", GlobList::any())
+        }
+        Code::BadResolvedValue => compiled(
+            "version: 1\nupstream:\n  http: { url: http://a/ }\n  headers: { X-Team: '${TWO_LINES}' }\n",
+            GlobList::any(),
+        ),
+        Code::PartDigest => judged(vec![settings(), Part { sha256: Digest::of(b"other"), ..part(PartKind::Mount, "m", "{}") }]),
+        Code::PartTwice => judged(vec![settings(), settings()]),
+        Code::PartKindUnknown => judged(vec![settings(), part(PartKind::from_wire("policy"), "p", "{}")]),
+        Code::PartMissing => judged(vec![]),
+        Code::TooManyParts => judged(vec![settings(); 40_000]),
+    }
+}
+
+fn http(rest: &str) -> Vec<Diagnostic> {
+    found(format!("version: 1\nupstreams:\n  a:\n    http: {{ url: http://a/ }}\n{rest}"))
+}
+
+fn judged(parts: Vec<Part>) -> Vec<Diagnostic> {
+    judge_parts(&parts).unwrap_err().diagnostics
+}
+
+fn settings() -> Part {
+    part(PartKind::Settings, "settings", "{\"version\":1}")
+}
+
+fn part(kind: PartKind, name: &str, text: &str) -> Part {
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    Part { kind, name: name.to_owned(), sha256: Digest::of(&bytes), bytes }
+}
+
+fn compiled(text: &str, allow_command: GlobList) -> Vec<Diagnostic> {
+    struct Env;
+    impl Lookup for Env {
+        fn env(&self, name: &str) -> Option<String> {
+            (name == "TWO_LINES").then(|| "hunter2\nhunter3".to_owned())
+        }
+        fn file(&self, _: &str) -> std::io::Result<String> {
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+    }
+    let allow_ref = GlobList::any();
+    let host = Host { allow_command: &allow_command, allow_ref: &allow_ref, lookup: &Env, unresolved: Unresolved::Refuse };
+    let mut diagnostics = compile(&accepted(text), &host).unwrap_err().diagnostics;
+    locate(text.as_bytes(), &mut diagnostics);
+    diagnostics
+}
