@@ -54,8 +54,11 @@ pub(crate) fn upstream_with(upstream: &Upstream, defaults: Defaults) -> Canonica
     match &upstream.transport {
         UpstreamTransport::Http(http) => {
             map.put("http", Canonical::Map([("url".to_owned(), text(http.url.as_str()))].into()));
-            let headers: BTreeMap<_, _> =
-                http.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_str()))).collect();
+            let headers: BTreeMap<_, _> = http
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), text(value.as_str())))
+                .collect();
             if !headers.is_empty() {
                 map.put("headers", Canonical::Map(headers));
             }
@@ -67,7 +70,8 @@ pub(crate) fn upstream_with(upstream: &Upstream, defaults: Defaults) -> Canonica
                 inner.put("args", Canonical::List(stdio.args.iter().map(|arg| text(arg.as_str())).collect()));
             }
             if !stdio.env.is_empty() {
-                let env = stdio.env.iter().map(|(name, value)| (name.clone(), text(value.as_str()))).collect();
+                let env =
+                    stdio.env.iter().map(|(name, value)| (name.clone(), text(value.as_str()))).collect();
                 inner.put("env", Canonical::Map(env));
             }
             if let Some(cwd) = &stdio.cwd {
@@ -78,7 +82,11 @@ pub(crate) fn upstream_with(upstream: &Upstream, defaults: Defaults) -> Canonica
             map.put("stdio", inner.finish());
         }
     }
-    map.put_unless_default("protocol", text(upstream.protocol.as_str()), upstream.protocol == ProtocolPin::default());
+    map.put_unless_default(
+        "protocol",
+        text(upstream.protocol.as_str()),
+        upstream.protocol == ProtocolPin::default(),
+    );
     map.put_unless_empty("timeouts", timeouts(&upstream.timeouts, defaults));
     let mut inner = MapBuilder::new(defaults);
     let in_flight = upstream.limits.in_flight;
@@ -200,7 +208,13 @@ fn write_text(text: &str, out: &mut String) {
             '\u{c}' => out.push_str("\\f"),
             // Escaped although JSON need not: YAML 1.2 section 5.1 does not count them as printable, and line
             // separators would break a part over several lines.
-            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            '\0'..='\u{1f}'
+            | '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
                 let _ = write!(out, "\\u{:04x}", u32::from(character));
             }
             _ => out.push(character),

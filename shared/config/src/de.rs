@@ -28,7 +28,9 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
     }
     known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate)
+        })
         .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
         .min()
         .map(|(_, candidate)| candidate)
@@ -43,7 +45,11 @@ struct NodeDeserializer<'de> {
 /// A mistake on its way to the nearest `Located`.
 #[derive(Debug)]
 enum Mistake {
-    WrongType { expected: String, found: &'static str, help: String },
+    WrongType {
+        expected: String,
+        found: &'static str,
+        help: String,
+    },
     /// A number where a duration belongs.
     BareDuration(Option<i64>),
     /// What a `Deserialize` implementation has to say.
@@ -71,7 +77,9 @@ impl<'de> NodeDeserializer<'de> {
             Value::Map(_) => "a map",
         };
         let help = match (expected, value) {
-            ("text", Value::Int(_) | Value::Float | Value::Bool(_)) => "put the value in quotes to make it text".to_owned(),
+            ("text", Value::Int(_) | Value::Float | Value::Bool(_)) => {
+                "put the value in quotes to make it text".to_owned()
+            }
             ("a boolean", Value::Str(text)) if matches!(&*text.to_ascii_lowercase(), "yes" | "on" | "y") => {
                 "write `true`; in YAML 1.2 `yes` and `on` are text".to_owned()
             }
@@ -81,7 +89,9 @@ impl<'de> NodeDeserializer<'de> {
             ("a boolean", _) => "write `true` or `false`".to_owned(),
             ("a whole number", Value::Str(_)) => "write the number without quotes and unit".to_owned(),
             ("a map", Value::Null) => "write its keys, indented below, or `{}`".to_owned(),
-            ("a list", Value::Str(_) | Value::Int(_)) => "write a list: `[…]`, or one `- …` on each line".to_owned(),
+            ("a list", Value::Str(_) | Value::Int(_)) => {
+                "write a list: `[…]`, or one `- …` on each line".to_owned()
+            }
             _ => format!("write {expected} here"),
         };
         Mistake::WrongType { expected: expected.to_owned(), found, help }
@@ -91,7 +101,12 @@ impl<'de> NodeDeserializer<'de> {
         match mistake {
             Mistake::Reported => {}
             Mistake::WrongType { expected, found, help } => {
-                self.reporter.report(Code::WrongType, self.at, format!("expected {expected}, found {found}"), help);
+                self.reporter.report(
+                    Code::WrongType,
+                    self.at,
+                    format!("expected {expected}, found {found}"),
+                    help,
+                );
             }
             Mistake::BareDuration(number) => {
                 let help = number.map_or_else(
@@ -127,7 +142,9 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
             Value::Float => Err(self.wrong_type("a whole number")),
             Value::Str(text) => visitor.visit_borrowed_str(text),
             Value::Seq(items) => visitor.visit_seq(Items { reporter: self.reporter, items }),
-            Value::Map(entries) => visitor.visit_map(Fields { reporter: self.reporter, entries, fields: None, value: None }),
+            Value::Map(entries) => {
+                visitor.visit_map(Fields { reporter: self.reporter, entries, fields: None, value: None })
+            }
         }
     }
 
@@ -163,7 +180,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
         match (name, self.value()) {
             (LOCATED, _) => visitor.visit_seq(LocatedAccess { node: self, step: 0 }),
             (DURATION, Value::Int(number)) => Err(Mistake::BareDuration((*number >= 0).then_some(*number))),
@@ -309,7 +330,11 @@ impl<'de> Deserializer<'de> for KeyDeserializer<'de> {
         visitor.visit_borrowed_str(&self.entry.key)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
         if name == LOCATED {
             visitor.visit_seq(KeyAccess { entry: self.entry, step: 0 })
         } else {

@@ -62,7 +62,12 @@ pub enum Severity {
 
 impl Diagnostic {
     /// A finding without a place in a text; [`crate::locate`] adds that.
-    pub fn new(code: Code, path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub fn new(
+        code: Code,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
         Self {
             code: Cow::Borrowed(code.id()),
             name: Cow::Borrowed(code.name()),

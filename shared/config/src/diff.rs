@@ -50,7 +50,7 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
 
     let mounts = |config: &Validated| -> BTreeMap<String, String> {
         let explicit = config.mounts().values().filter(|mount| !mount.automatic);
-        explicit.map(|mount| (mount.name.to_string(), format!("→ {}", mount.upstream))).collect()
+        explicit.map(|mount| (mount.name.to_string(), mount.upstream.to_string())).collect()
     };
     let (before, after) = (mounts(from), mounts(to));
     for name in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
@@ -124,7 +124,8 @@ fn leaves(path: &str, upstream: &Upstream) -> BTreeMap<String, Leaf> {
         let prefix = format!("{path}.stdio.args[");
         out.retain(|path, _| !path.starts_with(&prefix));
         if !stdio.args.is_empty() {
-            let meant = Canonical::List(stdio.args.iter().map(|a| Canonical::Text(a.as_str().to_owned())).collect());
+            let meant =
+                Canonical::List(stdio.args.iter().map(|a| Canonical::Text(a.as_str().to_owned())).collect());
             let shown = format!("[{}]", shown_args(&stdio.args).join(", "));
             out.insert(format!("{path}.stdio.args"), Leaf { meant: meant.to_json(), shown });
         }

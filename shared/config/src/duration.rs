@@ -9,7 +9,7 @@ const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), 
 ///
 /// # Errors
 /// One lower-case sentence without the text itself.
-pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
+pub fn parse(text: &str) -> Result<Duration, &'static str> {
     if text.is_empty() {
         return Err("the duration is empty");
     }
@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn a_duration_without_unit_with_fraction_or_in_disorder_is_refused() {
-        for text in ["", "5", "s", "1.5s", "5 s", "-5s", "5s1m", "5s5s", "5d", "5S", "99999999999999999999h", "5s3"] {
+        for text in
+            ["", "5", "s", "1.5s", "5 s", "-5s", "5s1m", "5s5s", "5d", "5S", "99999999999999999999h", "5s3"]
+        {
             assert!(parse(text).is_err(), "{text:?} was accepted");
         }
     }

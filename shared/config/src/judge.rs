@@ -12,7 +12,7 @@ use crate::diagnostic::{Diagnostic, Judged, Report};
 use crate::node::{Entry, NodeId, Place, Tree, Value, path_step};
 use crate::parse::{self, At, Problem};
 use crate::parts::{self, Part, PartKind, SETTINGS_NAME};
-use crate::reporter::Reporter;
+use crate::reporter::{Lines, Reporter};
 use crate::validate::{self, Meaning};
 use crate::validated::Validated;
 
@@ -21,7 +21,7 @@ use crate::validated::Validated;
 /// # Errors
 /// Every error and warning, in the order of the text.
 pub fn judge_text(text: &[u8]) -> Result<Judged, Report> {
-    let text = readable(text).map_err(Report::of)?;
+    let text = readable(text)?;
     let mut tree = Tree::default();
     let parsed = parse::parse(text, &mut tree);
     let reporter = Reporter::new(&tree, Some(text));
@@ -83,22 +83,34 @@ fn judge(
 }
 
 /// The text, if it is small enough and UTF-8.
-pub(crate) fn readable(text: &[u8]) -> Result<&str, Diagnostic> {
+pub(crate) fn readable(text: &[u8]) -> Result<&str, Report> {
     if text.len() > limits::CONFIG_BYTES_MAX {
-        let message = format!("the document has {} bytes; at most {} are allowed", text.len(), limits::CONFIG_BYTES_MAX);
+        let message = format!(
+            "the document has {} bytes; at most {} are allowed",
+            text.len(),
+            limits::CONFIG_BYTES_MAX
+        );
         let help = "split the config over several fleets, or remove what is not used";
-        return Err(Diagnostic::new(Code::TooLarge, "", message, help));
+        return Err(Report::of(Diagnostic::new(Code::TooLarge, "", message, help)));
     }
     std::str::from_utf8(text).map_err(|error| {
-        let before = text.get(..error.valid_up_to()).unwrap_or_default();
+        let (before, after) = text.split_at(error.valid_up_to());
         let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let column = before.get(line_start..).map_or(0, |line| String::from_utf8_lossy(line).chars().count()) + 1;
+        let start = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default()).into_owned();
+        let column = start.chars().count() + 1;
+        let end = after
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(after.len())
+            .min(limits::SOURCE_LINE_CHARS_MAX);
+        let whole = start + &String::from_utf8_lossy(after.get(..end).unwrap_or_default());
         let message = format!("the document is not UTF-8: byte {} cannot be read", error.valid_up_to());
         let mut diagnostic = Diagnostic::new(Code::NotUtf8, "", message, "save the file as UTF-8");
         diagnostic.line = u32::try_from(line).ok();
         diagnostic.column = u32::try_from(column).ok();
-        diagnostic
+        diagnostic.source_line = Lines::new(&whole).shown(1, diagnostic.column.unwrap_or(1), &[]);
+        Report::of(diagnostic)
     })
 }
 
@@ -123,12 +135,14 @@ impl Assembly {
     fn check(&mut self, parts: &[Part]) -> Result<(), Vec<Diagnostic>> {
         let refuse = |code, message: String, help: &str| Err(vec![Diagnostic::new(code, "", message, help)]);
         if parts.len() > limits::SNAPSHOT_PARTS_MAX {
-            let message = format!("{} parts are more than the {} allowed", parts.len(), limits::SNAPSHOT_PARTS_MAX);
+            let message =
+                format!("{} parts are more than the {} allowed", parts.len(), limits::SNAPSHOT_PARTS_MAX);
             return refuse(Code::TooManyParts, message, "split the config over several fleets");
         }
         let bytes: usize = parts.iter().map(|part| part.bytes.len()).fold(0, usize::saturating_add);
         if bytes > limits::CONFIG_BYTES_MAX {
-            let message = format!("the parts have {bytes} bytes; at most {} are allowed", limits::CONFIG_BYTES_MAX);
+            let message =
+                format!("the parts have {bytes} bytes; at most {} are allowed", limits::CONFIG_BYTES_MAX);
             return refuse(Code::TooLarge, message, "split the config over several fleets");
         }
         let mut seen = BTreeSet::new();
@@ -137,12 +151,13 @@ impl Assembly {
                 self.find(part, Code::PartTwice, "the part is given twice", "fetch the version again");
             }
             if let PartKind::Unknown(kind) = &part.kind {
-                let message = format!("the part kind {} is not known to this build", path_step(kind));
+                let message = format!("the part kind `{}` is not known to this build", path_step(kind));
                 let help = "upgrade the data plane, or roll back to a version without that feature";
                 self.find(part, Code::PartKindUnknown, &message, help);
             }
             if Digest::of(&part.bytes) != part.sha256 {
-                let help = "fetch the version again; if it stays so, look at the disk and the way from control";
+                let help =
+                    "fetch the version again; if it stays so, look at the disk and the way from control";
                 self.find(part, Code::PartDigest, "the part's content does not match its digest", help);
             }
             if part.kind == PartKind::Settings && part.name != SETTINGS_NAME {

@@ -35,12 +35,14 @@ mod validated;
 #[cfg(test)]
 mod tests;
 
-
 pub use codes::Code;
 pub use compile::{GlobError, GlobList, Host, Lookup, ProcessLookup, Unresolved, compile};
-pub use compiled::{Compiled, CompiledMount, CompiledUpstream, HttpTransport, SecretString, StdioTransport, Transport};
+pub use compiled::{
+    Compiled, CompiledMount, CompiledUpstream, HttpTransport, SecretString, StdioTransport, Transport,
+};
 pub use diagnostic::{Diagnostic, Judged, Report, Severity};
 pub use diff::{Change, ChangeKind, diff};
+pub use duration::parse as parse_duration;
 pub use judge::{judge_parts, judge_text};
 pub use locate::locate;
 pub use parts::{Part, PartKind};
@@ -48,6 +50,6 @@ pub use reference::{Reference, Template, TemplateError};
 pub use reference_md::reference_markdown;
 pub use schema::schema;
 pub use validated::{
-    HttpUpstream, Limits, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream, UpstreamTransport,
-    Validated,
+    HttpUpstream, Limits, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream,
+    UpstreamTransport, Validated,
 };

@@ -100,7 +100,11 @@ struct Open {
 
 enum Content {
     Seq(Vec<NodeId>),
-    Map { entries: Vec<Entry>, seen: HashMap<Arc<str>, u32>, key: Key },
+    Map {
+        entries: Vec<Entry>,
+        seen: HashMap<Arc<str>, u32>,
+        key: Key,
+    },
     /// What a mistaken key or tag leads to: read, so that the reading can go on, and forgotten.
     Skipped,
 }
@@ -126,7 +130,9 @@ impl Reader<'_> {
     fn value(&mut self, event: &Event<'_>) -> Result<(), Problem> {
         match event {
             Event::Scalar(text, style, anchor, tag) => self.scalar(text, *style, *anchor, tag.as_deref()),
-            Event::SequenceStart(_, anchor, tag) => self.open(*anchor, tag.as_deref(), "seq", Content::Seq(Vec::new())),
+            Event::SequenceStart(_, anchor, tag) => {
+                self.open(*anchor, tag.as_deref(), "seq", Content::Seq(Vec::new()))
+            }
             Event::MappingStart(_, anchor, tag) => {
                 let content = Content::Map { entries: Vec::new(), seen: HashMap::new(), key: Key::Awaited };
                 self.open(*anchor, tag.as_deref(), "map", content)
@@ -140,7 +146,13 @@ impl Reader<'_> {
         }
     }
 
-    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>) -> Result<(), Problem> {
+    fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+    ) -> Result<(), Problem> {
         let value = scalar::resolve(text, style, tag);
         let id = self.push(value.clone().unwrap_or(Value::Invalid))?;
         if value.is_none() {
@@ -159,7 +171,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn open(&mut self, anchor: usize, tag: Option<&Tag>, kind: &str, content: Content) -> Result<(), Problem> {
+    fn open(
+        &mut self,
+        anchor: usize,
+        tag: Option<&Tag>,
+        kind: &str,
+        content: Content,
+    ) -> Result<(), Problem> {
         let id = self.push(Value::Invalid)?;
         if self.open.len() >= limits::CONFIG_DEPTH_MAX {
             return Err(too_deep(self.place));
@@ -203,7 +221,12 @@ impl Reader<'_> {
             Some(Anchor::Open) | None => {
                 let id = self.push(Value::Invalid)?;
                 let help = "write the value out instead of the alias";
-                self.note(Code::BadAlias, At::Node(id), "the alias stands for a value that contains it", help);
+                self.note(
+                    Code::BadAlias,
+                    At::Node(id),
+                    "the alias stands for a value that contains it",
+                    help,
+                );
                 id
             }
         };
@@ -278,12 +301,19 @@ impl Reader<'_> {
             self.note(Code::MergeKey, at, "the merge key `<<` is not supported", help);
             true
         } else if text.is_none() {
-            self.note(Code::BadKey, at, "the key is not text", "write the key as a name, in quotes if need be");
+            self.note(
+                Code::BadKey,
+                at,
+                "the key is not text",
+                "write the key as a name, in quotes if need be",
+            );
             true
         } else {
             false
         };
-        let Some(Open { id: map, content: Content::Map { seen, key, .. }, .. }) = self.open.last_mut() else { return };
+        let Some(Open { id: map, content: Content::Map { seen, key, .. }, .. }) = self.open.last_mut() else {
+            return;
+        };
         let Some(text) = text.filter(|_| !refused) else {
             *key = Key::Refused;
             return;
@@ -340,7 +370,8 @@ impl Reader<'_> {
             code: Code::TooManyNodes,
             at: At::Place(self.place),
             message: message.to_owned(),
-            help: "remove aliases that multiply each other, or split the config over several fleets".to_owned(),
+            help: "remove aliases that multiply each other, or split the config over several fleets"
+                .to_owned(),
         }
     }
 }

@@ -107,7 +107,10 @@ impl Template {
     ///
     /// # Errors
     /// The first one of `value`.
-    pub(crate) fn render<E>(&self, mut value: impl FnMut(&Reference) -> Result<String, E>) -> Result<String, E> {
+    pub(crate) fn render<E>(
+        &self,
+        mut value: impl FnMut(&Reference) -> Result<String, E>,
+    ) -> Result<String, E> {
         let mut out = String::with_capacity(self.text.len());
         for segment in &self.segments {
             match segment {
@@ -166,7 +169,8 @@ impl Reference {
 /// Absolute on any system that a data plane may run on; control may judge for another one.
 fn is_absolute(path: &str) -> bool {
     let drive = path.get(..3).is_some_and(|start| {
-        start.starts_with(|c: char| c.is_ascii_alphabetic()) && (start.ends_with(":\\") || start.ends_with(":/"))
+        start.starts_with(|c: char| c.is_ascii_alphabetic())
+            && (start.ends_with(":\\") || start.ends_with(":/"))
     });
     (path.len() > 1 && path.starts_with('/')) || (drive && path.len() > 3)
 }
@@ -176,7 +180,10 @@ mod tests {
     use super::*;
 
     fn render(text: &str) -> String {
-        Template::parse(text).unwrap().render(|r| Ok::<_, ()>(format!("<{}|{:?}>", r.name(), r.default))).unwrap()
+        Template::parse(text)
+            .unwrap()
+            .render(|r| Ok::<_, ()>(format!("<{}|{:?}>", r.name(), r.default)))
+            .unwrap()
     }
 
     #[test]

@@ -123,7 +123,12 @@ fn type_name(schema: &Value) -> String {
         return format!("`{value}`");
     }
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        return words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        return words
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
         let choices = choices.iter().filter(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
@@ -144,7 +149,9 @@ fn type_name(schema: &Value) -> String {
             _ => "number".to_owned(),
         },
         "array" => format!("list of {}", schema.get("items").map(type_name).unwrap_or_default()),
-        "object" => format!("map of {}", schema.get("additionalProperties").map(type_name).unwrap_or_default()),
+        "object" => {
+            format!("map of {}", schema.get("additionalProperties").map(type_name).unwrap_or_default())
+        }
         _ => String::new(),
     }
 }

@@ -36,9 +36,10 @@ pub fn changes(changes: &[Change]) -> String {
         let (sign, text) = match change.kind {
             ChangeKind::Added => ('+', one_line(change.after.as_deref())),
             ChangeKind::Removed => ('-', one_line(change.before.as_deref())),
-            ChangeKind::Changed => {
-                ('~', format!("{} → {}", one_line(change.before.as_deref()), one_line(change.after.as_deref())))
-            }
+            ChangeKind::Changed => (
+                '~',
+                format!("{} → {}", one_line(change.before.as_deref()), one_line(change.after.as_deref())),
+            ),
         };
         let _ = writeln!(out, "{sign} {:width$}  {text}", change.path);
     }
@@ -60,7 +61,9 @@ fn finding(out: &mut String, diagnostic: &Diagnostic, file_name: &str) {
             let _ = writeln!(out, " --> {file_name}");
         }
     }
-    if let (Some(line), Some(column), Some(source)) = (diagnostic.line, diagnostic.column, &diagnostic.source_line) {
+    if let (Some(line), Some(column), Some(source)) =
+        (diagnostic.line, diagnostic.column, &diagnostic.source_line)
+    {
         let _ = writeln!(out, "{:gutter$} |", "");
         let _ = writeln!(out, "{line} | {}", visible(source));
         let before: String = source.chars().take(column.saturating_sub(1) as usize).collect();
@@ -94,7 +97,9 @@ fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' => '\t',
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => '\u{fffd}',
+            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                '\u{fffd}'
+            }
             c => c,
         })
         .collect()

@@ -51,12 +51,20 @@ impl<'t> Reporter<'t> {
     pub(crate) fn problem(&self, problem: Problem) {
         match problem.at {
             At::Node(id) => self.report(problem.code, id, problem.message, problem.help),
-            At::Place(place) => self.keep(Diagnostic::new(problem.code, "", problem.message, problem.help), place),
+            At::Place(place) => {
+                self.keep(Diagnostic::new(problem.code, "", problem.message, problem.help), place)
+            }
         }
     }
 
     /// Something about a part as such, which has no value in the tree.
-    pub(crate) fn report_path(&self, code: Code, path: &str, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn report_path(
+        &self,
+        code: Code,
+        path: &str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.keep(Diagnostic::new(code, path, message, help), Place::default());
     }
 
@@ -114,10 +122,11 @@ pub(crate) fn secret_places(tree: &Tree) -> Vec<Place> {
         let Value::Map(entries) = tree.value(NodeId(index)) else { continue };
         for entry in entries {
             match tree.value(entry.value) {
-                Value::Str(text) if secret::is_secret_key(&entry.key) => {
-                    if Template::parse(text).map_or(true, |template| secret::has_literal(&template)) {
-                        places.push(tree.place(entry.value));
-                    }
+                Value::Str(text)
+                    if secret::is_secret_key(&entry.key)
+                        && Template::parse(text).map_or(true, |template| secret::has_literal(&template)) =>
+                {
+                    places.push(tree.place(entry.value));
                 }
                 Value::Str(text) if &*entry.key == "url" && secret::masked_url(text) != **text => {
                     places.push(tree.place(entry.value));

@@ -14,11 +14,13 @@ pub(crate) fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Opti
         "str" => return Some(string(text)),
         _ => core(text),
     };
-    let agrees = match (tag.core_suffix()?, &value) {
-        ("null", Value::Null) | ("bool", Value::Bool(_)) | ("int", Value::Int(_)) => true,
-        ("float", Value::Float | Value::Int(_)) => true,
-        _ => false,
-    };
+    let agrees = matches!(
+        (tag.core_suffix()?, &value),
+        ("null", Value::Null)
+            | ("bool", Value::Bool(_))
+            | ("int", Value::Int(_))
+            | ("float", Value::Float | Value::Int(_))
+    );
     agrees.then_some(value)
 }
 
@@ -78,7 +80,23 @@ mod tests {
 
     #[test]
     fn words_of_yaml_1_1_and_dates_stay_text() {
-        for text in ["no", "on", "yes", "y", "2025-06-18", "1.2.3", "1_000", "0b1", "1e", ".", "-", "5s", "+", "0x", "0xg"] {
+        for text in [
+            "no",
+            "on",
+            "yes",
+            "y",
+            "2025-06-18",
+            "1.2.3",
+            "1_000",
+            "0b1",
+            "1e",
+            ".",
+            "-",
+            "5s",
+            "+",
+            "0x",
+            "0xg",
+        ] {
             assert!(matches!(core(text), Value::Str(_)), "{text}");
         }
     }

@@ -26,10 +26,14 @@ fn tidy(value: &mut Value) {
                 *text = text.replace('\n', " ");
             }
             // The width of an integer in memory is no business of a document's.
-            if map.get("type").is_some_and(|kind| kind == "integer" || kind.to_string().contains("\"integer\"")) {
+            if map
+                .get("type")
+                .is_some_and(|kind| kind == "integer" || kind.to_string().contains("\"integer\""))
+            {
                 map.remove("format");
             }
-            let nullable = map.get("type").and_then(Value::as_array).is_some_and(|types| types.contains(&"null".into()));
+            let nullable =
+                map.get("type").and_then(Value::as_array).is_some_and(|types| types.contains(&"null".into()));
             if let (true, Some(Value::Array(words))) = (nullable, map.get_mut("enum")) {
                 words.push(Value::Null);
             }

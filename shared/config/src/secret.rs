@@ -22,7 +22,9 @@ pub(crate) fn is_secret_header(name: &str) -> bool {
 /// Whether a variable, a query parameter or a flag carries a credential, by its name in any case.
 pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = name.trim_start_matches('-').to_ascii_lowercase().replace(['-', '.'], "_");
-    ["token", "secret", "password", "passwd", "passphrase", "apikey", "credential"].iter().any(|w| name.contains(w))
+    ["token", "secret", "password", "passwd", "passphrase", "apikey", "credential"]
+        .iter()
+        .any(|w| name.contains(w))
         || ["key", "pat", "pwd", "auth", "pass"].iter().any(|word| name.split('_').next_back() == Some(word))
 }
 
@@ -34,8 +36,10 @@ pub(crate) fn is_secret_key(name: &str) -> bool {
 /// Whether a value in such a place holds more than references and the name of an authentication scheme.
 pub(crate) fn has_literal(template: &Template) -> bool {
     template.segments().iter().enumerate().any(|(index, segment)| match segment {
-        Segment::Literal(text) => !(index == 0 && template.segments().len() > 1 && is_scheme(text)) && !is_joint(text),
-        Segment::Reference(reference) => reference.default.as_deref().is_some_and(|default| !default.is_empty()),
+        Segment::Literal(text) => !is_harmless(template, index, text),
+        Segment::Reference(reference) => {
+            reference.default.as_deref().is_some_and(|default| !default.is_empty())
+        }
     })
 }
 
@@ -44,10 +48,7 @@ pub(crate) fn masked(template: &Template) -> String {
     let mut out = String::new();
     for (index, segment) in template.segments().iter().enumerate() {
         match segment {
-            Segment::Literal(text) if index == 0 && template.segments().len() > 1 && is_scheme(text) => {
-                out.push_str(text);
-            }
-            Segment::Literal(text) if is_joint(text) => out.push_str(text),
+            Segment::Literal(text) if is_harmless(template, index, text) => out.push_str(text),
             Segment::Literal(_) => out.push_str(MASK),
             Segment::Reference(reference) => {
                 out.push_str("${");
@@ -67,12 +68,21 @@ pub(crate) fn masked(template: &Template) -> String {
     out
 }
 
+/// Literal text beside a reference that cannot be the secret itself.
+fn is_harmless(template: &Template, index: usize, text: &str) -> bool {
+    let alone = template.segments().len() == 1;
+    !alone && ((index == 0 && is_scheme(text)) || is_joint(text))
+}
+
 /// Whether the argument at `index` carries a credential: `--token=…`, or what follows `--token`.
 pub(crate) fn is_secret_arg(previous: Option<&str>, arg: &str) -> bool {
-    let flag = |text: &str| text.starts_with('-').then(|| is_secret_name(text)).unwrap_or_default();
+    let flag = |text: &str| text.starts_with('-') && is_secret_name(text);
     match arg.split_once('=') {
         Some((name, _)) if is_secret_name(name) => true,
-        _ => !arg.starts_with('-') && previous.is_some_and(|previous| !previous.contains('=') && flag(previous)),
+        _ => {
+            !arg.starts_with('-')
+                && previous.is_some_and(|previous| !previous.contains('=') && flag(previous))
+        }
     }
 }
 
@@ -90,7 +100,9 @@ pub(crate) fn masked_arg(arg: &Template) -> String {
 /// Whether a credential-bearing argument has one written out.
 pub(crate) fn arg_has_literal(arg: &Template) -> bool {
     match arg.as_str().split_once('=') {
-        Some((name, value)) if is_secret_name(name) => Template::parse(value).is_ok_and(|value| has_literal(&value)),
+        Some((name, value)) if is_secret_name(name) => {
+            Template::parse(value).is_ok_and(|value| has_literal(&value))
+        }
         _ => has_literal(arg),
     }
 }
@@ -169,15 +181,18 @@ pub(crate) fn masked_line(line: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find([':', '=']) {
         let (before, from) = rest.split_at(at);
         let key = before.trim_end().trim_end_matches(['"', '\'']);
-        let start = key.rfind(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))).map_or(0, |at| {
-            at + key.get(at..).and_then(|tail| tail.chars().next()).map_or(0, char::len_utf8)
-        });
+        let start =
+            key.rfind(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))).map_or(0, |at| {
+                at + key.get(at..).and_then(|tail| tail.chars().next()).map_or(0, char::len_utf8)
+            });
         let (separator, after) = from.split_at(1);
         out.push_str(before);
         out.push_str(separator);
         rest = after;
         let value = after.trim_start();
-        if is_secret_key(key.get(start..).unwrap_or_default()) && !value.is_empty() && !value.starts_with(['{', '[', '#'])
+        if is_secret_key(key.get(start..).unwrap_or_default())
+            && !value.is_empty()
+            && !value.starts_with(['{', '[', '#'])
         {
             let end = value_end(value);
             let shown = value.get(..end).unwrap_or(value);
@@ -227,7 +242,9 @@ mod tests {
         for name in ["Accept-Language", "X-Tokenizer", "X-Team", "keyboard"] {
             assert!(!is_secret_header(name), "{name}");
         }
-        for name in ["GITHUB_TOKEN", "OPENAI_API_KEY", "DB_PASSWORD", "--api-key", "AWS_SECRET_ACCESS_KEY", "SSH_KEY"] {
+        for name in
+            ["GITHUB_TOKEN", "OPENAI_API_KEY", "DB_PASSWORD", "--api-key", "AWS_SECRET_ACCESS_KEY", "SSH_KEY"]
+        {
             assert!(is_secret_name(name), "{name}");
         }
         for name in ["PATH", "HOME", "LOG_LEVEL", "--root", "MONKEYS"] {
@@ -249,9 +266,15 @@ mod tests {
 
     #[test]
     fn urls_and_lines_are_shown_without_credentials() {
-        assert_eq!(masked_url("https://u:p@h/x?a=1&api_key=s"), "https://[redacted]@h/x?a=1&api_key=[redacted]");
+        assert_eq!(
+            masked_url("https://u:p@h/x?a=1&api_key=s"),
+            "https://[redacted]@h/x?a=1&api_key=[redacted]"
+        );
         assert_eq!(masked_url("https://h/x?token=${T}"), "https://h/x?token=${T}");
-        assert_eq!(masked_line("headers: { Authorization: \"Bearer s\", x: y }"), "headers: { Authorization: [redacted], x: y }");
+        assert_eq!(
+            masked_line("headers: { Authorization: \"Bearer s\", x: y }"),
+            "headers: { Authorization: [redacted], x: y }"
+        );
         assert_eq!(masked_line("  GITHUB_TOKEN: ghp_123"), "  GITHUB_TOKEN: [redacted]");
         assert_eq!(masked_line("  token: ${T}"), "  token: ${T}");
     }

@@ -136,7 +136,9 @@ mod tests {
         ] {
             assert!(list(&[pattern]).matches(text), "{pattern} {text}");
         }
-        for (pattern, text) in [("npx", "npx2"), ("npx", "/bin/npx"), ("a?c", "ac"), ("*_TOKEN", "TOKEN"), ("a*", "ba")] {
+        for (pattern, text) in
+            [("npx", "npx2"), ("npx", "/bin/npx"), ("a?c", "ac"), ("*_TOKEN", "TOKEN"), ("a*", "ba")]
+        {
             assert!(!list(&[pattern]).matches(text), "{pattern} {text}");
         }
         assert!(!GlobList::none().matches("npx"));

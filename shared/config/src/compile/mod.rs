@@ -10,7 +10,6 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-
 use std::sync::Arc;
 
 use ostler_core::digest::Digest;
@@ -108,7 +107,9 @@ fn compile_upstream(
 fn part_digest(config: &Validated, kind: &PartKind, name: &str) -> Digest {
     let parts = config.parts();
     let found = parts
-        .binary_search_by(|part| part.kind.as_str().cmp(kind.as_str()).then_with(|| part.name.as_str().cmp(name)))
+        .binary_search_by(|part| {
+            part.kind.as_str().cmp(kind.as_str()).then_with(|| part.name.as_str().cmp(name))
+        })
         .ok()
         .and_then(|index| parts.get(index));
     // Every upstream and explicit mount has a part; the digest of nothing would only make a difference look like one.

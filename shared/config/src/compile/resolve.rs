@@ -37,7 +37,8 @@ impl<'a> Resolver<'a> {
     /// The text with its references replaced; nothing if one has no value, which is then already recorded.
     pub(super) fn resolve(&mut self, path: &str, template: &Template) -> Option<String> {
         // Every reference is looked at, so that each failure is reported.
-        let failures: Vec<_> = template.references().filter_map(|reference| self.value(reference).err()).collect();
+        let failures: Vec<_> =
+            template.references().filter_map(|reference| self.value(reference).err()).collect();
         if failures.is_empty() {
             return template.render(|reference| self.value(reference)).ok();
         }
@@ -49,7 +50,8 @@ impl<'a> Resolver<'a> {
 
     /// A value that a reference gave cannot be used. Without any reference in it the document would have been refused.
     pub(super) fn unusable(&mut self, path: &str, template: &Template, reason: &str) {
-        let names: Vec<_> = template.references().map(|reference| format!("`${{{}}}`", reference.name())).collect();
+        let names: Vec<_> =
+            template.references().map(|reference| format!("`${{{}}}`", reference.name())).collect();
         let first = template.references().next().map(Reference::name);
         match (self.host.unresolved, first) {
             (Unresolved::MarkDown, Some(first)) => {
@@ -57,7 +59,8 @@ impl<'a> Resolver<'a> {
             }
             (Unresolved::Refuse, _) | (Unresolved::MarkDown, None) => {
                 let message = format!("with {} resolved, {reason}", names.join(" and "));
-                let help = "correct the variable or file where the data plane runs; its value is not shown here";
+                let help =
+                    "correct the variable or file where the data plane runs; its value is not shown here";
                 self.push(Code::BadResolvedValue, path, message, help.to_owned());
             }
         }
@@ -98,8 +101,7 @@ impl<'a> Resolver<'a> {
     fn record_failure(&mut self, path: &str, failure: Failure) {
         if let Failure::NotAllowed(name) = &failure {
             let message = format!("this data plane does not allow the reference `${{{name}}}`");
-            let help = format!("start the data plane with `--allow-ref '{name}'`");
-            return self.not_allowed(path, message, help);
+            return self.not_allowed(path, message, flag_help("--allow-ref", name));
         }
         if self.host.unresolved == Unresolved::MarkDown {
             self.unresolved.get_or_insert(failure.into_name());
@@ -120,6 +122,16 @@ impl<'a> Resolver<'a> {
 
     fn push(&mut self, code: Code, path: &str, message: String, help: String) {
         self.diagnostics.push(Diagnostic::new(code, format!("{}.{path}", self.root), message, help));
+    }
+}
+
+/// The flag that would allow the text. It is made to be copied into a shell, so nothing in the text may end the quotes, nor
+/// may the text allow more than itself.
+pub(super) fn flag_help(flag: &str, text: &str) -> String {
+    if text.contains(['\'', '*', '?', ',']) || text.chars().any(char::is_control) {
+        format!("start the data plane with a pattern for `{flag}` that matches it")
+    } else {
+        format!("start the data plane with `{flag} '{text}'`")
     }
 }
 

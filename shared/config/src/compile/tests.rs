@@ -15,7 +15,8 @@ struct Fake {
 
 impl Fake {
     fn with(env: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let map =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Self { env: map(env), files: map(files) }
     }
 }
@@ -98,11 +99,18 @@ upstream:
 
 #[test]
 fn a_new_candidate_with_unresolved_references_is_refused_with_each_of_them() {
-    let text = "version: 1\nupstreams:\n  a: { http: { url: 'http://${A}/${B}' }, headers: { X: '${file:/c}' } }\n";
+    let text =
+        "version: 1\nupstreams:\n  a: { http: { url: 'http://${A}/${B}' }, headers: { X: '${file:/c}' } }\n";
     let report = run(text, &Fake::default(), &Allow::everything(), Unresolved::Refuse).unwrap_err();
     assert_eq!(report.diagnostics.len(), 3, "{report}");
     assert!(report.diagnostics.iter().all(|d| d.is(Code::UnresolvedReference)));
-    assert!(report.diagnostics.iter().any(|d| d.message.contains("`${file:/c}` cannot be read: entity not found")), "{report}");
+    assert!(
+        report
+            .diagnostics
+            .iter()
+            .any(|d| d.message.contains("`${file:/c}` cannot be read: entity not found")),
+        "{report}"
+    );
 }
 
 #[test]
@@ -116,7 +124,10 @@ upstreams:
 ";
     let compiled = run(text, &Fake::default(), &Allow::everything(), Unresolved::MarkDown).unwrap();
     let unresolved = |name: &str| compiled.upstreams[name].unresolved.as_deref();
-    assert_eq!((unresolved("a"), unresolved("b"), unresolved("c")), (Some("GITHUB_TOKEN"), Some("URL"), None));
+    assert_eq!(
+        (unresolved("a"), unresolved("b"), unresolved("c")),
+        (Some("GITHUB_TOKEN"), Some("URL"), None)
+    );
     assert_eq!(http(&compiled, "b").host, "unresolved.invalid");
     assert_eq!(compiled.mounts.len(), 3);
 }
@@ -139,17 +150,44 @@ upstreams:
   a: { http: { url: http://a/ }, headers: { X: '${TEAM_TOKEN:-x}', Y: '${file:/etc/shadow}' } }
   b: { stdio: { command: bash } }
 ";
-    let allow = Allow(GlobList::parse(["npx"]).unwrap(), GlobList::parse(["OSTLER_*", "file:/run/*"]).unwrap());
+    let allow =
+        Allow(GlobList::parse(["npx"]).unwrap(), GlobList::parse(["OSTLER_*", "file:/run/*"]).unwrap());
     for unresolved in [Unresolved::Refuse, Unresolved::MarkDown] {
         let report = run(text, &Fake::with(&[("TEAM_TOKEN", "x")], &[]), &allow, unresolved).unwrap_err();
         let found: Vec<_> = report.diagnostics.iter().map(|d| (&*d.name, &*d.path, &*d.help)).collect();
         assert_eq!(
             found,
             [
-                ("not_allowed_here", "upstreams.a.headers.x", "start the data plane with `--allow-ref 'TEAM_TOKEN'`"),
-                ("not_allowed_here", "upstreams.a.headers.y", "start the data plane with `--allow-ref 'file:/etc/shadow'`"),
-                ("not_allowed_here", "upstreams.b.stdio.command", "start the data plane with `--allow-command 'bash'`"),
+                (
+                    "not_allowed_here",
+                    "upstreams.a.headers.x",
+                    "start the data plane with `--allow-ref 'TEAM_TOKEN'`"
+                ),
+                (
+                    "not_allowed_here",
+                    "upstreams.a.headers.y",
+                    "start the data plane with `--allow-ref 'file:/etc/shadow'`"
+                ),
+                (
+                    "not_allowed_here",
+                    "upstreams.b.stdio.command",
+                    "start the data plane with `--allow-command 'bash'`"
+                ),
             ]
+        );
+    }
+}
+
+#[test]
+fn the_flag_to_set_never_allows_more_than_was_refused() {
+    for command in ["*", "a' --allow-ref '*", "a,*", "b?"] {
+        let text = format!("version: 1\nupstream: {{ stdio: {{ command: /bin/{command:?} }} }}\n")
+            .replace("/bin/\"", "\"/bin/");
+        let allow = Allow(GlobList::none(), GlobList::none());
+        let report = run(&text, &Fake::default(), &allow, Unresolved::Refuse).unwrap_err();
+        assert_eq!(
+            report.diagnostics[0].help,
+            "start the data plane with a pattern for `--allow-command` that matches it"
         );
     }
 }
@@ -171,7 +209,10 @@ fn the_identity_follows_what_makes_the_runtime_and_nothing_else() {
     let other = Fake::with(&[("E", "2"), ("H", "h2")], &[]);
 
     let stdio = "version: 1\nupstreams: { a: { stdio: { command: c, args: [x], env: { E: '${E}' } } } }\n";
-    assert_eq!(identity(stdio, &fake), identity(&stdio.replace("a: {", "a: { timeouts: { idle: 9s },"), &fake));
+    assert_eq!(
+        identity(stdio, &fake),
+        identity(&stdio.replace("a: {", "a: { timeouts: { idle: 9s },"), &fake)
+    );
     assert_ne!(part(stdio, &fake), part(&stdio.replace("a: {", "a: { timeouts: { idle: 9s },"), &fake));
     for changed in [
         stdio.replace("command: c", "command: d"),

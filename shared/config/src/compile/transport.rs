@@ -13,7 +13,7 @@ use crate::secret;
 use crate::validate::url;
 use crate::validated::{HttpUpstream, StdioUpstream, Upstream, UpstreamTransport};
 
-use super::resolve::Resolver;
+use super::resolve::{Resolver, flag_help};
 
 /// Variables that decide which code a command runs. With a list of allowed commands they would make the list worthless.
 const CODE_CHOOSING_ENV: [&str; 4] = ["PATH", "LD_*", "DYLD_*", "PATHEXT"];
@@ -32,10 +32,16 @@ fn compile_http(http: &HttpUpstream, resolver: &mut Resolver<'_>) -> (Transport,
         let Some(text) = resolver.resolve(&path, template) else { continue };
         match HeaderValue::from_str(&text) {
             Ok(mut value) => {
-                value.set_sensitive(template.references().next().is_some() || secret::is_secret_header(name.as_str()));
+                value.set_sensitive(
+                    template.references().next().is_some() || secret::is_secret_header(name.as_str()),
+                );
                 headers.insert(name.clone(), value);
             }
-            Err(_) => resolver.unusable(&path, template, "the header value holds a character that is not legal there"),
+            Err(_) => resolver.unusable(
+                &path,
+                template,
+                "the header value holds a character that is not legal there",
+            ),
         }
     }
     let target = resolver.resolve("http.url", &http.url).and_then(|text| match url::parse(&text) {
@@ -69,7 +75,7 @@ fn compile_stdio(stdio: &StdioUpstream, resolver: &mut Resolver<'_>) -> (Transpo
         resolver.not_allowed(
             "stdio.command",
             format!("this data plane does not allow the command `{command}`"),
-            format!("start the data plane with `--allow-command '{command}'`"),
+            flag_help("--allow-command", command),
         );
     }
     let mut identity = DigestBuilder::new();

@@ -88,7 +88,9 @@ fn more_findings_than_the_limit_are_counted_and_not_kept() {
 #[test]
 fn a_long_line_is_shown_around_the_place() {
     let long = "x".repeat(5_000_000);
-    let report = refused(format!("{{\"version\": 1, \"mounts\": {{}}, \"a\": \"{long}\", \"bad\": 1, \"c\": \"{long}\"}}"));
+    let report = refused(format!(
+        "{{\"version\": 1, \"mounts\": {{}}, \"a\": \"{long}\", \"bad\": 1, \"c\": \"{long}\"}}"
+    ));
     for diagnostic in &report.diagnostics {
         let line = diagnostic.source_line.as_deref().unwrap();
         assert!(line.chars().count() <= limits::SOURCE_LINE_CHARS_MAX + 2);
@@ -115,8 +117,13 @@ fn ten_thousand_upstreams_are_judged_in_seconds() {
     let judged = judge_text(format!("version: 1\nupstreams:\n{entries}").as_bytes()).unwrap();
     assert_eq!(judged.config.upstreams().len(), limits::CONFIG_RESOURCES_MAX);
     assert!(started.elapsed() < Duration::from_secs(30), "took {:?}", started.elapsed());
-    assert_eq!(codes(&found(format!("version: 1\nupstreams:\n{entries}  more: {{ http: {{ url: http://h/ }} }}\n")))
-        .iter().filter(|code| **code == "OST0207").count(), 1);
+    assert_eq!(
+        codes(&found(format!("version: 1\nupstreams:\n{entries}  more: {{ http: {{ url: http://h/ }} }}\n")))
+            .iter()
+            .filter(|code| **code == "OST0207")
+            .count(),
+        1
+    );
 }
 
 proptest! {

@@ -10,7 +10,8 @@ use crate::{Code, Diagnostic, Part, PartKind, compile, judge_parts, locate, rend
 #[test]
 fn each_code_is_given_by_a_document_and_looks_as_it_should() {
     for code in Code::all() {
-        let shown: Vec<_> = example(*code).into_iter().filter(|diagnostic| diagnostic.is(*code)).take(1).collect();
+        let shown: Vec<_> =
+            example(*code).into_iter().filter(|diagnostic| diagnostic.is(*code)).take(1).collect();
         assert_eq!(shown.len(), 1, "{code} was not given");
         let text = render::findings(&shown, "ostler.yaml");
         insta::assert_snapshot!(format!("{}_{}", code.id(), code.name()), text);
@@ -41,12 +42,19 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::TooManyNodes => {
             let tens = |name: &str| vec![format!("*{name}"); 100].join(", ");
             let one = vec!["1"; 100].join(", ");
-            found(format!("a: &a [{one}]\nb: &b [{}]\nc: &c [{}]\nd: &d [{}]\n", tens("a"), tens("b"), tens("c")))
+            found(format!(
+                "a: &a [{one}]\nb: &b [{}]\nc: &c [{}]\nd: &d [{}]\n",
+                tens("a"),
+                tens("b"),
+                tens("c")
+            ))
         }
         Code::EmptyDocument => found("# nothing yet\n"),
         Code::SeveralDocuments => found("version: 1\n---\nversion: 1\n"),
         Code::DuplicateKey => found("version: 1\nmounts: {}\nmounts: {}\n"),
-        Code::MergeKey => found("version: 1\nupstreams:\n  a: &a { http: { url: http://a/ } }\n  b:\n    <<: *a\n"),
+        Code::MergeKey => {
+            found("version: 1\nupstreams:\n  a: &a { http: { url: http://a/ } }\n  b:\n    <<: *a\n")
+        }
         Code::CustomTag => found("version: 1\nupstreams: !include upstreams.yaml\n"),
         Code::BadAlias => found("version: 1\nupstreams: &all\n  a: *all\n"),
         Code::BadKey => found("version: 1\n? [a, b]\n: 1\n"),
@@ -61,16 +69,24 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::BadReference => http("    headers: { Authorization: 'Bearer ${TOKEN' }\n"),
         Code::ReferenceNotAllowed => found("version: 1\nupstream: { stdio: { command: '${SHELL}' } }\n"),
         Code::BadName => found("version: 1\nupstreams:\n  My Files: { stdio: { command: npx } }\n"),
-        Code::NameConflict => found("version: 1\nupstream: { stdio: { command: npx } }\nmounts:\n  default: { upstream: default }\n"),
-        Code::UnknownUpstream => found("version: 1\nupstream: { stdio: { command: npx } }\nmounts:\n  a: { upstream: defualt }\n"),
-        Code::UnknownMount => found("version: 1\nupstreams: { a: { stdio: { command: npx } } }\ndefault_mount: b\n"),
+        Code::NameConflict => found(
+            "version: 1\nupstream: { stdio: { command: npx } }\nmounts:\n  default: { upstream: default }\n",
+        ),
+        Code::UnknownUpstream => {
+            found("version: 1\nupstream: { stdio: { command: npx } }\nmounts:\n  a: { upstream: defualt }\n")
+        }
+        Code::UnknownMount => {
+            found("version: 1\nupstreams: { a: { stdio: { command: npx } } }\ndefault_mount: b\n")
+        }
         Code::TransportChoice => found("version: 1\nupstreams:\n  a: { protocol: auto }\n"),
         Code::BadUrl => found("version: 1\nupstream: { http: { url: 'https://me:hunter2@a.example/' } }\n"),
         Code::BadHeaderName => http("    headers: { 'X Team': a }\n"),
         Code::BadHeaderValue => http("    headers: { X-Team: \"a\\r\\nb\" }\n"),
         Code::ReservedHeader => http("    headers: { Mcp-Session-Id: a }\n"),
         Code::DuplicateHeader => http("    headers: { X-Team: a, x-team: b }\n"),
-        Code::HeadersOnStdio => found("version: 1\nupstreams:\n  a:\n    stdio: { command: npx }\n    headers: { X-A: b }\n"),
+        Code::HeadersOnStdio => {
+            found("version: 1\nupstreams:\n  a:\n    stdio: { command: npx }\n    headers: { X-A: b }\n")
+        }
         Code::BadEnvName => found("version: 1\nupstream: { stdio: { command: npx, env: { 'A=B': c } } }\n"),
         Code::BadProcessValue => found("version: 1\nupstream: { stdio: { command: npx -y server } }\n"),
         Code::UpstreamTwice => found(
@@ -79,7 +95,9 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::LiteralSecret => http("    headers: { Authorization: Bearer hunter2 }\n"),
         Code::NoUpstream => found("version: 1\n"),
         Code::UnmountedUpstream => http("    mount: false\n"),
-        Code::NotAllowedHere => compiled("version: 1\nupstream: { stdio: { command: npx } }\n", GlobList::none()),
+        Code::NotAllowedHere => {
+            compiled("version: 1\nupstream: { stdio: { command: npx } }\n", GlobList::none())
+        }
         Code::UnresolvedReference => {
             compiled("version: 1\nupstream:\n  http: { url: 'https://${HOST}/' }\n", GlobList::any())
         }
@@ -87,7 +105,10 @@ fn example(code: Code) -> Vec<Diagnostic> {
             "version: 1\nupstream:\n  http: { url: http://a/ }\n  headers: { X-Team: '${TWO_LINES}' }\n",
             GlobList::any(),
         ),
-        Code::PartDigest => judged(vec![settings(), Part { sha256: Digest::of(b"other"), ..part(PartKind::Mount, "m", "{}") }]),
+        Code::PartDigest => judged(vec![
+            settings(),
+            Part { sha256: Digest::of(b"other"), ..part(PartKind::Mount, "m", "{}") },
+        ]),
         Code::PartTwice => judged(vec![settings(), settings()]),
         Code::PartKindUnknown => judged(vec![settings(), part(PartKind::from_wire("policy"), "p", "{}")]),
         Code::PartMissing => judged(vec![]),
@@ -123,7 +144,12 @@ fn compiled(text: &str, allow_command: GlobList) -> Vec<Diagnostic> {
         }
     }
     let allow_ref = GlobList::any();
-    let host = Host { allow_command: &allow_command, allow_ref: &allow_ref, lookup: &Env, unresolved: Unresolved::Refuse };
+    let host = Host {
+        allow_command: &allow_command,
+        allow_ref: &allow_ref,
+        lookup: &Env,
+        unresolved: Unresolved::Refuse,
+    };
     let mut diagnostics = compile(&accepted(text), &host).unwrap_err().diagnostics;
     locate(text.as_bytes(), &mut diagnostics);
     diagnostics

@@ -49,7 +49,8 @@ upstreams:
         default("Stdio", "share"),
         default("Stdio", "warm"),
     );
-    let left_out = "version: 1\nupstreams: { a: { http: { url: http://a/ } }, b: { stdio: { command: b } } }\n";
+    let left_out =
+        "version: 1\nupstreams: { a: { http: { url: http://a/ } }, b: { stdio: { command: b } } }\n";
     assert_eq!(accepted(&written).digest(), accepted(left_out).digest());
 }
 

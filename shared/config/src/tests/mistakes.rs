@@ -20,7 +20,11 @@ fn the_same_ten_mistakes_in_json_give_the_same_ten_diagnostics() {
     insta::assert_snapshot!(render::plain(&report, "ostler.json"));
 
     let meaning = |report: &crate::Report| {
-        report.diagnostics.iter().map(|d| (d.path.clone(), d.code.clone(), d.message.clone())).collect::<Vec<_>>()
+        report
+            .diagnostics
+            .iter()
+            .map(|d| (d.path.clone(), d.code.clone(), d.message.clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(meaning(&report), meaning(&refused(YAML)));
 }
@@ -33,7 +37,9 @@ fn every_diagnostic_has_a_line_its_text_and_a_remedy() {
             let line = diagnostic.line.unwrap() as usize;
             assert_eq!(diagnostic.source_line.as_deref(), text.lines().nth(line - 1), "{diagnostic:?}");
             assert!(diagnostic.column.unwrap() > 0);
-            assert!(!diagnostic.help.is_empty() && !diagnostic.message.is_empty() && !diagnostic.path.is_empty());
+            assert!(
+                !diagnostic.help.is_empty() && !diagnostic.message.is_empty() && !diagnostic.path.is_empty()
+            );
         }
         let mut kinds = codes(&report.diagnostics);
         kinds.sort_unstable();
@@ -44,7 +50,9 @@ fn every_diagnostic_has_a_line_its_text_and_a_remedy() {
 
 #[test]
 fn a_mistaken_value_does_not_hide_its_neighbours() {
-    let report = refused("version: 1\nupstreams:\n  a: { http: 5, protocol: x }\n  B: { stdio: { command: '' } }\nmounts: []\n");
+    let report = refused(
+        "version: 1\nupstreams:\n  a: { http: 5, protocol: x }\n  B: { stdio: { command: '' } }\nmounts: []\n",
+    );
     assert_eq!(codes(&report.diagnostics), ["OST0202", "OST0205", "OST0301", "OST0313", "OST0202"]);
 }
 
@@ -65,7 +73,13 @@ fn a_report_survives_the_way_over_the_wire() {
     assert_eq!(serde_json::from_str::<crate::Report>(&text).unwrap(), report);
     // A newer build may know codes that this one does not.
     let newer = text.replace("OST0201", "OST9999");
-    assert!(serde_json::from_str::<crate::Report>(&newer).unwrap().diagnostics.iter().any(|d| d.code == "OST9999"));
+    assert!(
+        serde_json::from_str::<crate::Report>(&newer)
+            .unwrap()
+            .diagnostics
+            .iter()
+            .any(|d| d.code == "OST9999")
+    );
 }
 
 #[test]

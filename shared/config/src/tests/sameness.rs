@@ -30,20 +30,26 @@ fn order_comments_format_case_of_headers_and_spelling_of_durations_make_no_diffe
         "mounts": {}, "version": 1}"#
         .replace(", \"mounts_are\": 1", "");
     assert_eq!(accepted(YAML).digest(), accepted(&other).digest());
-    assert_eq!(accepted(YAML).digest(), accepted(&format!("# a comment\n{YAML}mounts: # nothing\n")).digest());
+    assert_eq!(
+        accepted(YAML).digest(),
+        accepted(&format!("# a comment\n{YAML}mounts: # nothing\n")).digest()
+    );
 }
 
 #[test]
 fn an_alias_is_what_it_stands_for() {
     let with = "version: 1\nupstreams:\n  a: &a { http: { url: http://h/ } }\n  b: *a\n";
-    let without = "version: 1\nupstreams:\n  a: { http: { url: http://h/ } }\n  b: { http: { url: http://h/ } }\n";
+    let without =
+        "version: 1\nupstreams:\n  a: { http: { url: http://h/ } }\n  b: { http: { url: http://h/ } }\n";
     assert_eq!(accepted(with).digest(), accepted(without).digest());
 }
 
 #[test]
 fn the_singular_form_is_an_upstream_named_default_that_owns_the_bare_path() {
     let short = accepted("version: 1\nupstream: { http: { url: http://h/ } }\n");
-    let long = accepted("version: 1\nupstreams: { default: { http: { url: http://h/ } } }\ndefault_mount: default\n");
+    let long = accepted(
+        "version: 1\nupstreams: { default: { http: { url: http://h/ } } }\ndefault_mount: default\n",
+    );
     assert_eq!(short.digest(), long.digest());
     assert_eq!(short.default_mount().unwrap().as_str(), "default");
 }
@@ -137,7 +143,10 @@ fn accepted_parts_are_kept_as_they_are() {
     let upstream = part(PartKind::Upstream, "a", r#"{"mount":true,"http":{"url":"http://a/"}}"#);
     let judged = judge_parts(&[upstream.clone(), settings.clone()]).unwrap();
     assert_eq!(judged.config.parts(), [settings, upstream]);
-    assert_ne!(judged.config.digest(), accepted("version: 1\nupstreams: { a: { http: { url: http://a/ } } }\n").digest());
+    assert_ne!(
+        judged.config.digest(),
+        accepted("version: 1\nupstreams: { a: { http: { url: http://a/ } } }\n").digest()
+    );
 }
 
 fn part(kind: PartKind, name: &str, text: &str) -> Part {
@@ -223,7 +232,8 @@ fn upstream() -> impl Strategy<Value = Value> {
 fn reversed(value: &Value) -> String {
     match value {
         Value::Object(map) => {
-            let entries = map.iter().rev().map(|(key, value)| format!("{}:\n\t{}", json!(key), reversed(value)));
+            let entries =
+                map.iter().rev().map(|(key, value)| format!("{}:\n\t{}", json!(key), reversed(value)));
             format!("{{{}}}", entries.collect::<Vec<_>>().join(",\n"))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(reversed).collect::<Vec<_>>().join(", ")),

@@ -85,7 +85,8 @@ upstreams:
     stdio: { command: npx, args: ['${ARG}'], env: { PLAIN: '${TOKEN}' } }
 ";
     let any = GlobList::any();
-    let host = Host { allow_command: &any, allow_ref: &any, lookup: &CanaryLookup, unresolved: Unresolved::Refuse };
+    let host =
+        Host { allow_command: &any, allow_ref: &any, lookup: &CanaryLookup, unresolved: Unresolved::Refuse };
     let compiled = compile(&accepted(text), &host).unwrap();
     let shown = format!("{compiled:?}{compiled:#?}");
     assert!(!shown.contains(CANARY), "{shown}");

@@ -60,7 +60,12 @@ fn version(version: Option<Located<i64>>, root: NodeId, reporter: &Reporter<'_>)
         }
         Some(Located { at, value: Some(found) }) if found != VERSION => {
             let message = format!("version {found} of the config language is not supported");
-            reporter.report(Code::UnsupportedVersion, at, message, "write `version: 1`, the only version of this build");
+            reporter.report(
+                Code::UnsupportedVersion,
+                at,
+                message,
+                "write `version: 1`, the only version of this build",
+            );
         }
         Some(_) => {}
     }
@@ -104,17 +109,23 @@ impl<'a> Judge<'a> {
         upstreams: Option<&Located<Entries<RawUpstream>>>,
     ) -> bool {
         let Some(Located { at, value }) = upstream else { return false };
-        let long_form = upstreams
-            .and_then(|upstreams| upstreams.value.as_ref())
-            .and_then(|upstreams| upstreams.0.iter().find(|(name, _)| name.value.as_deref() == Some(SINGULAR)));
+        let long_form = upstreams.and_then(|upstreams| upstreams.value.as_ref()).and_then(|upstreams| {
+            upstreams.0.iter().find(|(name, _)| name.value.as_deref() == Some(SINGULAR))
+        });
         if let Some((name, _)) = long_form {
             let message = "`upstream` already is the upstream named `default`";
-            self.reporter.report(Code::UpstreamTwice, name.at, message, "keep one of the two, or rename this one");
+            self.reporter.report(
+                Code::UpstreamTwice,
+                name.at,
+                message,
+                "keep one of the two, or rename this one",
+            );
         }
         if let Some(Located { at, value: Some(name) }) = default_mount
             && name != SINGULAR
         {
-            let message = "`upstream` already owns the bare path, so `default_mount` cannot name another mount";
+            let message =
+                "`upstream` already owns the bare path, so `default_mount` cannot name another mount";
             let help = "remove `default_mount`, or write the upstream under `upstreams`";
             self.reporter.report(Code::UpstreamTwice, *at, message, help);
         }
@@ -179,7 +190,8 @@ impl<'a> Judge<'a> {
             if let Some(parsed) = &parsed {
                 if !self.mounts.insert(parsed.clone()) {
                     let message = format!("the upstream `{parsed}` is already mounted under this name");
-                    let help = format!("rename this mount, or write `mount: false` in the upstream `{parsed}`");
+                    let help =
+                        format!("rename this mount, or write `mount: false` in the upstream `{parsed}`");
                     self.reporter.report(Code::NameConflict, name.at, message, help);
                 }
             } else {
@@ -188,7 +200,12 @@ impl<'a> Judge<'a> {
             let Some(raw) = raw.value else { continue };
             let Some(upstream) = raw.upstream else {
                 let help = "write `upstream: <name>`";
-                self.reporter.report(Code::MissingKey, name.at, "the required key `upstream` is missing", help);
+                self.reporter.report(
+                    Code::MissingKey,
+                    name.at,
+                    "the required key `upstream` is missing",
+                    help,
+                );
                 continue;
             };
             let Some(target) = self.existing_upstream(&upstream) else { continue };
@@ -208,7 +225,12 @@ impl<'a> Judge<'a> {
         if !self.refused.contains(text) {
             let known = self.upstreams.keys().map(ResourceName::as_str);
             let message = format!("there is no upstream named `{}`", values::shown(text));
-            self.reporter.report(Code::UnknownUpstream, name.at, message, names::suggestion(text, known, "upstreams"));
+            self.reporter.report(
+                Code::UnknownUpstream,
+                name.at,
+                message,
+                names::suggestion(text, known, "upstreams"),
+            );
         }
         None
     }
@@ -240,7 +262,8 @@ impl<'a> Judge<'a> {
             let at = self.upstreams.get(&upstream.name).copied().flatten();
             if let Some(at) = at.filter(|_| !upstream.mount && !self.led_to.contains(&upstream.name)) {
                 let message = format!("no mount leads to the upstream `{}`", upstream.name);
-                let help = "add a mount with `upstream: <name>`, or remove the upstream or its `mount: false`";
+                let help =
+                    "add a mount with `upstream: <name>`, or remove the upstream or its `mount: false`";
                 self.reporter.report(Code::UnmountedUpstream, at, message, help);
             }
         }

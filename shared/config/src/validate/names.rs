@@ -53,7 +53,8 @@ fn corrected(text: &str) -> Option<ResourceName> {
     let mut better = String::new();
     for character in text.chars().take(63) {
         let character = character.to_ascii_lowercase();
-        let legal = character.is_ascii_lowercase() || character.is_ascii_digit() || matches!(character, '-' | '_');
+        let legal =
+            character.is_ascii_lowercase() || character.is_ascii_digit() || matches!(character, '-' | '_');
         let character = if legal { character } else { '-' };
         if !(matches!(character, '-' | '_') && better.ends_with(['-', '_'])) {
             better.push(character);

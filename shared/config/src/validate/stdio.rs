@@ -57,7 +57,10 @@ fn command(found: Option<Located<String>>, owner: NodeId, reporter: &Reporter<'_
     } else if text.contains('\0') {
         ("the command holds a NUL", "remove it")
     } else if text.contains(char::is_whitespace) && !is_path {
-        ("the command holds a space; it is run as it is, without a shell", "move what follows the program to `args`")
+        (
+            "the command holds a space; it is run as it is, without a shell",
+            "move what follows the program to `args`",
+        )
     } else {
         return Some(text);
     };
@@ -69,7 +72,9 @@ fn args(at: NodeId, items: Vec<Located<String>>, reporter: &Reporter<'_>) -> Vec
     values::count(at, items.len(), limits::CONFIG_ARGS_MAX, "arguments", reporter);
     let mut out: Vec<Template> = Vec::with_capacity(items.len());
     for item in items {
-        let Some(template) = item.value.and_then(|text| process_template(item.at, &text, reporter)) else { continue };
+        let Some(template) = item.value.and_then(|text| process_template(item.at, &text, reporter)) else {
+            continue;
+        };
         let previous = out.last().map(Template::as_str);
         if secret::is_secret_arg(previous, template.as_str()) && secret::arg_has_literal(&template) {
             let help = "write a reference such as `${NAME}`, and change the secret";
@@ -98,7 +103,8 @@ fn env(
         let Some(template) = template else { continue };
         if secret::is_secret_name(&text) && secret::has_literal(&template) {
             let message = format!("the variable `{}` seems to hold a secret", values::shown(&text));
-            let help = "write a reference such as `${NAME}` or `${file:/run/secrets/name}`, and change the secret";
+            let help =
+                "write a reference such as `${NAME}` or `${file:/run/secrets/name}`, and change the secret";
             reporter.report(Code::LiteralSecret, value.at, message, help);
         }
         out.insert(text, template);
@@ -108,7 +114,12 @@ fn env(
 
 fn process_template(at: NodeId, text: &str, reporter: &Reporter<'_>) -> Option<Template> {
     if text.contains('\0') {
-        reporter.report(Code::BadProcessValue, at, "the value holds a NUL, which no process can be given", "remove it");
+        reporter.report(
+            Code::BadProcessValue,
+            at,
+            "the value holds a NUL, which no process can be given",
+            "remove it",
+        );
         return None;
     }
     values::template(at, text, reporter)

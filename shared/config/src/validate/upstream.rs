@@ -13,9 +13,7 @@ use crate::raw::{RawHttp, RawUpstream};
 use crate::reference::{Segment, Template};
 use crate::reporter::Reporter;
 use crate::secret;
-use crate::validated::{
-    HttpUpstream, Limits, ProtocolPin, Timeouts, Upstream, UpstreamTransport,
-};
+use crate::validated::{HttpUpstream, Limits, ProtocolPin, Timeouts, Upstream, UpstreamTransport};
 
 use super::{one_of, stdio, url, values};
 
@@ -48,7 +46,12 @@ const RESERVED_HEADERS: [&str; 21] = [
 const RESERVED_PREFIX: &str = "mcp-";
 
 /// The upstream, if its transport could be understood. `at` is its name.
-pub(super) fn validate(raw: RawUpstream, name: ResourceName, at: NodeId, reporter: &Reporter<'_>) -> Option<Upstream> {
+pub(super) fn validate(
+    raw: RawUpstream,
+    name: ResourceName,
+    at: NodeId,
+    reporter: &Reporter<'_>,
+) -> Option<Upstream> {
     let headers_at = raw.headers.as_ref().map(|headers| headers.at);
     let is_stdio = raw.stdio.is_some() && raw.http.is_none();
     let headers = raw.headers.and_then(|headers| headers.value.map(|Entries(entries)| (headers.at, entries)));
@@ -64,11 +67,18 @@ pub(super) fn validate(raw: RawUpstream, name: ResourceName, at: NodeId, reporte
     }
     let headers = headers.filter(|_| !is_stdio).map(|(at, entries)| self::headers(at, entries, reporter));
     let transport = match (raw.http, raw.stdio) {
-        (Some(http), None) => self::http(http, headers.unwrap_or_default(), reporter).map(UpstreamTransport::Http),
+        (Some(http), None) => {
+            self::http(http, headers.unwrap_or_default(), reporter).map(UpstreamTransport::Http)
+        }
         (None, Some(stdio)) => stdio::validate(stdio, reporter).map(UpstreamTransport::Stdio),
         (Some(http), Some(stdio)) => {
             let message = "the upstream has both `http` and `stdio`";
-            reporter.report(Code::TransportChoice, stdio.at, message, "keep one of the two, or make two upstreams of it");
+            reporter.report(
+                Code::TransportChoice,
+                stdio.at,
+                message,
+                "keep one of the two, or make two upstreams of it",
+            );
             let _ = (self::http(http, Vec::new(), reporter), stdio::validate(stdio, reporter));
             None
         }
@@ -127,7 +137,12 @@ fn http(
     }
     if secret::masked_url(&text) != text {
         let message = "a parameter of the URL seems to hold a secret";
-        reporter.report(Code::LiteralSecret, found.at, message, "write a reference such as `${NAME}` in its place");
+        reporter.report(
+            Code::LiteralSecret,
+            found.at,
+            message,
+            "write a reference such as `${NAME}` in its place",
+        );
     }
     Some(HttpUpstream { url, headers })
 }
@@ -156,7 +171,8 @@ fn headers(
         let Some(template) = template else { continue };
         let sample = template.render(|_| Ok::<_, ()>(String::new())).unwrap_or_default();
         if HeaderValue::from_str(&sample).is_err() {
-            let message = format!("the value of the header `{parsed}` holds a character that is not legal there");
+            let message =
+                format!("the value of the header `{parsed}` holds a character that is not legal there");
             let help = "remove line breaks and control characters; write what is not ASCII in the encoding of the server";
             reporter.report(Code::BadHeaderValue, value.at, message, help);
             continue;

@@ -37,7 +37,8 @@ impl Target {
 /// The first rule that the text breaks.
 pub(crate) fn parse(text: &str) -> Result<Target, UrlProblem> {
     let problem = |message, help| UrlProblem { message, help };
-    let has_scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let has_scheme =
+        |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     if text.is_empty() {
         return Err(problem("the URL is empty", "write a URL such as `https://mcp.example/mcp`"));
     }
@@ -53,7 +54,10 @@ pub(crate) fn parse(text: &str) -> Result<Target, UrlProblem> {
     }
     // The parser below drops a fragment without a word.
     if text.contains('#') {
-        return Err(problem("the URL has a fragment", "remove everything from `#` on; a server never sees it"));
+        return Err(problem(
+            "the URL has a fragment",
+            "remove everything from `#` on; a server never sees it",
+        ));
     }
     if !text.is_ascii() {
         return Err(problem(
@@ -77,11 +81,10 @@ pub(crate) fn parse(text: &str) -> Result<Target, UrlProblem> {
     }
     let port = match authority.as_str().get(host.len()..).and_then(|rest| rest.strip_prefix(':')) {
         None => u16::from(https).saturating_mul(443 - 80).saturating_add(80),
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or(problem("the URL's port is not a number from 1 to 65535", "correct the port or leave it out"))?,
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(problem(
+            "the URL's port is not a number from 1 to 65535",
+            "correct the port or leave it out",
+        ))?,
     };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     Ok(Target { url, https, host, port })
@@ -107,8 +110,22 @@ mod tests {
     #[test]
     fn what_cannot_be_connected_to_is_refused() {
         for text in [
-            "", "h", "/mcp", "ftp://h", "http://", "http:///x", "http://u:p@h/", "http://h/#a", "http://h:0/",
-            "http://h:99999/", "http://h:/", "http://h/a b", "http://é/", "http://:80/", "http://[]/", "https://h:8a/",
+            "",
+            "h",
+            "/mcp",
+            "ftp://h",
+            "http://",
+            "http:///x",
+            "http://u:p@h/",
+            "http://h/#a",
+            "http://h:0/",
+            "http://h:99999/",
+            "http://h:/",
+            "http://h/a b",
+            "http://é/",
+            "http://:80/",
+            "http://[]/",
+            "https://h:8a/",
         ] {
             assert!(parse(text).is_err(), "{text:?} was accepted");
         }

@@ -48,7 +48,8 @@ pub(super) fn template(at: NodeId, text: &str, reporter: &Reporter<'_>) -> Optio
 pub(super) fn fixed(at: NodeId, text: &str, what: &str, reporter: &Reporter<'_>) -> bool {
     if text.contains("${") {
         let message = format!("{what} cannot hold a reference");
-        let help = "write the value itself; references are resolved in header values, `env`, `args` and `url`";
+        let help =
+            "write the value itself; references are resolved in header values, `env`, `args` and `url`";
         reporter.report(Code::ReferenceNotAllowed, at, message, help);
         return false;
     }
@@ -59,7 +60,12 @@ pub(super) fn fits(at: NodeId, text: &str, reporter: &Reporter<'_>) -> bool {
     let max = limits::CONFIG_TEXT_BYTES_MAX;
     if text.len() > max {
         let message = format!("the text has {} bytes; at most {max} are allowed", text.len());
-        reporter.report(Code::OutOfRange, at, message, "shorten it, or put it into a file that the upstream reads");
+        reporter.report(
+            Code::OutOfRange,
+            at,
+            message,
+            "shorten it, or put it into a file that the upstream reads",
+        );
         return false;
     }
     true
@@ -74,7 +80,11 @@ pub(super) fn count(at: NodeId, count: usize, max: usize, what: &str, reporter: 
 }
 
 /// A timeout, or its default.
-pub(super) fn timeout(found: Option<Located<RawDuration>>, default: Duration, reporter: &Reporter<'_>) -> Duration {
+pub(super) fn timeout(
+    found: Option<Located<RawDuration>>,
+    default: Duration,
+    reporter: &Reporter<'_>,
+) -> Duration {
     let Some(Located { at, value: Some(RawDuration(text)) }) = found else { return default };
     match duration::parse(&text) {
         Err(message) => {
