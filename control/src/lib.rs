@@ -2,14 +2,25 @@
 //!
 //! `store` keeps versions and the audit log; `revisions` is the one path by which content becomes a version;
 //! `distribution` brings the newest version of a fleet to its nodes; `fleet` knows what they answered; `api` is what
-//! operators speak; `file_source` follows a watched file; `server` serves both listeners through one guard.
+//! operators speak; `file_source` follows a watched file; `server` serves every listener behind one `guard`.
 //!
 //! Control is never on the path of a request: a data plane serves what it has for ever, without any of this. Control
 //! never resolves a reference and never sees a secret behind one.
 
 pub mod api;
 mod args;
+mod control;
+mod distribution;
+mod file_source;
+mod fleet;
+mod guard;
+mod metrics;
+mod revisions;
 mod run;
+mod server;
+mod store;
 
 pub use args::{ControlArgs, ControlCommand};
+pub use control::{Control, ControlOptions, RunningControl, StartError};
+pub use file_source::FileError;
 pub use run::run;

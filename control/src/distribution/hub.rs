@@ -1,0 +1,102 @@
+//! The newest version of each fleet, encoded once, where every stream of the fleet finds it.
+//!
+//! A slot holds one version: a stream that comes late, or is slow, finds only the newest. Versions only move forward.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use ostler_core::build::VERSION;
+use ostler_core::limits::FLEETS_MAX;
+use ostler_core::name::FleetName;
+use ostler_proto::sync::v1 as wire;
+use tokio::sync::watch;
+
+use super::codec;
+use super::revision::Revision;
+use super::wire::revision_to_wire;
+use crate::store::StoredVersion;
+
+/// Slots by fleet. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Hub {
+    slots: Arc<Mutex<BTreeMap<FleetName, watch::Sender<Option<Arc<Desired>>>>>>,
+}
+
+/// What every node of a fleet should serve.
+#[derive(Debug)]
+pub struct Desired {
+    pub revision: Revision,
+    /// Encoded snapshot without a nonce.
+    pub(super) body: Bytes,
+}
+
+impl Hub {
+    /// Offers a version to all streams of its fleet, unless a later one is offered already.
+    pub fn publish(&self, version: &StoredVersion) {
+        let desired = Arc::new(encode(version));
+        self.slot(&version.record.fleet).send_if_modified(|slot| {
+            let newer = slot.as_ref().is_none_or(|held| {
+                (held.revision.epoch, held.revision.version)
+                    < (desired.revision.epoch, desired.revision.version)
+            });
+            if newer {
+                *slot = Some(desired);
+            }
+            newer
+        });
+    }
+
+    /// The version a fleet should serve now.
+    pub fn desired(&self, fleet: &FleetName) -> Option<Arc<Desired>> {
+        self.lock().get(fleet).and_then(|slot| slot.borrow().clone())
+    }
+
+    /// Fleets that have a version, and which.
+    pub fn all(&self) -> Vec<(FleetName, Revision)> {
+        let slots = self.lock();
+        slots
+            .iter()
+            .filter_map(|(fleet, slot)| slot.borrow().as_ref().map(|desired| (fleet.clone(), desired.revision)))
+            .collect()
+    }
+
+    /// Follows a fleet; `None` when too many fleets are followed already.
+    pub(super) fn subscribe(&self, fleet: &FleetName) -> Option<watch::Receiver<Option<Arc<Desired>>>> {
+        let mut slots = self.lock();
+        if let Some(slot) = slots.get(fleet) {
+            return Some(slot.subscribe());
+        }
+        // A node may name a fleet that has no config yet; such slots are dropped when nobody follows them.
+        slots.retain(|_, slot| slot.borrow().is_some() || slot.receiver_count() > 0);
+        if slots.len() as u64 >= FLEETS_MAX {
+            return None;
+        }
+        let (slot, receiver) = watch::channel(None);
+        slots.insert(fleet.clone(), slot);
+        Some(receiver)
+    }
+
+    fn slot(&self, fleet: &FleetName) -> watch::Sender<Option<Arc<Desired>>> {
+        self.lock().entry(fleet.clone()).or_insert_with(|| watch::channel(None).0).clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FleetName, watch::Sender<Option<Arc<Desired>>>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn encode(version: &StoredVersion) -> Desired {
+    let revision = Revision::of(&version.record);
+    let snapshot = wire::Snapshot {
+        nonce: String::new(),
+        revision: Some(revision_to_wire(&revision)),
+        fleet: version.record.fleet.as_str().to_owned(),
+        control_build: VERSION.to_owned(),
+        minimum_build: String::new(),
+        required_capabilities: vec![super::wire::CAPABILITY_PARTS.to_owned()],
+        signature: Vec::new(),
+        parts: version.parts.iter().map(super::wire::part_to_wire).collect(),
+    };
+    Desired { revision, body: codec::encode_snapshot_body(&snapshot) }
+}

@@ -1,0 +1,149 @@
+//! Translation between the wire and control's own types. What a node sends is judged here: bounded, and dropped where
+//! it makes no sense.
+
+use std::collections::BTreeMap;
+
+use ostler_config::{Code, Diagnostic, Part, Severity};
+use ostler_core::digest::Digest;
+use ostler_core::limits::{
+    DIAGNOSTICS_MAX, MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX, NODE_LABELS_MAX, SNAPSHOT_PARTS_MAX,
+};
+use ostler_core::name::{FleetName, NodeName};
+use ostler_proto::sync::v1 as wire;
+use tonic::Status;
+
+use super::revision::{Revision, SOURCE};
+use crate::api::types::{MountInfo, NodeError};
+
+/// A node that understands snapshots made of parts. The set is compared, so extras are harmless.
+pub(super) const CAPABILITY_PARTS: &str = "parts.v1";
+
+/// A judged `hello`.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    pub node: NodeName,
+    pub fleet: FleetName,
+    pub labels: BTreeMap<String, String>,
+    pub build: String,
+    pub capabilities: Vec<String>,
+    /// Only when it is of control's own lineage.
+    pub held: Option<Revision>,
+    /// Content that the node refuses to run, and why.
+    pub skipped: Vec<(Digest, String)>,
+}
+
+pub(super) fn hello_from_wire(hello: wire::Hello) -> Result<Hello, Status> {
+    let invalid = |error: ostler_core::name::NameError| Status::invalid_argument(error.to_string());
+    if hello.labels.len() > NODE_LABELS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "hello has {} labels; at most {NODE_LABELS_MAX} are allowed",
+            hello.labels.len()
+        )));
+    }
+    if let Some((key, _)) = hello
+        .labels
+        .iter()
+        .find(|(key, value)| key.len() > NODE_LABEL_BYTES_MAX || value.len() > NODE_LABEL_BYTES_MAX)
+    {
+        return Err(Status::invalid_argument(format!(
+            "label `{}` is longer than {NODE_LABEL_BYTES_MAX} bytes",
+            bounded(key.clone(), NODE_LABEL_BYTES_MAX)
+        )));
+    }
+    Ok(Hello {
+        node: NodeName::parse(&hello.node).map_err(invalid)?,
+        fleet: FleetName::parse(&hello.fleet).map_err(invalid)?,
+        labels: hello.labels,
+        build: bounded(hello.build, NODE_LABEL_BYTES_MAX),
+        capabilities: hello
+            .capabilities
+            .into_iter()
+            .take(NODE_LABELS_MAX)
+            .map(|word| bounded(word, NODE_LABEL_BYTES_MAX))
+            .collect(),
+        held: hello.held.as_ref().and_then(revision_from_wire),
+        skipped: hello
+            .skipped
+            .into_iter()
+            .take(DIAGNOSTICS_MAX)
+            .filter_map(|skipped| {
+                let digest = skipped.revision?.digest.parse().ok()?;
+                Some((digest, bounded(skipped.reason, MESSAGE_BYTES_MAX)))
+            })
+            .collect(),
+    })
+}
+
+pub(super) fn revision_to_wire(revision: &Revision) -> wire::Revision {
+    wire::Revision {
+        source: SOURCE.to_owned(),
+        epoch: revision.epoch,
+        version: revision.version,
+        digest: revision.digest.to_hex(),
+    }
+}
+
+/// `None` for another source's lineage: to control, such a node holds nothing.
+pub(super) fn revision_from_wire(revision: &wire::Revision) -> Option<Revision> {
+    if revision.source != SOURCE {
+        return None;
+    }
+    let digest = revision.digest.parse().ok()?;
+    Some(Revision { epoch: revision.epoch, version: revision.version, digest })
+}
+
+pub(super) fn part_to_wire(part: &Part) -> wire::Part {
+    wire::Part {
+        kind: part.kind.as_str().to_owned(),
+        name: part.name.clone(),
+        sha256: part.sha256.as_bytes().to_vec().into(),
+        bytes: part.bytes.clone(),
+    }
+}
+
+pub(super) fn mounts_from_wire(mounts: Vec<wire::MountStatus>) -> Vec<MountInfo> {
+    let word = |text| bounded(text, NODE_LABEL_BYTES_MAX);
+    mounts
+        .into_iter()
+        .take(SNAPSHOT_PARTS_MAX)
+        .map(|mount| MountInfo {
+            name: word(mount.name),
+            upstream: word(mount.upstream),
+            state: word(mount.state),
+            reason: bounded(mount.reason, MESSAGE_BYTES_MAX),
+            since_unix_ms: mount.since_unix_ms,
+            next_probe_unix_ms: (mount.next_probe_unix_ms > 0).then_some(mount.next_probe_unix_ms),
+        })
+        .collect()
+}
+
+pub(super) fn nack_from_wire(nack: wire::Nack, revision: &Revision) -> NodeError {
+    NodeError {
+        code: bounded(nack.code, NODE_LABEL_BYTES_MAX),
+        message: bounded(nack.message, MESSAGE_BYTES_MAX),
+        revision: Some(revision.info()),
+        diagnostics: nack.diagnostics.into_iter().take(DIAGNOSTICS_MAX).map(diagnostic_from_wire).collect(),
+    }
+}
+
+fn diagnostic_from_wire(diagnostic: wire::Diagnostic) -> Diagnostic {
+    let text = |text| bounded(text, MESSAGE_BYTES_MAX);
+    let name = Code::from_id(&diagnostic.code).map_or("", Code::name);
+    Diagnostic {
+        code: bounded(diagnostic.code, NODE_LABEL_BYTES_MAX).into(),
+        name: name.into(),
+        severity: if diagnostic.severity == "warning" { Severity::Warning } else { Severity::Error },
+        path: text(diagnostic.path),
+        line: (diagnostic.line > 0).then_some(diagnostic.line),
+        column: (diagnostic.column > 0).then_some(diagnostic.column),
+        message: text(diagnostic.message),
+        help: text(diagnostic.help),
+        source_line: (!diagnostic.source_line.is_empty()).then(|| text(diagnostic.source_line)),
+    }
+}
+
+/// The text, cut at a character boundary.
+fn bounded(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}

@@ -1,0 +1,110 @@
+//! What every request to control passes before anything looks at it: Host and Origin, then the token of the listener.
+//!
+//! One guard for all listeners. Every refusal is counted by its reason and changes nothing. A panic behind the guard
+//! costs its request alone.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
+use ostler_core::guard::HostGuard;
+use ostler_core::token::BearerToken;
+
+use crate::api::problem::failure;
+use crate::metrics::Counters;
+
+/// The rules of one listener.
+#[derive(Clone)]
+pub struct Guard {
+    pub listener: &'static str,
+    /// `None` only where everything is open anyway and callers use any name.
+    pub hosts: Option<HostGuard>,
+    /// `None` where everything is open.
+    pub token: Option<BearerToken>,
+    /// Paths that need no token.
+    pub open_paths: &'static [&'static str],
+    pub counters: Arc<Counters>,
+}
+
+/// Judges a request, then hands it on.
+pub async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let mut response = match guard.refusal(&request) {
+        Some(refusal) => refusal,
+        None => run_guarded(&guard, request, next).await,
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn run_guarded(guard: &Guard, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    match std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => {
+            if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                guard.counters.refused.add(guard.listener, "too_large");
+            }
+            response
+        }
+        Err(_) => {
+            guard.counters.panics.add(guard.listener, "");
+            tracing::error!(listener = guard.listener, %path, "a request panicked");
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", "request failed inside; see control's log")
+                .into_response()
+        }
+    }
+}
+
+impl Guard {
+    fn refusal(&self, request: &Request) -> Option<Response> {
+        let headers = request.headers();
+        if let Some(hosts) = &self.hosts
+            && let Err(error) = hosts.check(host(request), text(headers, &ORIGIN))
+        {
+            self.counters.refused.add(self.listener, error.reason());
+            return Some(failure(StatusCode::FORBIDDEN, error.reason(), &error.to_string()).into_response());
+        }
+        let token = self.token.as_ref()?;
+        if self.open_paths.contains(&request.uri().path()) {
+            return None;
+        }
+        let presented = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        // Two of them leave open which one counts.
+        let several = headers.get_all(AUTHORIZATION).iter().nth(1).is_some();
+        if token.matches(presented) && !several {
+            return None;
+        }
+        let reason = if presented.is_some() { "token_wrong" } else { "token_missing" };
+        self.counters.refused.add(self.listener, reason);
+        let detail = if presented.is_some() {
+            "token is not the one of this listener; use the token file in control's state folder"
+        } else {
+            "token is missing; send `Authorization: Bearer …` with the token file in control's state folder"
+        };
+        let mut response = failure(StatusCode::UNAUTHORIZED, reason, detail).into_response();
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Some(response)
+    }
+}
+
+/// HTTP/2 has the authority in the request line; where both are given they must agree, which the stricter check of
+/// a `Host` header that is there ensures.
+fn host(request: &Request) -> Option<&str> {
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let header = text(request.headers(), &HOST);
+    match (authority, header) {
+        (Some(authority), Some(header)) if authority != header => None,
+        (authority, header) => authority.or(header),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    // A value that is not text must not pass for one that is absent.
+    headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"))
+}

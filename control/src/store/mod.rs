@@ -1,0 +1,199 @@
+//! Where versions of config and the audit log live: one thread that owns the database, behind a bounded mailbox.
+//!
+//! Every caller waits for the disk: what was answered with a version survives a crash. A version is immutable; the
+//! only way forward is another one. Compare-and-swap, the new version and its audit record are one transaction.
+//!
+//! The store never judges content and never talks to a node. What must happen with a new version happens in the
+//! observer it was given, on its thread and in commit order, so that no caller that goes away can lose it.
+
+mod audit;
+mod engine;
+mod error;
+mod records;
+mod tables;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use ostler_core::clock::WallClock;
+use ostler_core::limits::STORE_QUEUE_MAX;
+use ostler_core::name::FleetName;
+use tokio::sync::{mpsc, oneshot};
+
+pub use audit::AuditRecord;
+use engine::Engine;
+pub use error::{OpenError, ProposeError, StoreError};
+pub use records::{Action, Page, Proposal, Proposed, Refusal, StoredVersion, VersionRecord};
+
+/// Told of each new version after its commit, on the store's thread.
+pub type Observer = Box<dyn Fn(&Arc<StoredVersion>) + Send>;
+
+/// Handle to the store's thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    mailbox: mpsc::Sender<Command>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What a store is opened with.
+pub struct StoreOptions {
+    pub path: PathBuf,
+    pub clock: WallClock,
+    /// The largest epoch ever seen beside this store; a new store's epoch is greater.
+    pub epoch_floor: u64,
+    pub observer: Observer,
+}
+
+enum Command {
+    Work(Box<dyn FnOnce(&mut Engine) + Send>),
+    Close,
+}
+
+impl Store {
+    /// Opens or creates the store and starts its thread.
+    ///
+    /// # Errors
+    /// [`OpenError`] says in one sentence why it cannot be used and what to do.
+    pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
+        let mut engine = Engine::open(options)?;
+        let (mailbox, mut commands) = mpsc::channel(STORE_QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                while let Some(Command::Work(work)) = commands.blocking_recv() {
+                    run_guarded(&mut engine, work);
+                }
+            })
+            .map_err(OpenError::Thread)?;
+        Ok(Self { mailbox, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Makes a version, unless the content is current already or another version is current than expected.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; nothing was changed, and the refusal is in the audit log.
+    pub async fn propose(&self, proposal: Proposal) -> Result<Proposed, ProposeError> {
+        self.call(move |engine| engine.propose(proposal)).await?
+    }
+
+    /// Records that somebody asked for a change and was refused.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub async fn record_refusal(&self, refusal: Refusal) -> Result<(), StoreError> {
+        self.call(move |engine| engine.record_refusal(&refusal)).await?
+    }
+
+    /// The current version of a fleet, with its content.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn head(&self, fleet: &FleetName) -> Result<Option<Arc<StoredVersion>>, StoreError> {
+        let fleet = fleet.clone();
+        self.call(move |engine| engine.head(&fleet)).await?
+    }
+
+    /// One version with its content; `None` when the fleet has no such version, or no longer.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn version(
+        &self,
+        fleet: &FleetName,
+        version: u64,
+    ) -> Result<Option<Arc<StoredVersion>>, StoreError> {
+        let fleet = fleet.clone();
+        self.call(move |engine| engine.version(&fleet, version)).await?
+    }
+
+    /// Versions below `before`, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn versions(
+        &self,
+        fleet: &FleetName,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let fleet = fleet.clone();
+        self.call(move |engine| engine.versions(&fleet, before, limit)).await?
+    }
+
+    /// The current version of every fleet, with its content.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn heads(&self) -> Result<Vec<Arc<StoredVersion>>, StoreError> {
+        self.call(|engine| engine.heads()).await?
+    }
+
+    /// Audit records from `from` on, oldest first, after the chain between them was verified.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the chain is broken.
+    pub async fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.call(move |engine| engine.audit(from, limit)).await?
+    }
+
+    /// Starts a new epoch and gives every fleet its current content again as a version of that epoch.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn new_epoch(&self) -> Result<u64, StoreError> {
+        self.call(|engine| engine.new_epoch()).await?
+    }
+
+    /// The epoch that new versions get.
+    ///
+    /// # Errors
+    /// When the store is gone.
+    pub async fn epoch(&self) -> Result<u64, StoreError> {
+        self.call(|engine| engine.epoch()).await
+    }
+
+    /// Whether the thread still takes commands.
+    pub fn is_open(&self) -> bool {
+        !self.mailbox.is_closed()
+    }
+
+    /// Commands waiting.
+    pub fn queued(&self) -> usize {
+        self.mailbox.max_capacity() - self.mailbox.capacity()
+    }
+
+    /// Lets the commands before this one finish, closes the database and waits for the thread.
+    pub async fn close(&self) {
+        // A closed mailbox means that somebody was here before.
+        let _ = self.mailbox.send(Command::Close).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The thread catches what its commands do; there is nothing to learn from how it ended.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn call<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Engine) -> T + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let work = Box::new(move |engine: &mut Engine| {
+            // The caller may be gone; what it asked for is done all the same.
+            let _ = answer.send(work(engine));
+        });
+        self.mailbox.send(Command::Work(work)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Failed)
+    }
+}
+
+/// A command that panics costs its caller an error and never the thread.
+fn run_guarded(engine: &mut Engine, work: Box<dyn FnOnce(&mut Engine) + Send>) {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(engine)));
+    if outcome.is_err() {
+        tracing::error!("a store command panicked; its transaction was dropped");
+        engine.reopen_before_next_use();
+    }
+}

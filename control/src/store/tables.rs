@@ -1,0 +1,28 @@
+//! The tables of the store. A table's key and value types never change; another shape is another table, so that an
+//! older build finds what it knows and a newer one migrates by adding.
+
+use redb::TableDefinition;
+
+/// The format this build writes. Raised only by a change that an older build must not touch.
+pub(super) const FORMAT: u64 = 1;
+
+/// `format` and `epoch`.
+pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+pub(super) const META_FORMAT: &str = "format";
+pub(super) const META_EPOCH: &str = "epoch";
+
+/// Fleet → its current version.
+pub(super) const FLEETS: TableDefinition<'static, &str, u64> = TableDefinition::new("fleets");
+
+/// (fleet, version) → [`super::VersionRecord`] as JSON.
+pub(super) const VERSIONS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("versions");
+
+/// (fleet, version) → the operator's text.
+pub(super) const TEXTS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("texts");
+
+/// (fleet, version, place in the part list) → (kind, name, SHA-256, canonical JSON).
+pub(super) const PARTS: TableDefinition<'static, (&str, u64, u32), PartRow> = TableDefinition::new("parts");
+pub(super) type PartRow = (&'static str, &'static str, &'static [u8; 32], &'static [u8]);
+
+/// Sequence number → [`super::AuditRecord`] as JSON. Each holds the digest of the bytes of the one before.
+pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit");
