@@ -168,6 +168,10 @@ pub const CHILD_STDERR_LINE_BYTES_MAX: usize = 4 * 1024;
 pub const CHILD_QUEUE_MAX: usize = 64;
 /// Messages waiting for a client of a child.
 pub const CHILD_CLIENT_QUEUE_MAX: usize = 256;
+/// The same in bytes: two of the longest lines, beyond any one.
+pub const CHILD_CLIENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Messages of a child that wait until its client opens a stream: what a server says unasked before the first call.
+pub const CHILD_MAILBOX_MAX: usize = 64;
 /// Between closing stdin, SIGTERM and SIGKILL.
 pub const CHILD_STOP_GRACE: Duration = Duration::from_secs(2);
 /// Time for a child to answer `initialize` that the data plane sends itself.
@@ -185,3 +189,5 @@ pub const LOG_LINES_MAX: usize = 8_192;
 pub const SERIES_PER_METRIC_MAX: usize = 40_000;
 /// Length of a client's string in a log line.
 pub const LOG_FIELD_BYTES_MAX: usize = 256;
+/// Connections of an admin or metrics listener at once; more wait to be accepted.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;

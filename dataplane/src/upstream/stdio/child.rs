@@ -1,0 +1,205 @@
+//! One child process from start to reaping: its pipes, its group, its end.
+//!
+//! ```text
+//! queue ─► write ─► stdin     stdout ─► read ─► Link     stderr ─► log
+//!                    supervise: exit, end of output, or told to stop
+//!                    └► close stdin ─► SIGTERM ─► SIGKILL ─► reap ─► kill what is left of the group
+//! ```
+//! Each pipe has a task of its own, so that a full one never blocks another. No process of the group outlives
+//! [`supervise`].
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ostler_core::limits::{
+    CHILD_LINE_BYTES_MAX, CHILD_QUEUE_MAX, CHILD_STDERR_LINE_BYTES_MAX, CHILD_STOP_GRACE, RESPAWN_BASE,
+};
+use ostler_core::name::ResourceName;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::group::Group;
+use super::host::Host;
+use super::keeper::Keeper;
+use super::lines::{LineError, Lines};
+use super::link::Link;
+use super::{command, errors};
+use crate::upstream::UpstreamError;
+
+/// How a child came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was told to stop.
+    Asked,
+    Exited(ExitStatus),
+    /// Nothing can come from it any more.
+    OutputClosed,
+    /// Nothing can be said to it any more.
+    InputClosed,
+    LineTooLong,
+}
+
+/// Starts a child of the upstream for the keeper.
+///
+/// # Errors
+/// When the upstream has as many children as it may, or the command cannot be started.
+pub(super) fn spawn(host: &Arc<Host>, keeper: &Arc<Keeper>) -> Result<Arc<Link>, UpstreamError> {
+    let place = host.place()?;
+    let refused = |error: &std::io::Error| errors::spawn_failed(error, &host.transport);
+    let mut process = command::build(&host.transport).spawn().map_err(|error| refused(&error))?;
+    let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+        return Err(refused(&std::io::Error::other("its pipes are missing")));
+    };
+    tracing::info!(upstream = %host.name, pid = process.id(), "child started");
+
+    let (input, queue) = mpsc::channel(CHILD_QUEUE_MAX);
+    let (output_over, output) = oneshot::channel();
+    let link = Arc::new(Link::new(host, keeper, input));
+    let tasks = &host.deps.tasks;
+    let deaf = CancellationToken::new();
+    // Ends the readers should something that left the group hold the pipes open.
+    let abandoned = CancellationToken::new();
+    tasks.spawn("stdio_write", write(stdin, queue, link.stop.clone(), deaf.clone()));
+    tasks.spawn("stdio_read", {
+        let (link, abandoned) = (Arc::clone(&link), abandoned.clone());
+        async move {
+            // Nobody listens when the child was given up.
+            let _ = output_over.send(read(stdout, &link, &abandoned).await);
+        }
+    });
+    tasks.spawn("stdio_stderr", log_stderr(stderr, host.name.clone(), abandoned.clone()));
+    let watch = Watch { link: Arc::clone(&link), host: Arc::clone(host), output, deaf, abandoned };
+    tasks.spawn("stdio_child", watch.supervise(process, place));
+    Ok(link)
+}
+
+/// What the supervising task looks at.
+struct Watch {
+    link: Arc<Link>,
+    host: Arc<Host>,
+    output: oneshot::Receiver<Ending>,
+    deaf: CancellationToken,
+    abandoned: CancellationToken,
+}
+
+impl Watch {
+    async fn supervise(mut self, mut process: Child, place: OwnedSemaphorePermit) {
+        let group = Group::of(&process);
+        let mut ending = tokio::select! {
+            biased;
+            () = self.link.stop.cancelled() => Ending::Asked,
+            status = process.wait() => status.map_or(Ending::OutputClosed, Ending::Exited),
+            over = &mut self.output => over.unwrap_or(Ending::OutputClosed),
+            () = self.deaf.cancelled() => Ending::InputClosed,
+        };
+        let output_is_over = matches!(ending, Ending::OutputClosed | Ending::LineTooLong);
+        if ending == Ending::OutputClosed
+            && let Ok(Ok(status)) = timeout(RESPAWN_BASE, process.wait()).await
+        {
+            // Usually an exit that its last byte announced a moment before.
+            ending = Ending::Exited(status);
+        }
+        if output_is_over {
+            self.link.gone(ending);
+        }
+        self.link.stop.cancel();
+        end(&mut process, group, &self.host.kill).await;
+        group.kill();
+        if !output_is_over {
+            // What the child said last is still in the pipe; with the group gone the pipe has an end.
+            let _ = timeout(CHILD_STOP_GRACE, &mut self.output).await;
+        }
+        self.abandoned.cancel();
+        self.link.gone(ending);
+        drop(place);
+    }
+}
+
+/// Stdin is closed already: waits, asks, kills, and reaps.
+async fn end(process: &mut Child, group: Group, kill: &CancellationToken) {
+    if exits(process, kill).await {
+        return;
+    }
+    group.terminate();
+    if exits(process, kill).await {
+        return;
+    }
+    group.kill();
+    // Where there are no groups.
+    let _ = process.start_kill();
+    let _ = process.wait().await;
+}
+
+async fn exits(process: &mut Child, kill: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        _ = process.wait() => true,
+        () = kill.cancelled() => false,
+        () = tokio::time::sleep(CHILD_STOP_GRACE) => false,
+    }
+}
+
+/// Writes what is queued; its end closes stdin.
+async fn write(
+    mut stdin: ChildStdin,
+    mut queue: mpsc::Receiver<Bytes>,
+    stop: CancellationToken,
+    deaf: CancellationToken,
+) {
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            message = queue.recv() => message,
+        };
+        let Some(message) = message else { return };
+        let written = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            written = stdin.write_all(&message) => written,
+        };
+        if written.is_err() {
+            deaf.cancel();
+            return;
+        }
+    }
+}
+
+async fn read(stdout: ChildStdout, link: &Link, abandoned: &CancellationToken) -> Ending {
+    let mut lines = Lines::new(stdout, CHILD_LINE_BYTES_MAX);
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = abandoned.cancelled() => return Ending::OutputClosed,
+            line = lines.next() => line,
+        };
+        match line {
+            Ok(Some(line)) => link.line(line),
+            Ok(None) | Err(LineError::Io(_)) => return Ending::OutputClosed,
+            Err(LineError::TooLong(_)) => return Ending::LineTooLong,
+        }
+    }
+}
+
+async fn log_stderr(stderr: ChildStderr, upstream: ResourceName, abandoned: CancellationToken) {
+    let mut lines = Lines::new(stderr, CHILD_STDERR_LINE_BYTES_MAX);
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = abandoned.cancelled() => return,
+            line = lines.next_cut() => line,
+        };
+        let Ok(Some(line)) = line else { return };
+        // Control characters would let a child write on the operator's terminal.
+        let line: String = String::from_utf8_lossy(&line)
+            .chars()
+            .map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
+            .collect();
+        tracing::info!(target: "upstream_stderr", upstream = %upstream, line);
+    }
+}

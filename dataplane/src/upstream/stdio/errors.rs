@@ -1,0 +1,137 @@
+//! What a caller is told when a child cannot serve it. Every sentence is here, so that none of them shows anything that
+//! the child wrote.
+
+use std::io;
+use std::time::Duration;
+
+use ostler_config::StdioTransport;
+use ostler_core::limits::{
+    CHILD_LINE_BYTES_MAX, CHILD_START_TIMEOUT, CHILD_STOP_GRACE, CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE,
+};
+use ostler_mcp::Reason;
+
+use super::child::Ending;
+use crate::upstream::UpstreamError;
+
+pub(super) fn spawn_failed(error: &io::Error, transport: &StdioTransport) -> UpstreamError {
+    let command = &transport.command;
+    let missing_folder = transport.cwd.as_ref().filter(|cwd| !std::path::Path::new(cwd).is_dir());
+    let detail = match (error.kind(), missing_folder) {
+        (_, Some(cwd)) => format!("command `{command}` was not started: folder `{cwd}` does not exist; correct `cwd`"),
+        (io::ErrorKind::NotFound, None) => {
+            format!("command `{command}` was not found; install it or correct `command`, PATH is the data plane's own")
+        }
+        (io::ErrorKind::PermissionDenied, None) => {
+            format!("command `{command}` may not be executed by the data plane's user; correct its permissions")
+        }
+        (_, None) => format!("command `{command}` was not started: {error}"),
+    };
+    UpstreamError::new(Reason::UpstreamUnavailable, detail).fault("spawn_failed")
+}
+
+pub(super) fn no_place() -> UpstreamError {
+    let detail = format!(
+        "all {CHILDREN_PER_MOUNT_MAX} children that a mount may have are in use; end sessions with DELETE, or serve the server with `share: mount`"
+    );
+    UpstreamError::new(Reason::Overloaded, detail).retry_after(CHILD_STOP_GRACE)
+}
+
+/// The child's own end, for what was in flight.
+pub(super) fn ended(ending: &Ending, retry_after: Option<Duration>) -> UpstreamError {
+    let (what, fault) = match ending {
+        Ending::Asked => {
+            return UpstreamError::new(Reason::UpstreamUnavailable, "upstream's process is being stopped; try again")
+                .retry_after(RESPAWN_BASE);
+        }
+        Ending::Exited(status) => (format!("ended ({status})"), "child_exited"),
+        Ending::OutputClosed => ("closed its output".to_owned(), "child_exited"),
+        Ending::InputClosed => ("closed its input".to_owned(), "child_exited"),
+        Ending::LineTooLong => {
+            (format!("wrote a message longer than {CHILD_LINE_BYTES_MAX} bytes and was ended"), "line_too_long")
+        }
+    };
+    let detail = format!("upstream's process {what} before it answered; its stderr in the data plane's log says why");
+    let error = UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(fault);
+    match retry_after {
+        Some(delay) => error.retry_after(delay),
+        None => error,
+    }
+}
+
+/// Between a child's end and its next start. The end itself was counted against the upstream's health, this is not.
+pub(super) fn backing_off(delay: Duration) -> UpstreamError {
+    let detail = format!("upstream's process ended; it may be started again in {} ms", delay.as_millis().max(1));
+    UpstreamError::new(Reason::UpstreamUnavailable, detail).retry_after(delay)
+}
+
+pub(super) fn start_refused() -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamUnavailable,
+        "upstream's process was started again but refused `initialize`; start a new session, and look at its stderr in the data plane's log",
+    )
+    .fault("initialize_refused")
+}
+
+pub(super) fn start_timeout() -> UpstreamError {
+    let detail = format!(
+        "upstream's process did not answer `initialize` within {} s; look at its stderr in the data plane's log",
+        CHILD_START_TIMEOUT.as_secs()
+    );
+    UpstreamError::new(Reason::UpstreamTimeout, detail).fault("initialize_timeout")
+}
+
+/// The session, or the whole upstream, is over.
+pub(super) fn over() -> UpstreamError {
+    UpstreamError::new(Reason::UpstreamUnavailable, "the session or its upstream has just been ended; start a new session")
+}
+
+pub(super) fn session_required() -> UpstreamError {
+    UpstreamError::new(Reason::SessionRequired, "the request has no Mcp-Session-Id; send initialize first")
+}
+
+pub(super) fn session_gone() -> UpstreamError {
+    UpstreamError::new(Reason::SessionNotFound, "the session's upstream was replaced; send initialize without a session id")
+}
+
+pub(super) fn batch() -> UpstreamError {
+    UpstreamError::new(Reason::InvalidRequest, "batches are not served by stdio upstreams; send one message per request")
+}
+
+pub(super) fn duplicate_id() -> UpstreamError {
+    UpstreamError::new(Reason::InvalidRequest, "a request with this id is in flight in the session; give each request its own id")
+}
+
+pub(super) fn invalid_message(detail: &'static str) -> UpstreamError {
+    UpstreamError::new(Reason::InvalidRequest, detail)
+}
+
+pub(super) fn invalid_answer() -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamInvalidResponse,
+        "upstream's answer is not a valid JSON-RPC message; the data plane's log says where",
+    )
+}
+
+pub(super) fn events_not_accepted() -> UpstreamError {
+    UpstreamError::new(Reason::NotAcceptable, "this request is answered with a stream; accept text/event-stream")
+}
+
+pub(super) fn modern_is_post_only() -> UpstreamError {
+    UpstreamError::new(Reason::MethodNotAllowed, "revision 2026-07-28 has only POST; use subscriptions/listen for server messages")
+}
+
+pub(super) fn cut() -> UpstreamError {
+    UpstreamError::new(
+        Reason::Overloaded,
+        "the client read more slowly than the upstream wrote, and its stream was cut; the call may have been executed",
+    )
+}
+
+/// `limit` names the setting.
+pub(super) fn timed_out(limit: &'static str) -> UpstreamError {
+    let detail = match limit {
+        "timeouts.idle" => "upstream sent nothing for longer than `timeouts.idle`; raise it or look at the upstream".to_owned(),
+        _ => format!("upstream did not answer within `{limit}`; raise it or look at the upstream"),
+    };
+    UpstreamError::new(Reason::UpstreamTimeout, detail).fault("answer_timeout")
+}

@@ -1,0 +1,204 @@
+//! One request to a child and what becomes of it: a JSON answer when the response comes first, a stream of events when
+//! something else does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ostler_mcp::{Envelope, Era, method};
+use tokio::sync::mpsc;
+
+use super::clock::Clock;
+use super::errors;
+use super::inbound::Inbound;
+use super::keeper::Keeper;
+use super::lines::frame;
+use super::link::{Closed, Link};
+use super::queue::{Item, Receiver, queue};
+use super::reply;
+use super::rewrite;
+use super::routes::{OpenError, Route, Seat};
+use crate::upstream::{Answer, Call, UpstreamError};
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    ticket: Ticket,
+    items: Receiver,
+    clock: Clock,
+    /// The client's id, raw.
+    id: Arc<str>,
+    events: bool,
+    listens: bool,
+}
+
+/// A place in the child's table; dropping it gives the place up.
+#[derive(Debug)]
+struct Ticket {
+    link: Arc<Link>,
+    /// Keeps the child running until its last answer is out.
+    _keeper: Arc<Keeper>,
+    number: u64,
+    wire_id: String,
+    /// In the modern era a client that leaves has cancelled; in the legacy era it has not.
+    leaving_cancels: bool,
+}
+
+/// Sends the call's request. `events` says whether more than the response is wanted.
+///
+/// # Errors
+/// When there is no child to send it to, or it cannot be sent in time.
+pub(super) async fn ask(
+    keeper: &Arc<Keeper>,
+    call: &Call<'_>,
+    envelope: &Envelope<'_>,
+    seat: Option<Seat>,
+    events: bool,
+) -> Result<Exchange, UpstreamError> {
+    let Some(id) = &envelope.id else { return Err(errors::invalid_message("a request needs an id")) };
+    let listens = envelope.method == method::SUBSCRIPTIONS_LISTEN;
+    let clock = if listens { Clock::never() } else { Clock::start(&call.config.timeouts) };
+    // A child may end between being found and being told. What it was never told may be told to the next, once.
+    for _ in 0..2 {
+        let link = clock.within(keeper.link()).await??;
+        let (to, items) = queue();
+        let id: Arc<str> = id.raw().into();
+        let token = envelope.meta.progress_token.map(|token| Arc::from(token.raw()));
+        let route = Route { seat, id: Arc::clone(&id), token, events, to };
+        let number = match link.routes.open(route.clone()) {
+            Ok(number) => number,
+            Err(OpenError::Duplicate) => return Err(errors::duplicate_id()),
+            Err(OpenError::Closed) => continue,
+        };
+        let wire_id = link.inbound.wire_id(number, &id);
+        let leaving_cancels = call.era == Era::Modern;
+        let ticket = Ticket { link, _keeper: Arc::clone(keeper), number, wire_id, leaving_cancels };
+        if let Inbound::Session(mailbox) = &ticket.link.inbound
+            && events
+        {
+            for line in mailbox.take_waiting() {
+                ticket.link.deliver(number, &route, line);
+            }
+        }
+        // The table alone holds the stream's end from here on.
+        drop(route);
+        let line = line_of(&ticket.link.inbound, &call.body, envelope, number)?;
+        match clock.within(ticket.link.send(line)).await {
+            Ok(Ok(())) => return Ok(Exchange { ticket, items, clock, id, events, listens }),
+            Ok(Err(Closed)) => ticket.done(),
+            Err(error) => return Err(ticket.time_out(error)),
+        }
+    }
+    Err(errors::over())
+}
+
+fn line_of(inbound: &Inbound, body: &Bytes, envelope: &Envelope<'_>, number: u64) -> Result<Bytes, UpstreamError> {
+    match inbound {
+        Inbound::Session(_) => Ok(frame(body)),
+        Inbound::Mount(_) | Inbound::Modern => rewrite::request(body, envelope, number)
+            .map(|rewritten| frame(&rewritten))
+            .map_err(|_| errors::invalid_message("the request's id could not be replaced")),
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// The response alone; whatever else comes first is passed over.
+    pub(super) async fn response(mut self) -> Result<Bytes, UpstreamError> {
+        loop {
+            match self.next().await? {
+                Item::Message(_) => self.clock.heard(),
+                Item::Response(line) => return Ok(line),
+                Item::Failed(error) => return Err(*error),
+            }
+        }
+    }
+
+    /// The answer: JSON if the response comes first, else events.
+    pub(super) async fn answer(mut self) -> Result<Answer, UpstreamError> {
+        if !self.events {
+            return self.response().await.map(reply::json);
+        }
+        match self.next().await? {
+            Item::Response(line) => Ok(reply::json(line)),
+            Item::Failed(error) => Err(*error),
+            Item::Message(first) => {
+                let (out, events) = mpsc::channel(1);
+                let tasks = self.ticket.link.host.deps.tasks.clone();
+                tasks.spawn("stdio_answer", self.stream(first, out));
+                Ok(reply::events(events))
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Item, UpstreamError> {
+        match self.clock.within(self.items.next()).await {
+            Ok(Some(item)) => Ok(item),
+            Ok(None) => Err(errors::cut()),
+            Err(error) => Err(self.ticket.time_out(error)),
+        }
+    }
+
+    /// Writes events until the response, or until the client leaves.
+    async fn stream(mut self, first: Bytes, out: mpsc::Sender<Bytes>) {
+        let mut line = first;
+        loop {
+            self.clock.heard();
+            if !self.write(&out, reply::event(&line)).await {
+                return;
+            }
+            let item = tokio::select! {
+                biased;
+                () = out.closed() => return,
+                item = self.next() => item,
+            };
+            line = match item {
+                Ok(Item::Message(line)) => line,
+                Ok(Item::Response(line)) => {
+                    self.write(&out, reply::event(&line)).await;
+                    return;
+                }
+                // A subscription that its server has torn down said so with its last message.
+                Err(_) if self.listens => return,
+                Ok(Item::Failed(error)) => return self.write_error(&out, &error).await,
+                Err(error) => return self.write_error(&out, &error).await,
+            };
+        }
+    }
+
+    /// False when the client has left, or takes longer than the call may.
+    async fn write(&self, out: &mpsc::Sender<Bytes>, event: Bytes) -> bool {
+        matches!(self.clock.within(out.send(event)).await, Ok(Ok(())))
+    }
+
+    async fn write_error(&self, out: &mpsc::Sender<Bytes>, error: &UpstreamError) {
+        let event = reply::error_event(&self.id, error, &self.ticket.link.host.name);
+        // The call's time may be what is up; a client that does not read the end gets none.
+        let grace = ostler_core::limits::CHILD_STOP_GRACE;
+        let _ = tokio::time::timeout(grace, out.send(event)).await;
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// The child was never told of the request.
+    fn done(&self) {
+        self.link.routes.take(self.number);
+    }
+
+    fn time_out(&self, error: UpstreamError) -> UpstreamError {
+        if self.link.routes.take(self.number).is_some() {
+            self.link.cancel(&self.wire_id, "timed out");
+        }
+        error
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.link.routes.take(self.number).is_some() && self.leaving_cancels {
+            self.link.cancel(&self.wire_id, "client left");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Where the messages of a child go: which client, which stream.
+//!
+//! | child | response | progress | request of the server's | other notification |
+//! |---|---|---|---|---|
+//! | of one session | to its request | to its request | youngest POST stream, GET, mailbox | GET, youngest POST stream, mailbox |
+//! | of a mount, legacy | to its request | to its request | `ping` answered, others refused | every GET stream |
+//! | of a mount, modern | to its request | to its request | refused | to its subscription, else dropped |
+//!
+//! Nothing here waits: this runs on the task that reads the child's stdout.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ostler_mcp::splice::SpliceError;
+use ostler_mcp::{Envelope, ErrorBody, Kind, Reason, message, method};
+
+use super::link::Link;
+use super::mailbox::Mailbox;
+use super::rewrite;
+use super::routes::{Route, Routes};
+use super::seats::Seats;
+
+/// Whom a child serves.
+#[derive(Debug, Clone)]
+pub(super) enum Inbound {
+    /// One legacy session.
+    Session(Arc<Mailbox>),
+    /// All legacy sessions of a mount.
+    Mount(Arc<Seats>),
+    /// All modern clients of a mount.
+    Modern,
+}
+
+/// The seat of the one session of an own child.
+pub(super) const OWN_SEAT: u64 = 0;
+
+// === impl Inbound ===
+
+impl Inbound {
+    pub(super) fn message(&self, link: &Link, line: &Bytes, envelope: &Envelope<'_>) {
+        match (envelope.kind, self) {
+            (Kind::Response { .. }, _) => self.response(link, line, envelope),
+            (Kind::Request, Self::Session(mailbox)) => request_to_session(link, mailbox, line),
+            (Kind::Request, _) => refuse(link, envelope),
+            (Kind::Notification, Self::Session(mailbox)) => notification_to_session(link, mailbox, line, envelope),
+            (Kind::Notification, Self::Mount(seats)) => {
+                if !notification_to_request(link, line, envelope) {
+                    seats.broadcast(line);
+                }
+            }
+            (Kind::Notification, Self::Modern) => {
+                if !notification_to_request(link, line, envelope) {
+                    link.host.count_dropped("notification_of_nobody");
+                }
+            }
+            (Kind::Batch, _) => {}
+        }
+    }
+
+    /// The id by which the child knows a request, raw.
+    pub(super) fn wire_id(&self, number: u64, client_id: &str) -> String {
+        match self {
+            Self::Session(_) => client_id.to_owned(),
+            Self::Mount(_) | Self::Modern => number.to_string(),
+        }
+    }
+
+    /// The request with this id on the wire.
+    pub(super) fn number(&self, routes: &Routes, wire_id: &str) -> Option<u64> {
+        match self {
+            Self::Session(_) => routes.by_id(OWN_SEAT, wire_id),
+            Self::Mount(_) | Self::Modern => wire_id.parse().ok(),
+        }
+    }
+
+    fn response(&self, link: &Link, line: &Bytes, envelope: &Envelope<'_>) {
+        let number = envelope.id.as_ref().and_then(|id| self.number(&link.routes, id.raw()));
+        let Some((number, route)) = number.and_then(|number| Some((number, link.routes.get(number)?))) else {
+            return link.host.count_dropped("unknown_id");
+        };
+        let line = match self {
+            Self::Session(_) => Ok(line.clone()),
+            Self::Mount(_) | Self::Modern => rewrite::response(line, envelope, &route.id),
+        };
+        match line {
+            Ok(line) => link.respond(number, line),
+            Err(error) => not_rewritten(link, error),
+        }
+    }
+}
+
+/// The request that caused it is most likely the youngest, and its client is reading that stream.
+fn request_to_session(link: &Link, mailbox: &Mailbox, line: &Bytes) {
+    if to_youngest(link, line) {
+        return;
+    }
+    if let Err(line) = mailbox.deliver(line.clone()) {
+        keep(link, mailbox, line);
+    }
+}
+
+fn notification_to_session(link: &Link, mailbox: &Mailbox, line: &Bytes, envelope: &Envelope<'_>) {
+    let token = envelope.progress_token.filter(|_| envelope.method == method::NOTIFICATIONS_PROGRESS);
+    let number = token.and_then(|token| link.routes.by_token(OWN_SEAT, token.raw()));
+    if let Some(number) = number
+        && let Some(route) = link.routes.get(number)
+    {
+        link.deliver(number, &route, line.clone());
+        return;
+    }
+    let Err(line) = mailbox.deliver(line.clone()) else { return link.touch() };
+    if !to_youngest(link, &line) {
+        keep(link, mailbox, line);
+    }
+}
+
+/// Each stream whose client does not keep up is cut on the way, and so the loop ends.
+fn to_youngest(link: &Link, line: &Bytes) -> bool {
+    while let Some((number, route)) = link.routes.youngest_with_events() {
+        if link.deliver(number, &route, line.clone()) {
+            return true;
+        }
+    }
+    false
+}
+
+fn keep(link: &Link, mailbox: &Mailbox, line: Bytes) {
+    if !mailbox.keep(line) {
+        link.host.count_dropped("mailbox_full");
+    }
+}
+
+/// Gives a notification of a shared child to the request that it belongs to; false if it names none.
+fn notification_to_request(link: &Link, line: &Bytes, envelope: &Envelope<'_>) -> bool {
+    let is = |method| envelope.method == method;
+    let named = envelope.meta.subscription_id.as_ref().or(match &envelope.progress_token {
+        Some(token) if is(method::NOTIFICATIONS_PROGRESS) => Some(token),
+        _ => envelope.request_id.as_ref().filter(|_| is(method::NOTIFICATIONS_CANCELLED)),
+    });
+    let Some(named) = named else { return is(method::NOTIFICATIONS_PROGRESS) };
+    match named.as_u64().and_then(|number| Some((number, link.routes.get(number)?))) {
+        Some((_, route)) if route.token.is_none() && is(method::NOTIFICATIONS_PROGRESS) => {
+            link.host.count_dropped("progress_not_asked_for");
+        }
+        Some((number, route)) => {
+            hand_over(link, number, &route, line, envelope);
+            if is(method::NOTIFICATIONS_CANCELLED) {
+                // The server tears a subscription down; nothing follows.
+                link.routes.take(number);
+            }
+        }
+        // Its request is over.
+        None => link.host.count_dropped("unknown_id"),
+    }
+    true
+}
+
+fn hand_over(link: &Link, number: u64, route: &Route, line: &Bytes, envelope: &Envelope<'_>) {
+    match rewrite::notification(line, envelope, &route.id, route.token.as_ref()) {
+        Ok(line) => {
+            link.deliver(number, route, line);
+        }
+        Err(error) => not_rewritten(link, error),
+    }
+}
+
+/// A shared child has no client of its own to ask: it was told so by empty capabilities, or its era forbids it.
+fn refuse(link: &Link, envelope: &Envelope<'_>) {
+    let Some(id) = envelope.id else { return };
+    if envelope.method == method::PING {
+        link.tell(&message::result(id.raw(), "{}"));
+    } else {
+        let refusal = ErrorBody::new(Reason::MethodNotFound)
+            .id(Some(id.raw()))
+            .message("this process is shared by several clients, none of which can be asked; use `share: session`");
+        link.tell(&refusal.to_bytes());
+    }
+}
+
+/// Cannot happen while ranges come from a scan of the same line.
+fn not_rewritten(link: &Link, error: SpliceError) {
+    tracing::error!(upstream = %link.host.name, %error, "message could not be rewritten");
+    link.host.count_dropped("not_rewritten");
+}

@@ -1,0 +1,257 @@
+//! Keeps at most one child running for whoever it serves: starts it at first use, again after its end, with backoff after
+//! one that was not asked for.
+//!
+//! ```text
+//! idle ──use──► starting ──handshake──► running ──exit──► waiting (backoff) ──use──► starting
+//!   ▲               └──failed──► waiting    │
+//!   └───────────── nobody used it ──────────┘             end(): ended, for ever
+//! ```
+//! A start belongs to nobody's call: it goes on when the caller that caused it leaves, and all who wait share it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ostler_core::backoff::Backoff;
+use ostler_core::limits::{CHILD_IDLE, RESPAWN_CAP};
+use ostler_mcp::Reason;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::handshake::{self, Opening};
+use super::host::Host;
+use super::inbound::Inbound;
+use super::link::Link;
+use super::{child, errors};
+use crate::upstream::UpstreamError;
+
+pub(super) struct Keeper {
+    pub(super) host: Arc<Host>,
+    pub(super) inbound: Inbound,
+    /// Ends the child; a child of the host's.
+    pub(super) stop: CancellationToken,
+    /// How the next child is greeted.
+    opening: Mutex<Opening>,
+    /// What the child answered to an `initialize` of our own: a raw `InitializeResult`.
+    greeting: Mutex<Option<Bytes>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    backoff: Backoff,
+}
+
+enum Phase {
+    Idle,
+    /// Until then, calls fail fast.
+    Waiting(Instant),
+    Starting(watch::Receiver<Option<Outcome>>),
+    Running(Arc<Link>),
+    Ended,
+}
+
+type Outcome = Result<Arc<Link>, UpstreamError>;
+
+// === impl Keeper ===
+
+impl Keeper {
+    pub(super) fn new(host: &Arc<Host>, inbound: Inbound, opening: Opening) -> Arc<Self> {
+        let keeper = Arc::new(Self {
+            host: Arc::clone(host),
+            inbound,
+            stop: host.stop.child_token(),
+            opening: Mutex::new(opening),
+            greeting: Mutex::default(),
+            state: Mutex::new(State { phase: Phase::Idle, backoff: host.backoff() }),
+        });
+        host.register(&keeper);
+        keeper
+    }
+
+    /// The running child; started if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be started, or not yet again.
+    pub(super) async fn link(self: &Arc<Self>) -> Outcome {
+        let mut starting = match self.running_or_starting()? {
+            Ok(link) => return Ok(link),
+            Err(starting) => starting,
+        };
+        let outcome = starting.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        outcome.unwrap_or_else(|| Err(errors::over()))
+    }
+
+    /// The child if it is running; nothing is started.
+    pub(super) fn running(&self) -> Option<Arc<Link>> {
+        match &self.lock().phase {
+            Phase::Running(link) => Some(Arc::clone(link)),
+            _ => None,
+        }
+    }
+
+    /// How the next start greets the child.
+    pub(super) fn open_with(&self, opening: Opening) {
+        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = opening;
+    }
+
+    pub(super) fn greeting(&self) -> Option<Bytes> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the child for good; what is in flight fails at once.
+    pub(super) fn end(&self) {
+        let before = std::mem::replace(&mut self.lock().phase, Phase::Ended);
+        self.stop.cancel();
+        if let Phase::Running(link) = before {
+            link.routes.close(&errors::over());
+        }
+    }
+
+    /// Ends the child if nobody used it for a while; the next use starts another.
+    pub(super) fn sweep(&self) {
+        if let Inbound::Session(mailbox) = &self.inbound
+            && mailbox.is_listened_to()
+        {
+            return;
+        }
+        let mut state = self.lock();
+        if let Phase::Running(link) = &state.phase
+            && link.unused_for() >= CHILD_IDLE
+            && link.routes.close_if_empty()
+        {
+            tracing::info!(upstream = %self.host.name, "child is ended, nobody used it");
+            link.stop.cancel();
+            state.phase = Phase::Idle;
+        }
+    }
+
+    /// A child ended by itself. Says when the next one may be started, if it was the one in use.
+    pub(super) fn lost(&self, link: &Link, lived: Duration) -> Option<Duration> {
+        if let Inbound::Session(mailbox) = &self.inbound {
+            mailbox.forget_subscriptions();
+        }
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Running(running) if std::ptr::eq(Arc::as_ptr(running), link) => {
+                if lived >= RESPAWN_CAP {
+                    state.backoff.reset();
+                }
+                Some(state.wait())
+            }
+            // One that is just being started is judged by its start.
+            _ => None,
+        }
+    }
+
+    fn running_or_starting(
+        self: &Arc<Self>,
+    ) -> Result<Result<Arc<Link>, watch::Receiver<Option<Outcome>>>, UpstreamError> {
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Running(link) => return Ok(Ok(Arc::clone(link))),
+            Phase::Starting(starting) => return Ok(Err(starting.clone())),
+            Phase::Waiting(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
+                    return Err(errors::backing_off(left));
+                }
+            }
+            Phase::Ended => return Err(errors::over()),
+            Phase::Idle => {}
+        }
+        if self.stop.is_cancelled() {
+            return Err(errors::over());
+        }
+        let (outcome, starting) = watch::channel(None);
+        state.phase = Phase::Starting(starting.clone());
+        drop(state);
+        self.host.deps.tasks.spawn("stdio_start", Arc::clone(self).start(outcome));
+        Ok(Err(starting))
+    }
+
+    async fn start(self: Arc<Self>, waiting: watch::Sender<Option<Outcome>>) {
+        let outcome = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(errors::over()),
+            outcome = self.open() => outcome,
+        };
+        // Nobody may be waiting any more.
+        let _ = waiting.send(Some(self.started(outcome)));
+    }
+
+    async fn open(self: &Arc<Self>) -> Outcome {
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let link = child::spawn(&self.host, self)?;
+        match handshake::greet(&link, &opening).await {
+            Ok(greeting) => {
+                *self.greeting.lock().unwrap_or_else(PoisonError::into_inner) = greeting;
+                Ok(link)
+            }
+            Err(error) => {
+                link.stop.cancel();
+                Err(error)
+            }
+        }
+    }
+
+    fn started(&self, outcome: Outcome) -> Outcome {
+        let mut state = self.lock();
+        match (&state.phase, outcome) {
+            (Phase::Starting(_), Ok(link)) if !link.is_dead() => {
+                state.phase = Phase::Running(Arc::clone(&link));
+                Ok(link)
+            }
+            (Phase::Starting(_), Ok(_)) => Err(errors::backing_off(state.wait())),
+            (Phase::Starting(_), Err(error)) if error.reason == Reason::Overloaded => {
+                state.phase = Phase::Idle;
+                Err(error)
+            }
+            (Phase::Starting(_), Err(error)) => {
+                let delay = state.wait();
+                Err(error.retry_after(delay))
+            }
+            (_, Ok(link)) => {
+                link.stop.cancel();
+                Err(errors::over())
+            }
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match &self.lock().phase {
+            Phase::Idle => "idle",
+            Phase::Waiting(_) => "waiting",
+            Phase::Starting(_) => "starting",
+            Phase::Running(_) => "running",
+            Phase::Ended => "ended",
+        };
+        f.debug_struct("Keeper").field("phase", &phase).finish_non_exhaustive()
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Puts the next start off.
+    fn wait(&mut self) -> Duration {
+        let delay = self.backoff.next_delay();
+        self.phase = Phase::Waiting(Instant::now() + delay);
+        delay
+    }
+}

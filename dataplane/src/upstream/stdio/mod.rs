@@ -1,0 +1,170 @@
+//! stdio upstreams: a Streamable HTTP server in front of MCP servers that are processes.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `host` | what all children of the upstream share: places, counters, stop signals |
+//! | `session`, `mount`, `modern` | the three ways to serve: a child per legacy session, one legacy child for all (`share: mount`), one modern child |
+//! | `keeper`, `handshake` | keeping one child running: start, greeting, backoff, idle end |
+//! | `exchange`, `clock`, `reply` | one request: its place, its time, its answer |
+//! | `link`, `routes`, `inbound` | one running child: what it owes, and where its messages go |
+//! | `mailbox`, `seats`, `queue` | streams towards clients, each bounded |
+//! | `rewrite` | ids and tokens on shared children |
+//! | `child`, `command`, `group`, `lines` | the process: pipes, environment, group, end |
+//!
+//! Bodies pass unchanged but for ids and tokens on shared children, and line breaks between tokens, which the
+//! transport does not allow. No client waits for another: every queue is bounded, and whoever does not keep up loses
+//! its own stream.
+
+mod child;
+mod clock;
+mod command;
+mod errors;
+mod exchange;
+mod group;
+mod handshake;
+mod host;
+mod inbound;
+mod keeper;
+mod lines;
+mod link;
+mod mailbox;
+mod modern;
+mod mount;
+mod queue;
+mod reply;
+mod rewrite;
+mod routes;
+mod seats;
+mod session;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_config::{Share, StdioTransport};
+use ostler_core::name::ResourceName;
+use ostler_mcp::{Envelope, Era, Kind, method};
+
+pub use session::StdioSession;
+
+use super::{Answer, Call, UpstreamError, Verb};
+use crate::deps::Deps;
+use crate::mount::session::SessionLink;
+use host::Host;
+use modern::ModernChild;
+use mount::MountChild;
+
+/// Runtime state of a stdio upstream: its children. Dropping it ends them.
+pub struct StdioUpstream {
+    host: Arc<Host>,
+    modern: ModernChild,
+    /// With `share: mount`.
+    mount: Option<Arc<MountChild>>,
+}
+
+// === impl StdioUpstream ===
+
+impl StdioUpstream {
+    /// Starts nothing.
+    pub fn new(name: ResourceName, transport: StdioTransport, deps: &Deps) -> Self {
+        let share = transport.share;
+        let host = Host::new(name, transport, deps);
+        let mount = match share {
+            Share::Mount => Some(MountChild::new(&host)),
+            Share::Session => None,
+        };
+        Self { modern: ModernChild::new(&host), mount, host }
+    }
+
+    /// Serves one call.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] with what the caller may be told.
+    pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+        match (call.verb, call.era) {
+            (Verb::Post, era) => {
+                let Some(envelope) = call.envelope else { return Err(errors::invalid_message("the body is empty")) };
+                match (envelope.kind, era) {
+                    (Kind::Batch, _) => Err(errors::batch()),
+                    (_, Era::Modern) => self.modern.post(&call, envelope).await,
+                    (_, Era::Legacy) => self.post_legacy(&call, envelope).await,
+                }
+            }
+            (Verb::Get | Verb::Delete, Era::Modern) => Err(errors::modern_is_post_only()),
+            (Verb::Get, Era::Legacy) => self.session(&call)?.ok_or_else(errors::session_required)?.get(&call),
+            (Verb::Delete, Era::Legacy) => self.delete(&call),
+        }
+    }
+
+    async fn post_legacy(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<Answer, UpstreamError> {
+        if let Some(session) = self.session(call)? {
+            return session.post(call, envelope).await;
+        }
+        if !envelope.is_request() || envelope.method != method::INITIALIZE {
+            return Err(errors::session_required());
+        }
+        match &self.mount {
+            Some(child) => session::take_seat(&self.host, child, call, envelope).await,
+            None => session::start(&self.host, call, envelope).await,
+        }
+    }
+
+    fn delete(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
+        let session = self.session(call)?.ok_or_else(errors::session_required)?;
+        if let Some(named) = &call.session {
+            call.sessions.remove(named);
+        }
+        session.end();
+        Ok(reply::no_content())
+    }
+
+    /// What stands behind the session that the call names. One whose upstream was replaced is forgotten, so that its
+    /// client starts another.
+    fn session<'c>(&self, call: &'c Call<'_>) -> Result<Option<&'c StdioSession>, UpstreamError> {
+        let Some(session) = &call.session else { return Ok(None) };
+        match &session.link {
+            SessionLink::Stdio(stdio) if stdio.is_at(&self.host) => Ok(Some(stdio)),
+            _ => {
+                call.sessions.remove(session);
+                Err(errors::session_gone())
+            }
+        }
+    }
+
+    /// Ends children that nobody used for [`ostler_core::limits::CHILD_IDLE`]; their sessions stay.
+    pub fn sweep(&self) {
+        self.host.sweep();
+    }
+
+    /// Children that run, or have not been reaped yet.
+    pub fn children(&self) -> usize {
+        self.host.children()
+    }
+
+    /// Children that ended without being asked to.
+    pub fn unexpected_exits(&self) -> u64 {
+        self.host.unexpected_exits()
+    }
+
+    /// Messages of children that had no taker: of nobody's request, or of a client that did not keep up.
+    pub fn dropped_messages(&self) -> u64 {
+        self.host.dropped_messages()
+    }
+
+    /// Ends all children, each with the grace it is due as far as the deadline allows, and waits for them.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.host.shutdown(deadline).await;
+    }
+}
+
+impl Drop for StdioUpstream {
+    fn drop(&mut self) {
+        self.host.stop.cancel();
+    }
+}
+
+impl fmt::Debug for StdioUpstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StdioUpstream").field("host", &self.host).field("mount", &self.mount).finish_non_exhaustive()
+    }
+}

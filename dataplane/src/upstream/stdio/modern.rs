@@ -1,0 +1,66 @@
+//! The modern child of a mount: one process for all clients, which is what the era says a process is for. No handshake;
+//! every request stands for itself.
+
+use std::sync::Arc;
+
+use ostler_mcp::{Envelope, Kind, method};
+
+use super::clock::Clock;
+use super::exchange;
+use super::handshake::Opening;
+use super::host::Host;
+use super::inbound::Inbound;
+use super::keeper::Keeper;
+use super::lines::frame;
+use super::rewrite;
+use super::{errors, reply};
+use crate::upstream::{Answer, Call, UpstreamError};
+
+#[derive(Debug)]
+pub(super) struct ModernChild {
+    keeper: Arc<Keeper>,
+}
+
+// === impl ModernChild ===
+
+impl ModernChild {
+    pub(super) fn new(host: &Arc<Host>) -> Self {
+        Self { keeper: Keeper::new(host, Inbound::Modern, Opening::None) }
+    }
+
+    pub(super) async fn post(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<Answer, UpstreamError> {
+        match envelope.kind {
+            Kind::Request => {
+                let events = reply::accepts_events(call.headers);
+                if !events && envelope.method == method::SUBSCRIPTIONS_LISTEN {
+                    return Err(errors::events_not_accepted());
+                }
+                exchange::ask(&self.keeper, call, envelope, None, events).await?.answer().await
+            }
+            Kind::Notification => {
+                self.notify(call, envelope).await?;
+                Ok(reply::accepted())
+            }
+            Kind::Response { .. } | Kind::Batch => {
+                Err(errors::invalid_message("a client of revision 2026-07-28 sends requests and notifications alone"))
+            }
+        }
+    }
+
+    async fn notify(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<(), UpstreamError> {
+        let Some(link) = self.keeper.running() else { return Ok(()) };
+        let line = if envelope.method == method::NOTIFICATIONS_CANCELLED {
+            let number = envelope.request_id.and_then(|id| link.routes.only_with_id(id.raw()));
+            let rewritten = number.map(|number| rewrite::cancelled(&call.body, envelope, number));
+            // Closing the stream is how a modern client cancels over HTTP. A message is followed only where it cannot
+            // hit another client's request.
+            let Some(Ok(line)) = rewritten else { return Ok(()) };
+            frame(&line)
+        } else {
+            frame(&call.body)
+        };
+        // A child that has just ended does not need it any more.
+        let _ = Clock::start(&call.config.timeouts).within(link.send(line)).await?;
+        Ok(())
+    }
+}

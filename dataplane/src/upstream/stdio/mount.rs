@@ -1,0 +1,114 @@
+//! The legacy child of a mount with `share: mount`: one process for all sessions, initialised by the data plane.
+//!
+//! The child believes that it has one client, which can do nothing but call it. Sessions share whatever the child keeps
+//! per client, such as its log level and subscriptions; that is what the operator opted in to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ostler_config::ProtocolPin;
+use ostler_mcp::{Envelope, Kind, Revision, message, method};
+
+use super::clock::Clock;
+use super::exchange;
+use super::handshake::Opening;
+use super::host::Host;
+use super::inbound::Inbound;
+use super::keeper::Keeper;
+use super::lines::frame;
+use super::mailbox::Busy;
+use super::queue::Receiver;
+use super::rewrite;
+use super::routes::Seat;
+use super::seats::Seats;
+use super::{errors, reply};
+use crate::upstream::{Answer, Call, UpstreamError};
+
+pub(super) struct MountChild {
+    keeper: Arc<Keeper>,
+    seats: Arc<Seats>,
+}
+
+// === impl MountChild ===
+
+impl MountChild {
+    pub(super) fn new(host: &Arc<Host>) -> Arc<Self> {
+        let seats = Arc::new(Seats::default());
+        let opening = Opening::Own(Revision::LATEST_LEGACY);
+        let keeper = Keeper::new(host, Inbound::Mount(Arc::clone(&seats)), opening);
+        Arc::new(Self { keeper, seats })
+    }
+
+    pub(super) fn join(&self) -> Seat {
+        self.seats.join()
+    }
+
+    pub(super) fn open(&self, seat: Seat) -> Result<Receiver, Busy> {
+        self.seats.open(seat)
+    }
+
+    pub(super) fn leave(&self, seat: Seat) {
+        self.seats.leave(seat);
+    }
+
+    /// Answers a client's `initialize` with what the child answered to ours.
+    pub(super) async fn initialize(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<Answer, UpstreamError> {
+        let Some(id) = &envelope.id else { return Err(errors::invalid_message("initialize needs an id")) };
+        self.keeper.open_with(Opening::Own(revision(call.config.protocol)));
+        Clock::start(&call.config.timeouts).within(self.keeper.link()).await??;
+        let greeting = self.keeper.greeting().ok_or_else(errors::start_refused)?;
+        let result = std::str::from_utf8(&greeting).map_err(|_| errors::start_refused())?;
+        Ok(reply::json(message::result(id.raw(), result).into()))
+    }
+
+    pub(super) async fn post(
+        &self,
+        seat: Seat,
+        call: &Call<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Result<Answer, UpstreamError> {
+        match envelope.kind {
+            Kind::Request if envelope.method == method::INITIALIZE => self.initialize(call, envelope).await,
+            Kind::Request => {
+                let events = reply::accepts_events(call.headers);
+                exchange::ask(&self.keeper, call, envelope, Some(seat), events).await?.answer().await
+            }
+            Kind::Notification => {
+                self.notify(seat, call, envelope).await?;
+                Ok(reply::accepted())
+            }
+            // The child was refused whatever it asked.
+            Kind::Response { .. } | Kind::Batch => Ok(reply::accepted()),
+        }
+    }
+
+    async fn notify(&self, seat: Seat, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<(), UpstreamError> {
+        let Some(link) = self.keeper.running() else { return Ok(()) };
+        let line = match &*envelope.method {
+            // The child has heard the first from us, and was told that there are no roots.
+            method::NOTIFICATIONS_INITIALIZED | method::NOTIFICATIONS_ROOTS_LIST_CHANGED => return Ok(()),
+            method::NOTIFICATIONS_CANCELLED => {
+                let number = envelope.request_id.and_then(|id| link.routes.by_id(seat, id.raw()));
+                let rewritten = number.map(|number| rewrite::cancelled(&call.body, envelope, number));
+                // Nothing to cancel: the request is over, or was never this session's.
+                let Some(Ok(line)) = rewritten else { return Ok(()) };
+                frame(&line)
+            }
+            _ => frame(&call.body),
+        };
+        // A child that has just ended does not need it any more.
+        let _ = Clock::start(&call.config.timeouts).within(link.send(line)).await?;
+        Ok(())
+    }
+}
+
+/// What to ask the child for: what the operator pinned, else the newest with a handshake.
+fn revision(pin: ProtocolPin) -> Revision {
+    Revision::parse(pin.as_str()).filter(|revision| !revision.is_modern()).unwrap_or(Revision::LATEST_LEGACY)
+}
+
+impl fmt::Debug for MountChild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MountChild").field(&self.keeper).finish()
+    }
+}

@@ -1,0 +1,135 @@
+//! The shapes of an answer to the client.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use ostler_core::name::ResourceName;
+use ostler_mcp::headers::{EVENT_STREAM, JSON, X_ACCEL_BUFFERING};
+use ostler_mcp::{ErrorBody, Reason, sse};
+use tokio::sync::mpsc;
+
+use super::host::Host;
+use super::queue::{Item, Receiver};
+use crate::upstream::{Answer, AnswerBody, UpstreamError};
+
+/// One message.
+pub(super) fn json(line: Bytes) -> Answer {
+    typed(StatusCode::OK, JSON, AnswerBody::full(line))
+}
+
+/// A notification or response was taken.
+pub(super) fn accepted() -> Answer {
+    bare(StatusCode::ACCEPTED)
+}
+
+/// The session is over.
+pub(super) fn no_content() -> Answer {
+    bare(StatusCode::NO_CONTENT)
+}
+
+/// The session has a stream: what the official SDKs' servers answer.
+pub(super) fn stream_taken() -> Answer {
+    let body = ErrorBody::new(Reason::InvalidRequest)
+        .message("the session has an open GET stream; close it before opening another")
+        .to_bytes();
+    typed(StatusCode::CONFLICT, JSON, AnswerBody::full(body))
+}
+
+/// A stream of events.
+pub(super) fn events(events: mpsc::Receiver<Bytes>) -> Answer {
+    let mut answer = typed(StatusCode::OK, EVENT_STREAM, AnswerBody::Events(events));
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    answer
+}
+
+/// The session's server-push stream: no clocks; ends with its client, its session or its upstream.
+pub(super) fn push_stream(mut items: Receiver, host: &Host) -> Answer {
+    let (out, receiver) = mpsc::channel(1);
+    let stop = host.stop.clone();
+    host.deps.tasks.spawn("stdio_push", async move {
+        loop {
+            let item = tokio::select! {
+                biased;
+                () = out.closed() => return,
+                () = stop.cancelled() => return,
+                item = items.next() => item,
+            };
+            let Some(Item::Message(line)) = item else { return };
+            if out.send(event(&line)).await.is_err() {
+                return;
+            }
+        }
+    });
+    events(receiver)
+}
+
+pub(super) fn event(line: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(line.len() + "event: message\ndata: \n\n".len());
+    sse::encode_message(&mut event, line, None);
+    event.freeze()
+}
+
+/// An error of ours in a stream that has begun; `id` is the request's, raw.
+pub(super) fn error_event(id: &str, error: &UpstreamError, upstream: &ResourceName) -> Bytes {
+    let mut body = ErrorBody::new(error.reason).id(Some(id)).message(&*error.detail).upstream(upstream.as_str());
+    if let Some(delay) = error.retry_after {
+        body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    }
+    event(&body.to_bytes())
+}
+
+/// Whether the client takes events. SDKs name the type; `*/*` comes from tools that expect one JSON document.
+pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
+    let types = headers.get_all(http::header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    types.flat_map(|value| value.split(',')).any(|media| {
+        let media = media.split(';').next().unwrap_or_default().trim();
+        media.eq_ignore_ascii_case(EVENT_STREAM)
+    })
+}
+
+fn typed(status: StatusCode, media: &'static str, body: AnswerBody) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    answer
+}
+
+fn bare(status: StatusCode) -> Answer {
+    let mut answer = Response::new(AnswerBody::Empty);
+    *answer.status_mut() = status;
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_client_that_names_the_type_gets_events() {
+        let accepts = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::ACCEPT, HeaderValue::from_static(value));
+            accepts_events(&headers)
+        };
+        assert!(accepts("application/json, text/event-stream"));
+        assert!(accepts("Text/Event-Stream;q=0.5"));
+        assert!(!accepts("application/json"));
+        assert!(!accepts("*/*"));
+        assert!(!accepts_events(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_error_in_a_stream_is_an_event_with_the_requests_id() {
+        let error = errors_for_test();
+        let event = error_event(r#""a""#, &error, &ResourceName::parse("files").unwrap());
+        let text = std::str::from_utf8(&event).unwrap();
+        assert!(text.starts_with("event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":\"a\",\"error\":"));
+        assert!(text.contains(r#""retry_after_ms":5"#) && text.ends_with("\n\n"));
+    }
+
+    fn errors_for_test() -> UpstreamError {
+        UpstreamError::new(Reason::UpstreamUnavailable, "gone").retry_after(std::time::Duration::from_millis(5))
+    }
+}

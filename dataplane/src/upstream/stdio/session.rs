@@ -1,0 +1,148 @@
+//! A legacy session at a stdio upstream: with a child of its own, or with a seat at the child of the mount.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
+use ostler_mcp::headers::MCP_SESSION_ID;
+use ostler_mcp::{Envelope, Kind, method};
+
+use super::clock::Clock;
+use super::exchange;
+use super::handshake::Opening;
+use super::host::Host;
+use super::inbound::{Inbound, OWN_SEAT};
+use super::keeper::Keeper;
+use super::lines::frame;
+use super::mailbox::Mailbox;
+use super::mount::MountChild;
+use super::routes::Seat;
+use super::{errors, reply};
+use crate::mount::session::SessionLink;
+use crate::upstream::{Answer, Call, UpstreamError};
+
+/// What stands behind a session. When the last one lets go of it, a child of its own ends.
+pub struct StdioSession {
+    host: Arc<Host>,
+    place: Place,
+}
+
+enum Place {
+    Own { keeper: Arc<Keeper>, mailbox: Arc<Mailbox> },
+    Seat { child: Arc<MountChild>, seat: Seat },
+}
+
+/// Starts a session with a child of its own, by the client's `initialize`.
+pub(super) async fn start(
+    host: &Arc<Host>,
+    call: &Call<'_>,
+    envelope: &Envelope<'_>,
+) -> Result<Answer, UpstreamError> {
+    let mailbox = Arc::new(Mailbox::default());
+    let keeper = Keeper::new(host, Inbound::Session(Arc::clone(&mailbox)), Opening::None);
+    // The session's id stands in the head of the answer, so nothing can be streamed before the result is there.
+    let line = exchange::ask(&keeper, call, envelope, Some(OWN_SEAT), false).await?.response().await?;
+    let accepted = Envelope::scan(&line).is_ok_and(|answer| answer.kind == Kind::Response { error: false });
+    if !accepted {
+        return Ok(reply::json(line));
+    }
+    keeper.open_with(Opening::Again(call.body.clone()));
+    let place = Place::Own { keeper, mailbox };
+    with_session(call, StdioSession { host: Arc::clone(host), place }, reply::json(line))
+}
+
+/// Starts a session with a seat at the mount's child.
+pub(super) async fn take_seat(
+    host: &Arc<Host>,
+    child: &Arc<MountChild>,
+    call: &Call<'_>,
+    envelope: &Envelope<'_>,
+) -> Result<Answer, UpstreamError> {
+    let answer = child.initialize(call, envelope).await?;
+    let place = Place::Seat { child: Arc::clone(child), seat: child.join() };
+    with_session(call, StdioSession { host: Arc::clone(host), place }, answer)
+}
+
+fn with_session(call: &Call<'_>, session: StdioSession, mut answer: Answer) -> Result<Answer, UpstreamError> {
+    let session = call
+        .sessions
+        .create(SessionLink::Stdio(Arc::new(session)))
+        .map_err(|error| UpstreamError::new(ostler_mcp::Reason::Overloaded, error.to_string()))?;
+    answer.headers_mut().insert(MCP_SESSION_ID, session.id().clone());
+    debug_assert_eq!(answer.status(), StatusCode::OK);
+    Ok(answer)
+}
+
+// === impl StdioSession ===
+
+impl StdioSession {
+    /// Whether its child is, or would be, one of this upstream's.
+    pub(super) fn is_at(&self, host: &Arc<Host>) -> bool {
+        Arc::ptr_eq(&self.host, host)
+    }
+
+    pub(super) async fn post(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<Answer, UpstreamError> {
+        let (keeper, mailbox) = match &self.place {
+            Place::Own { keeper, mailbox } => (keeper, mailbox),
+            Place::Seat { child, seat } => return child.post(*seat, call, envelope).await,
+        };
+        if !envelope.is_request() {
+            // Nothing is started for it: a new child would not know what it is about.
+            if let Some(link) = keeper.running() {
+                let clock = Clock::start(&call.config.timeouts);
+                // A child that has just ended does not need it any more either.
+                let _ = clock.within(link.send(frame(&call.body))).await?;
+            }
+            return Ok(reply::accepted());
+        }
+        if envelope.method == method::RESOURCES_SUBSCRIBE {
+            mailbox.subscribe();
+        }
+        let events = reply::accepts_events(call.headers);
+        exchange::ask(keeper, call, envelope, Some(OWN_SEAT), events).await?.answer().await
+    }
+
+    pub(super) fn get(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
+        if !reply::accepts_events(call.headers) {
+            return Err(errors::events_not_accepted());
+        }
+        let stream = match &self.place {
+            Place::Own { mailbox, .. } => mailbox.open(),
+            Place::Seat { child, seat } => child.open(*seat),
+        };
+        match stream {
+            Ok(items) => Ok(reply::push_stream(items, &self.host)),
+            Err(_) => Ok(reply::stream_taken()),
+        }
+    }
+
+    /// The client has ended the session.
+    pub(super) fn end(&self) {
+        if let Place::Own { keeper, .. } = &self.place {
+            keeper.end();
+        }
+        self.close_stream();
+    }
+
+    fn close_stream(&self) {
+        match &self.place {
+            Place::Own { mailbox, .. } => mailbox.close(),
+            Place::Seat { child, seat } => child.leave(*seat),
+        }
+    }
+}
+
+impl Drop for StdioSession {
+    fn drop(&mut self) {
+        self.close_stream();
+    }
+}
+
+impl fmt::Debug for StdioSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Own { keeper, .. } => write!(f, "StdioSession({keeper:?})"),
+            Place::Seat { seat, .. } => write!(f, "StdioSession(seat {seat})"),
+        }
+    }
+}
