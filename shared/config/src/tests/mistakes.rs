@@ -91,6 +91,8 @@ fn a_tab_before_the_place_moves_the_caret_with_it() {
 
 #[test]
 fn control_characters_of_a_document_do_not_reach_the_terminal() {
-    let report = refused("version: 1\n\"\\e[31mred\": 1\n");
-    assert!(!render::plain(&report, "x").contains('\u{1b}'));
+    let report = refused("version: 1\n\"\\e[31mred\": 1\ndefault_mount: \"\\e[31m\\u202Ered\"\n");
+    assert_eq!(report.errors().count(), 2);
+    let shown = render::plain(&report, "x");
+    assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
 }

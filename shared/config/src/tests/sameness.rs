@@ -82,6 +82,25 @@ fn every_change_of_content_changes_the_digest() {
 }
 
 #[test]
+fn characters_that_yaml_does_not_count_as_printable_are_escaped_in_parts() {
+    let odd = [
+        '\u{1}', '\t', '\n', '\r', '\u{7f}', '\u{85}', '\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}',
+        '\u{ffff}',
+    ];
+    for character in odd {
+        let escaped = format!("\\u{:04x}", u32::from(character));
+        let config = accepted(&format!(
+            "{{\"version\": 1, \"upstream\": {{\"stdio\": {{\"command\": \"c\", \"args\": [\"a{escaped}b\"]}}}}}}"
+        ));
+        for part in config.parts() {
+            assert!(!std::str::from_utf8(&part.bytes).unwrap().contains(character), "{escaped}");
+        }
+        let again = judge_parts(config.parts()).unwrap().config;
+        assert_eq!(again.upstreams(), config.upstreams(), "{escaped}");
+    }
+}
+
+#[test]
 fn parts_that_were_damaged_doubled_or_are_unknown_are_refused() {
     let parts = accepted(YAML).parts().to_vec();
     let codes = |parts: &[Part]| {
