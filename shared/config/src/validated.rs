@@ -13,7 +13,7 @@ use ostler_core::limits;
 use ostler_core::name::ResourceName;
 
 use crate::parts::Part;
-use crate::reference::Template;
+use crate::reference::{Reference, Template};
 
 /// Accepted content. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -165,6 +165,25 @@ impl PartialEq for Validated {
 }
 
 impl Eq for Validated {}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Every reference in it; those to files are what a data plane watches.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        let (first, headers, args, env) = match &self.transport {
+            UpstreamTransport::Http(http) => (Some(&http.url), &*http.headers, &[][..], None),
+            UpstreamTransport::Stdio(stdio) => (None, &[][..], &*stdio.args, Some(stdio.env.values())),
+        };
+        let headers = headers.iter().map(|(_, value)| value);
+        first
+            .into_iter()
+            .chain(headers)
+            .chain(args)
+            .chain(env.into_iter().flatten())
+            .flat_map(Template::references)
+    }
+}
 
 // === impl Share ===
 

@@ -260,6 +260,21 @@ fn findings_about_a_host_get_their_lines_from_the_text() {
 }
 
 #[test]
+fn every_reference_of_an_upstream_is_listed() {
+    let text = "
+version: 1
+upstreams:
+  a: { http: { url: 'http://${H}/' }, headers: { X: '${file:/x}' } }
+  b: { stdio: { command: c, args: ['${A}', '${file:/a}'], env: { E: '${E}' } } }
+";
+    let config = judge_text(text.as_bytes()).unwrap().config;
+    let names =
+        |name: &str| config.upstreams()[name].references().map(crate::Reference::name).collect::<Vec<_>>();
+    assert_eq!(names("a"), ["H", "file:/x"]);
+    assert_eq!(names("b"), ["A", "file:/a", "E"]);
+}
+
+#[test]
 fn the_real_lookup_reads_small_regular_files_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
