@@ -1,1 +1,33 @@
-//! Placeholder head, replaced as the crate takes shape.
+//! The data plane: it serves MCP clients, and keeps serving whatever becomes of control.
+//!
+//! ```text
+//! sync | source ──► apply ──► snapshot ──swap──► pipeline ◄── listener ◄── clients
+//!                     │                             │
+//!                generations (disk)              mount ──► upstream ──► MCP servers
+//! ```
+//!
+//! A request reads one immutable [`snapshot`] and never waits for control. Traffic runs on worker threads of its own;
+//! sync, apply, probes and the admin port share the control thread. Nothing global is installed: a program can embed
+//! [`DataPlane`] beside its own logging, metrics and signals.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+pub mod admin;
+pub mod apply;
+mod args;
+mod assembly;
+mod deps;
+pub mod listener;
+pub mod mount;
+pub mod pipeline;
+mod prober;
+mod run;
+pub mod snapshot;
+mod source;
+pub mod sync;
+pub mod upstream;
+
+pub use args::DataplaneArgs;
+pub use assembly::{ConfigFrom, DataPlane, Options, StartError};
+pub use deps::Deps;
+pub use run::run;

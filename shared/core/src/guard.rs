@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Debug, Clone)]
 pub struct HostGuard {
     hosts: Vec<String>,
+    open: bool,
 }
 
 /// Why a request was turned away; answered with 403.
@@ -41,7 +42,12 @@ impl HostGuard {
             hosts.push(listen.ip().to_string());
         }
         hosts.extend(extra_hosts.iter().map(|host| unbracketed(host).to_ascii_lowercase()));
-        Self { hosts }
+        Self { hosts, open: false }
+    }
+
+    /// Any host, for a listener that shows only metrics and health. Browsers' pages are still turned away.
+    pub fn open() -> Self {
+        Self { hosts: Vec::new(), open: true }
     }
 
     /// Judges one request by its `Host` (or `:authority`) and `Origin`.
@@ -50,7 +56,7 @@ impl HostGuard {
     /// [`GuardError`], to be answered with 403.
     pub fn check(&self, host: Option<&str>, origin: Option<&str>) -> Result<(), GuardError> {
         let host = host.filter(|host| !host.is_empty()).ok_or(GuardError::HostMissing)?;
-        if !split_port(host).is_some_and(|name| self.knows(name)) {
+        if !self.open && !split_port(host).is_some_and(|name| self.knows(name)) {
             return Err(GuardError::HostForeign);
         }
         match origin {

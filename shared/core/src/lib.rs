@@ -13,6 +13,7 @@ pub mod name;
 pub mod net;
 pub mod parent;
 pub mod rng;
+pub mod signal;
 pub mod state_dir;
 pub mod tasks;
 pub mod token;

@@ -1,0 +1,97 @@
+//! One scrape of a data plane. Values are read from what they describe; a mount that is gone from config is gone here.
+
+use ostler_core::build::VERSION;
+use ostler_telemetry::metrics::{Exposition, Metric};
+
+use super::Admin;
+use crate::mount::Mount;
+use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
+use crate::upstream::health::State;
+
+pub(super) fn expose(admin: &Admin) -> String {
+    let mut exposition = Exposition::new();
+    process(admin, &mut exposition);
+    config(admin, &mut exposition);
+    if let Some(snapshot) = admin.applier.snapshots.load() {
+        for mount in snapshot.mounts() {
+            expose_mount(mount, &mut exposition);
+        }
+        for upstream in snapshot.upstreams() {
+            expose_upstream(upstream, &snapshot, &mut exposition);
+        }
+    }
+    exposition.finish()
+}
+
+fn process(admin: &Admin, exposition: &mut Exposition) {
+    exposition.value(Metric::BuildInfo, &["dataplane", VERSION], 1);
+    for (reason, counter) in admin.pipeline.refusals.all() {
+        exposition.counter(Metric::RequestsRefused, &["mcp", reason], counter);
+    }
+    exposition.counter(Metric::RequestsRefused, &["mcp", "connections"], &admin.listener.refused);
+    let refusals = &admin.refusals;
+    for (reason, counter) in [("host", &refusals.host), ("origin", &refusals.origin), ("token", &refusals.token)] {
+        exposition.counter(Metric::RequestsRefused, &["admin", reason], counter);
+    }
+    exposition.counter(Metric::Panics, &["mcp"], &admin.pipeline.panics);
+    exposition.gauge(Metric::ConnectionsOpen, &["mcp"], &admin.listener.open);
+    exposition.value(Metric::BufferedBytes, &[], admin.pipeline.budget.used());
+    if let Some(dropped) = &admin.log_lines_dropped {
+        exposition.value(Metric::LogLinesDropped, &[], dropped());
+    }
+}
+
+fn config(admin: &Admin, exposition: &mut Exposition) {
+    let status = &admin.applier.status;
+    let reading = status.read();
+    let version = |revision: &Option<crate::apply::Revision>| revision.as_ref().map_or(0, |revision| revision.version);
+    exposition.value(Metric::ConfigVersionApplied, &[], version(&reading.applied));
+    exposition.value(Metric::ConfigVersionDesired, &[], version(&reading.desired));
+    if let Some(age_ms) = reading.age_ms(admin.deps.clock.unix_ms()) {
+        exposition.value(Metric::ConfigAge, &[], std::time::Duration::from_millis(age_ms).as_secs_f64());
+    }
+    for (source, result, counter) in status.counts() {
+        exposition.counter(Metric::ConfigApplies, &[source, result], counter);
+    }
+    exposition.counter(Metric::ConfigPersistFailures, &[], &status.persist_failures);
+    exposition.value(Metric::SnapshotsRetiredAlive, &[], admin.applier.snapshots.retired_alive());
+    if let Some(sync) = &admin.sync {
+        exposition.value(Metric::ControlConnected, &[], u8::from(sync.connected()));
+        exposition.counter(Metric::ControlReconnects, &[], &sync.reconnects);
+    }
+}
+
+fn expose_mount(mount: &Mount, exposition: &mut Exposition) {
+    let (name, upstream) = (mount.name().as_str(), mount.upstream.name.as_str());
+    mount.runtime.metrics.expose(exposition, name, upstream);
+    exposition.value(Metric::MountSessions, &[name, upstream], mount.runtime.sessions.len());
+    let now = mount.reading().state;
+    for state in State::ALL {
+        exposition.value(Metric::MountState, &[name, upstream, state.as_str()], u8::from(state == now));
+    }
+}
+
+fn expose_upstream(upstream: &Upstream, snapshot: &Snapshot, exposition: &mut Exposition) {
+    let name = upstream.name.as_str();
+    let down = upstream.health.is_down();
+    exposition.gauge(Metric::UpstreamInFlight, &[name], &upstream.metrics.in_flight);
+    if let Some(config) = snapshot.compiled.upstreams.get(&upstream.name) {
+        exposition.value(Metric::UpstreamLimit, &[name], config.limits.in_flight);
+    }
+    exposition.value(Metric::UpstreamEndpointsHealthy, &[name], u8::from(!down));
+    exposition.value(Metric::UpstreamBreaker, &[name], u8::from(down));
+    match upstream.children() {
+        Some((running, exits)) => {
+            exposition.value(Metric::UpstreamChildren, &[name], running);
+            exposition.value(Metric::UpstreamRespawns, &[name], exits);
+        }
+        None => {
+            let metrics = &upstream.metrics;
+            exposition.counter(Metric::UpstreamConnects, &[name, "ok"], &metrics.connects_ok);
+            exposition.counter(Metric::UpstreamConnects, &[name, "failed"], &metrics.connects_failed);
+            exposition.counter(Metric::UpstreamProbes, &[name, "alive"], &metrics.probes_alive);
+            exposition.counter(Metric::UpstreamProbes, &[name, "dead"], &metrics.probes_dead);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Applies candidates, one at a time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_config::{GlobList, Host, Lookup, Unresolved};
+use ostler_core::limits::CHILD_STOP_GRACE;
+use ostler_core::tasks::Tasks;
+use tokio::sync::Mutex;
+
+use super::generations::Generations;
+use super::lineage::{self, Step};
+use super::status::{ConfigStatus, ResultWord};
+use super::{Candidate, Origin, Rejection, Revision};
+use crate::deps::Deps;
+use crate::prober::Prober;
+use crate::snapshot::{self, SnapshotCell};
+
+/// What pushed config may do to this host. Bootstrap, never config.
+#[derive(Debug, Clone)]
+pub struct Allowed {
+    pub commands: GlobList,
+    pub references: GlobList,
+}
+
+/// Applies candidates to the snapshot cell.
+pub struct Applier {
+    pub snapshots: Arc<SnapshotCell>,
+    pub status: Arc<ConfigStatus>,
+    deps: Deps,
+    allowed: Allowed,
+    lookup: Box<dyn Lookup + Send + Sync>,
+    settle: Duration,
+    prober: Prober,
+    generations: Option<Generations>,
+    /// Held from lineage check to swap, so that two sources cannot interleave.
+    turn: Mutex<()>,
+}
+
+/// A candidate that is being served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// Swapped in now; [`Applier::settled`] tells when it may be called healthy.
+    Swapped,
+    /// It was already being served.
+    Unchanged,
+}
+
+impl Applier {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the process's assembly")]
+    pub fn new(
+        snapshots: Arc<SnapshotCell>,
+        status: Arc<ConfigStatus>,
+        deps: Deps,
+        allowed: Allowed,
+        lookup: Box<dyn Lookup + Send + Sync>,
+        settle: Duration,
+        prober: Prober,
+        generations: Option<Generations>,
+    ) -> Self {
+        Self { snapshots, status, deps, allowed, lookup, settle, prober, generations, turn: Mutex::new(()) }
+    }
+
+    /// Applies a candidate whole, or rejects it and changes nothing.
+    ///
+    /// # Errors
+    /// [`Rejection`] with every diagnostic; it is also remembered in the status and counted.
+    pub async fn apply(&self, candidate: &Candidate) -> Result<Applied, Rejection> {
+        let result = self.try_apply(candidate).await;
+        match &result {
+            Ok(Applied::Swapped) => {
+                self.status.count(candidate.origin, ResultWord::Applied);
+                tracing::info!(origin = candidate.origin.as_str(), version = candidate.revision.version, epoch = candidate.revision.epoch, digest = %candidate.revision.digest, "config applied");
+            }
+            Ok(Applied::Unchanged) => self.status.count(candidate.origin, ResultWord::Unchanged),
+            Err(rejection) => {
+                self.status.rejected(candidate.origin, Some(&candidate.revision), rejection);
+                tracing::warn!(origin = candidate.origin.as_str(), version = candidate.revision.version, code = rejection.code, "config rejected: {}", rejection.message);
+            }
+        }
+        result
+    }
+
+    /// Serves a generation from disk at start, once the process has nothing newer. False when it cannot be served, which
+    /// is remembered like any rejection.
+    pub async fn restore(&self, candidate: &Candidate, confirmed_unix_ms: u64) -> bool {
+        let restored = self.apply(candidate).await.is_ok();
+        if restored {
+            self.status.restored(&candidate.revision, confirmed_unix_ms);
+        }
+        restored
+    }
+
+    async fn try_apply(&self, candidate: &Candidate) -> Result<Applied, Rejection> {
+        let _turn = self.turn.lock().await;
+        let held = self.snapshots.load();
+        let step = lineage::judge(held.as_deref().map(|held| &held.revision), &candidate.revision)?;
+        if step == Step::Same {
+            return Ok(Applied::Unchanged);
+        }
+        let compiled = self.compile(candidate)?;
+        let prepared = snapshot::prepare(compiled, held.as_deref(), &self.deps);
+        if candidate.origin != Origin::Disk {
+            self.refuse_crash_loop(&candidate.revision)?;
+            self.mark_attempt(&candidate.revision);
+        }
+        let replaced = self.snapshots.swap(prepared, candidate.revision.clone());
+        self.status.applied(&candidate.revision);
+        if let Some(current) = self.snapshots.load() {
+            self.prober.watch(&current);
+            if let Some(replaced) = replaced {
+                retire(&replaced, &current, &self.deps);
+            }
+        }
+        Ok(Applied::Swapped)
+    }
+
+    fn compile(&self, candidate: &Candidate) -> Result<ostler_config::Compiled, Rejection> {
+        let judged = ostler_config::judge_parts(&candidate.parts).map_err(Rejection::of_report)?;
+        if judged.config.digest() != candidate.revision.digest {
+            return Err(Rejection::new("digest_mismatch", "config does not have the digest it was announced with; it was damaged on its way"));
+        }
+        let unresolved = match candidate.origin {
+            Origin::Disk => Unresolved::MarkDown,
+            Origin::Stream | Origin::File => Unresolved::Refuse,
+        };
+        let host = Host {
+            allow_command: &self.allowed.commands,
+            allow_ref: &self.allowed.references,
+            lookup: self.lookup.as_ref(),
+            unresolved,
+        };
+        ostler_config::compile(&judged.config, &host).map_err(Rejection::of_report)
+    }
+
+    fn refuse_crash_loop(&self, revision: &Revision) -> Result<(), Rejection> {
+        match &self.generations {
+            Some(generations) if generations.is_skipped(revision) => Err(Rejection::new(
+                "crash_looping",
+                "this version did not survive its settle time here before; push another, or delete its attempt mark in the state folder",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn mark_attempt(&self, revision: &Revision) {
+        if let Some(generations) = &self.generations
+            && let Err(error) = generations.mark_attempt(revision)
+        {
+            self.status.persist_failures.increment();
+            tracing::error!(%error, "attempt mark could not be written; the config is served all the same");
+        }
+    }
+
+    /// Waits out the settle time. True when the candidate is still what is served: then it is kept as last-known-good
+    /// and may be called healthy.
+    pub async fn settled(&self, candidate: &Candidate) -> bool {
+        tokio::time::sleep(self.settle).await;
+        let still_served = self.snapshots.load().is_some_and(|held| held.revision == candidate.revision);
+        if !still_served {
+            return false;
+        }
+        if let Some(generations) = &self.generations
+            && let Err(error) = generations.keep(&candidate.revision, &candidate.parts, self.deps.clock.unix_ms())
+        {
+            self.status.persist_failures.increment();
+            tracing::error!(%error, "last-known-good could not be written; the config is served all the same");
+        }
+        self.status.healthy(&candidate.revision);
+        true
+    }
+
+    /// Where work beside the apply path lives.
+    pub fn tasks(&self) -> &Tasks {
+        &self.deps.tasks
+    }
+
+    /// A clean exit is no crash: the attempt marks are cleared.
+    pub fn clean_exit(&self) {
+        if let Some(generations) = &self.generations {
+            generations.clear_attempts();
+        }
+    }
+}
+
+/// Lets go of what the new snapshot no longer has: children and connections end once the requests that pin the old one
+/// are done, or after a grace.
+fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, deps: &Deps) {
+    for upstream in replaced.upstreams() {
+        let kept = current.upstream(upstream.name.as_str()).is_some_and(|now| Arc::ptr_eq(now, upstream));
+        if kept {
+            continue;
+        }
+        let upstream = Arc::clone(upstream);
+        let stop = deps.tasks.token();
+        deps.tasks.spawn("retire upstream", async move {
+            let idle = async {
+                while upstream.metrics.in_flight.get() > 0 {
+                    tokio::time::sleep(RETIRE_POLL).await;
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::timeout(ostler_core::limits::DRAIN_DEADLINE, idle) => {}
+                () = stop.cancelled() => {}
+            }
+            upstream.shutdown(CHILD_STOP_GRACE).await;
+        });
+    }
+}
+
+/// How often a removed upstream is looked at while it finishes its calls.
+const RETIRE_POLL: Duration = Duration::from_millis(50);
+
+impl fmt::Debug for Applier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Applier").field("settle", &self.settle).finish_non_exhaustive()
+    }
+}

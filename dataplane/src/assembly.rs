@@ -1,0 +1,312 @@
+//! Puts a data plane together and takes it apart again. Everything that can fail for a reason an operator can mend
+//! (folders, tokens, certificates, ports, the first config) fails here, before anything is served.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ostler_config::Lookup;
+use ostler_core::clock::WallClock;
+use ostler_core::guard::HostGuard;
+use ostler_core::limits::{DRAIN_DEADLINE, POOL_IDLE_TIMEOUT};
+use ostler_core::name::FleetName;
+use ostler_core::net::{SharedNetwork, explain_bind};
+use ostler_core::state_dir::{Published, StateDir, StateDirError};
+use ostler_core::token::{self, TokenError};
+use ostler_tls::{ClientTlsError, ServerTls, ServerTlsError};
+use tokio::runtime::Handle;
+
+use crate::admin::{self, Admin, AdminDoor, AdminListener};
+use crate::apply::generations::{Generations, SkippedGeneration};
+use crate::apply::{Allowed, Applier, Candidate, ConfigStatus, Origin, Source};
+use crate::deps::Deps;
+use crate::listener::{McpListener, Workers};
+use crate::pipeline::{self, BufferBudget};
+use crate::prober::Prober;
+use crate::snapshot::SnapshotCell;
+use crate::source::{FileError, FileSource};
+use crate::sync::{SyncClient, SyncOptions};
+
+/// What a data plane needs to start.
+pub struct Options {
+    pub clock: WallClock,
+    pub network: SharedNetwork,
+    /// Seeds all jitter.
+    pub seed: u64,
+    pub state_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where the admin token is, if not in the state folder.
+    pub token_file: Option<PathBuf>,
+    pub allow_hosts: Vec<String>,
+    /// Certificate chain and key of the MCP and admin listeners.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub fleet: FleetName,
+    pub config: ConfigFrom,
+    pub allowed: Allowed,
+    pub lookup: Box<dyn Lookup + Send + Sync>,
+    pub settle: Duration,
+    pub workers: usize,
+    pub buffer_bytes: usize,
+    /// Log lines lost so far, if the process keeps count.
+    pub log_lines_dropped: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
+}
+
+/// Where config comes from.
+#[derive(Debug, Clone)]
+pub enum ConfigFrom {
+    Control(SyncOptions),
+    File(PathBuf),
+}
+
+/// A running data plane.
+pub struct DataPlane {
+    admin: Arc<Admin>,
+    workers: Workers,
+    mcp: SocketAddr,
+    admin_addr: SocketAddr,
+    _published: Published,
+}
+
+/// A data plane that cannot start. One sentence each: what, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Tls(#[from] ServerTlsError),
+    #[error(transparent)]
+    Trust(#[from] ClientTlsError),
+    #[error("{0}")]
+    Bind(String),
+    #[error("{what} would listen on {addr} without encryption; add --tls-cert and --tls-key, or use a loopback address with {flag}")]
+    Unencrypted { what: &'static str, flag: &'static str, addr: SocketAddr },
+    #[error("{}", .0.render())]
+    Config(FileError),
+    #[error("traffic workers cannot start: {0}; look at the system's limits on threads and files")]
+    Workers(std::io::Error),
+}
+
+impl DataPlane {
+    /// Starts serving. Must run on a runtime that lives as long as the data plane and carries no traffic.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is left running.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let state = StateDir::open(&options.state_dir)?;
+        let token_path = options.token_file.clone().unwrap_or_else(|| state.path("admin.token"));
+        let token = token::load_or_create(&token_path)?;
+        let tls = options.tls.as_ref().map(|(chain, key)| ServerTls::load(chain, key)).transpose()?;
+        require_tls("the MCP listener", "--listen", options.listen, tls.as_ref())?;
+        require_tls("the admin port", "--admin-listen", options.admin_listen, tls.as_ref())?;
+        let mcp = McpListener::bind(options.listen, tls.clone())
+            .map_err(|error| StartError::Bind(explain_bind("the MCP listener", "--listen", options.listen, &error)))?;
+        let door = AdminDoor {
+            guard: HostGuard::for_listener(options.admin_listen, &options.allow_hosts),
+            token: Some(token),
+        };
+        let admin_listener = bind_admin(&options, options.admin_listen, "--admin-listen", tls, door)?;
+        let metrics_listener = options
+            .metrics_listen
+            .map(|addr| {
+                let door = AdminDoor { guard: HostGuard::open(), token: None };
+                bind_admin(&options, addr, "--metrics-listen", None, door)
+            })
+            .transpose()?;
+
+        let deps = Deps::new(options.clock.clone(), Arc::clone(&options.network), options.workers, options.seed);
+        let core = Core::build(&options.fleet, &options.config, deps, &state, options.allowed, options.lookup, options.settle).await?;
+        let shared = Arc::new(pipeline::Shared {
+            snapshots: Arc::clone(&core.applier.snapshots),
+            guard: HostGuard::for_listener(options.listen, &options.allow_hosts),
+            budget: BufferBudget::new(options.buffer_bytes),
+            prober: core.prober.clone(),
+            refusals: pipeline::Refusals::default(),
+            panics: ostler_telemetry::metrics::Counter::default(),
+        });
+        let sync = core.start_sources(options.config).await?;
+        let admin = Arc::new(Admin {
+            deps: core.deps.clone(),
+            applier: Arc::clone(&core.applier),
+            pipeline: Arc::clone(&shared),
+            listener: Arc::clone(&mcp.metrics),
+            sync,
+            log_lines_dropped: options.log_lines_dropped,
+            draining: AtomicBool::new(false),
+            refusals: admin::AdminRefusals::default(),
+        });
+        let (mcp_addr, admin_addr) = (mcp.addr(), admin_listener.addr);
+        let mut listeners = BTreeMap::from([("mcp".to_owned(), mcp_addr), ("admin".to_owned(), admin_addr)]);
+        for bound in [Some(admin_listener), metrics_listener].into_iter().flatten() {
+            if bound.addr != admin_addr {
+                listeners.insert("metrics".to_owned(), bound.addr);
+            }
+            core.deps.tasks.spawn_until_stopped("admin", admin::serve(Arc::clone(&admin), bound));
+        }
+        core.deps.tasks.spawn_until_stopped("sweep", sweep(Arc::clone(&core.applier)));
+        let workers = mcp.serve(options.workers, &shared).map_err(StartError::Workers)?;
+        let published = state.publish_listeners(listeners)?;
+        Ok(Self { admin, workers, mcp: mcp_addr, admin_addr, _published: published })
+    }
+
+    /// Where MCP clients connect.
+    pub fn mcp_addr(&self) -> SocketAddr {
+        self.mcp
+    }
+
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// What the admin port shows, for a program that embeds the data plane.
+    pub fn admin(&self) -> &Arc<Admin> {
+        &self.admin
+    }
+
+    /// Stops accepting, finishes what is in flight up to the deadline, ends children, and leaves nothing behind.
+    pub async fn shutdown(self) {
+        self.admin.draining.store(true, Ordering::Relaxed);
+        let workers = self.workers;
+        if tokio::task::spawn_blocking(move || workers.drain(DRAIN_DEADLINE)).await.is_err() {
+            tracing::error!("draining the traffic workers failed");
+        }
+        if let Some(snapshot) = self.admin.applier.snapshots.load() {
+            for mount in snapshot.mounts() {
+                mount.runtime.sessions.clear();
+            }
+            let ends = snapshot.upstreams().map(|upstream| upstream.shutdown(DRAIN_DEADLINE));
+            futures_util::future::join_all(ends).await;
+        }
+        self.admin.applier.clean_exit();
+        if !self.admin.deps.tasks.shutdown(DRAIN_DEADLINE).await {
+            tracing::warn!(left = self.admin.deps.tasks.len(), "some tasks did not end in time");
+        }
+    }
+}
+
+/// The parts that know config.
+struct Core {
+    fleet: FleetName,
+    deps: Deps,
+    applier: Arc<Applier>,
+    prober: Prober,
+    skipped: Vec<SkippedGeneration>,
+}
+
+impl Core {
+    async fn build(
+        fleet: &FleetName,
+        config: &ConfigFrom,
+        deps: Deps,
+        state: &StateDir,
+        allowed: Allowed,
+        lookup: Box<dyn Lookup + Send + Sync>,
+        settle: Duration,
+    ) -> Result<Self, StartError> {
+        let prober = Prober::new(deps.clone(), Handle::current());
+        let generations = Generations::open(state)?;
+        let (kept, skipped) = generations.load();
+        let status = Arc::new(ConfigStatus::new(deps.clock.clone()));
+        let applier = Arc::new(Applier::new(
+            Arc::new(SnapshotCell::default()),
+            status,
+            deps.clone(),
+            allowed,
+            lookup,
+            settle,
+            prober.clone(),
+            Some(generations),
+        ));
+        for skipped in &skipped {
+            tracing::warn!(file = %skipped.file.display(), reason = skipped.reason, "a last-known-good generation is skipped");
+        }
+        let source = match config {
+            ConfigFrom::Control(_) => Source::Control,
+            ConfigFrom::File(_) => Source::File,
+        };
+        for generation in kept {
+            if generation.revision.fleet != *fleet || generation.revision.source != source {
+                continue;
+            }
+            let candidate = Candidate {
+                origin: Origin::Disk,
+                revision: generation.revision,
+                parts: generation.parts.into(),
+            };
+            if applier.restore(&candidate, generation.kept_unix_ms).await {
+                break;
+            }
+        }
+        Ok(Self { fleet: fleet.clone(), deps, applier, prober, skipped })
+    }
+
+    /// Starts following control or a file. A bad file at start is fatal only when nothing is served from disk.
+    async fn start_sources(&self, config: ConfigFrom) -> Result<Option<Arc<crate::sync::SyncMetrics>>, StartError> {
+        match config {
+            ConfigFrom::Control(options) => {
+                let client = SyncClient::new(options, Arc::clone(&self.applier), self.deps.clone(), self.skipped.clone())?;
+                let metrics = Arc::clone(&client.metrics);
+                self.deps.tasks.spawn_until_stopped("sync", client.run());
+                Ok(Some(metrics))
+            }
+            ConfigFrom::File(path) => {
+                let mut source = FileSource::new(path, self.fleet.clone(), Arc::clone(&self.applier));
+                let known = match source.first().await {
+                    Ok(text) => Some(text),
+                    Err(error) if self.applier.snapshots.load().is_some() => {
+                        tracing::error!("{error}; the last-known-good config is served instead");
+                        None
+                    }
+                    Err(error) => return Err(StartError::Config(error)),
+                };
+                self.deps.tasks.spawn_until_stopped("file", source.follow(known));
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn require_tls(what: &'static str, flag: &'static str, addr: SocketAddr, tls: Option<&ServerTls>) -> Result<(), StartError> {
+    if tls.is_none() && !addr.ip().is_loopback() {
+        return Err(StartError::Unencrypted { what, flag, addr });
+    }
+    Ok(())
+}
+
+fn bind_admin(
+    options: &Options,
+    addr: SocketAddr,
+    flag: &str,
+    tls: Option<ServerTls>,
+    door: AdminDoor,
+) -> Result<AdminListener, StartError> {
+    let failed = |error: std::io::Error| StartError::Bind(explain_bind("the admin port", flag, addr, &error));
+    let listener = options.network.bind(addr).map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    Ok(AdminListener { listener, addr, tls, door })
+}
+
+/// Closes what nobody used for a while: pooled connections, idle children, expired sessions.
+async fn sweep(applier: Arc<Applier>) {
+    loop {
+        tokio::time::sleep(POOL_IDLE_TIMEOUT / 2).await;
+        let Some(snapshot) = applier.snapshots.load() else { continue };
+        snapshot.upstreams().for_each(|upstream| upstream.sweep());
+        snapshot.mounts().for_each(|mount| {
+            mount.runtime.sessions.sweep();
+        });
+    }
+}
+
+impl fmt::Debug for DataPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataPlane").field("mcp", &self.mcp).field("admin", &self.admin_addr).finish_non_exhaustive()
+    }
+}

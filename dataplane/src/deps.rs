@@ -1,0 +1,42 @@
+//! What a data plane is given from outside: clock, randomness, network, and where tasks live. Production passes the
+//! system's; tests and simulation pass their own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ostler_core::clock::WallClock;
+use ostler_core::net::SharedNetwork;
+use ostler_core::rng::Jitter;
+use ostler_core::tasks::Tasks;
+
+/// Shared by everything in one data plane. Cheap to clone.
+#[derive(Clone)]
+pub struct Deps {
+    pub clock: WallClock,
+    pub network: SharedNetwork,
+    /// Number of traffic workers.
+    pub workers: usize,
+    /// Everything that runs beside requests.
+    pub tasks: Tasks,
+    seed: Arc<AtomicU64>,
+}
+
+impl Deps {
+    /// The seed makes all jitter of this data plane repeatable.
+    pub fn new(clock: WallClock, network: SharedNetwork, workers: usize, seed: u64) -> Self {
+        Self { clock, network, workers, tasks: Tasks::new(), seed: Arc::new(AtomicU64::new(seed)) }
+    }
+
+    /// A fresh source of jitter, different from every other of this data plane.
+    pub fn jitter(&self) -> Jitter {
+        // An odd constant walks through all 64-bit values before one repeats.
+        Jitter::from_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Deps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deps").field("workers", &self.workers).finish_non_exhaustive()
+    }
+}

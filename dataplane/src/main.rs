@@ -1,0 +1,22 @@
+//! `ostler-dataplane`: the slim sidecar, with no store, web interface or operator's commands linked in.
+
+use clap::Parser;
+use ostler_dataplane::DataplaneArgs;
+
+/// The Ostler data plane: one governed door to many MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "ostler-dataplane", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    args: DataplaneArgs,
+}
+
+fn main() -> std::process::ExitCode {
+    match ostler_dataplane::run(Cli::parse().args) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A mount: a name on the agent's port, the upstream behind it, and what belongs to the mount alone: sessions, metrics.
+//! A mount never reaches into another.
+
+pub mod metrics;
+pub mod session;
+
+use std::sync::Arc;
+
+use ostler_config::{CompiledMount, CompiledUpstream};
+use ostler_core::clock::WallClock;
+use ostler_core::name::ResourceName;
+
+use crate::upstream::Upstream;
+use crate::upstream::health::{Reading, State};
+use metrics::MountMetrics;
+use session::SessionTable;
+
+/// A mount as one snapshot sees it.
+#[derive(Debug)]
+pub struct Mount {
+    pub config: Arc<CompiledMount>,
+    /// The upstream as this snapshot describes it.
+    pub upstream_config: Arc<CompiledUpstream>,
+    /// Its runtime, kept from snapshot to snapshot while its identity stays.
+    pub upstream: Arc<Upstream>,
+    pub runtime: Arc<MountRuntime>,
+}
+
+/// What a mount keeps from snapshot to snapshot.
+#[derive(Debug)]
+pub struct MountRuntime {
+    /// Sessions stand on one upstream's state and end with its identity.
+    pub sessions: Arc<SessionTable>,
+    pub metrics: Arc<MountMetrics>,
+}
+
+// === impl Mount ===
+
+impl Mount {
+    pub fn name(&self) -> &ResourceName {
+        &self.config.name
+    }
+
+    /// The mount's health, which is its upstream's unless config keeps it from being used.
+    pub fn reading(&self) -> Reading {
+        let reading = self.upstream.health.reading();
+        if self.upstream_config.unresolved.is_some() {
+            return Reading { state: State::Down, reason: "secret_unresolved", next_probe_unix_ms: None, ..reading };
+        }
+        reading
+    }
+}
+
+// === impl MountRuntime ===
+
+impl MountRuntime {
+    pub fn new(clock: WallClock) -> Self {
+        Self { sessions: Arc::new(SessionTable::new(clock)), metrics: Arc::default() }
+    }
+
+    /// The same mount on another upstream: its sessions are gone, its history is not.
+    pub fn on_new_upstream(&self, clock: WallClock) -> Self {
+        Self { sessions: Arc::new(SessionTable::new(clock)), metrics: Arc::clone(&self.metrics) }
+    }
+}

@@ -1,0 +1,231 @@
+//! The last stage: what is remembered of a request. One line in the access log and the mount's metrics, written when
+//! the answer's body has ended or was given up, whichever way.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use ostler_core::name::ResourceName;
+use ostler_mcp::{Envelope, Era};
+use ostler_telemetry::text::bounded;
+use tokio::time::{Duration, Instant};
+
+use super::ids::RequestId;
+use super::{Routed, Served};
+use crate::mount::metrics::{MountMetrics, Outcome};
+use crate::upstream::{AnswerBody, BodyError, InFlight, Verb};
+
+/// Collects what is known of a request on its way.
+#[derive(Debug)]
+pub(super) struct Record {
+    id: RequestId,
+    started: Instant,
+    headed: Option<Duration>,
+    mount: Option<MountRecord>,
+    verb: Option<Verb>,
+    method: Option<String>,
+    target: Option<String>,
+    trace: Option<String>,
+    era: Option<Era>,
+    status: StatusCode,
+    outcome: Outcome,
+    bytes: u64,
+    cut: Option<&'static str>,
+    place: Option<InFlight>,
+}
+
+#[derive(Debug)]
+struct MountRecord {
+    name: ResourceName,
+    upstream: ResourceName,
+    metrics: Arc<MountMetrics>,
+    version: u64,
+}
+
+/// An answer's body that ends with its record.
+#[derive(Debug)]
+pub struct TrackedBody {
+    body: AnswerBody,
+    record: Option<Box<Record>>,
+}
+
+/// Attaches the record to the answer.
+pub(super) fn track(answer: Response<AnswerBody>, mut record: Record) -> Served {
+    record.headed(answer.status());
+    answer.map(|body| TrackedBody { body, record: Some(Box::new(record)) })
+}
+
+/// An answer whose record was lost with a panic.
+pub(super) fn untracked(answer: Response<AnswerBody>) -> Served {
+    answer.map(|body| TrackedBody { body, record: None })
+}
+
+// === impl Record ===
+
+impl Record {
+    pub(super) fn start(id: RequestId) -> Self {
+        Self {
+            id,
+            started: Instant::now(),
+            headed: None,
+            mount: None,
+            verb: None,
+            method: None,
+            target: None,
+            trace: None,
+            era: None,
+            status: StatusCode::OK,
+            outcome: Outcome::Ok,
+            bytes: 0,
+            cut: None,
+            place: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(super) fn routed(&mut self, routed: &Routed) {
+        let mount = &routed.mount;
+        mount.runtime.metrics.in_flight.add(1);
+        self.verb = Some(routed.verb);
+        self.mount = Some(MountRecord {
+            name: mount.name().clone(),
+            upstream: mount.upstream.name.clone(),
+            metrics: Arc::clone(&mount.runtime.metrics),
+            version: routed.snapshot.revision.version,
+        });
+    }
+
+    pub(super) fn message(&mut self, envelope: Option<&Envelope<'_>>, era: Era) {
+        self.era = Some(era);
+        let Some(envelope) = envelope else { return };
+        self.method = Some(bounded(&envelope.method).into_owned());
+        self.target = envelope.target().map(|target| bounded(target).into_owned());
+        self.trace = envelope.meta.traceparent.as_deref().map(|trace| bounded(trace).into_owned());
+    }
+
+    /// Keeps the place among the upstream's calls until the body has ended.
+    pub(super) fn hold(&mut self, place: Option<InFlight>) {
+        self.place = place;
+    }
+
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    fn headed(&mut self, status: StatusCode) {
+        self.status = status;
+        self.headed = Some(self.started.elapsed());
+        if self.outcome == Outcome::Ok && (status.is_client_error() || status.is_server_error()) {
+            self.outcome = Outcome::JsonRpcError;
+        }
+        if let (Some(mount), Some(headed)) = (&self.mount, self.headed) {
+            mount.metrics.count(self.outcome);
+            mount.metrics.duration.record(headed);
+        }
+    }
+
+    fn log(&self) {
+        let empty = "";
+        tracing::info!(
+            target: "ostler::access",
+            request_id = %self.id,
+            mount = self.mount.as_ref().map_or(empty, |mount| mount.name.as_str()),
+            upstream = self.mount.as_ref().map_or(empty, |mount| mount.upstream.as_str()),
+            verb = self.verb.map_or(empty, verb_name),
+            method = self.method.as_deref().unwrap_or(empty),
+            target_name = self.target.as_deref().unwrap_or(empty),
+            era = self.era.map_or(empty, Era::as_str),
+            status = self.status.as_u16(),
+            outcome = self.outcome.as_str(),
+            head_us = self.headed.map_or(0, micros),
+            total_us = micros(self.started.elapsed()),
+            bytes = self.bytes,
+            cut = self.cut.unwrap_or(empty),
+            config_version = self.mount.as_ref().map_or(0, |mount| mount.version),
+            traceparent = self.trace.as_deref().unwrap_or(empty),
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(mount) = &self.mount {
+            mount.metrics.in_flight.add(-1);
+        }
+        self.log();
+    }
+}
+
+fn verb_name(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Post => "POST",
+        Verb::Get => "GET",
+        Verb::Delete => "DELETE",
+    }
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
+
+// === impl TrackedBody ===
+
+impl TrackedBody {
+    fn end(&mut self, cut: Option<&'static str>) {
+        if let Some(mut record) = self.record.take() {
+            record.cut = cut;
+        }
+    }
+}
+
+impl Body for TrackedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let sent = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Some(record) = &mut self.record {
+                    record.bytes += sent;
+                }
+                if self.body.is_end_stream() {
+                    self.end(None);
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let cut = match error {
+                    BodyError::Upstream(_) => "upstream_broke_off",
+                    BodyError::Idle => "idle_timeout",
+                    BodyError::Total => "total_timeout",
+                };
+                self.end(Some(cut));
+            }
+            Poll::Ready(None) => self.end(None),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for TrackedBody {
+    fn drop(&mut self) {
+        let complete = self.body.is_end_stream();
+        self.end((!complete).then_some("client_left"));
+    }
+}

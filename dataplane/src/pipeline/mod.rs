@@ -1,0 +1,284 @@
+//! The way of one request, and the only place that knows the order of its stages:
+//!
+//! ```text
+//! guard ─► route ─► body ─► envelope ─► session ─► limit ─► upstream ─► audit
+//! 403      404      413     400         404        429      -3100x      one log line, metrics
+//! ```
+//!
+//! Stages do not know each other. A request pins one snapshot before the first stage that needs config and reads
+//! nothing newer. Authentication and policy have their places before `limit`.
+
+mod audit;
+mod body;
+mod ids;
+mod refuse;
+mod route;
+mod session;
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use ostler_core::guard::HostGuard;
+use ostler_mcp::headers::{JSON, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, Mirrored};
+use ostler_mcp::{Envelope, Era, Reason};
+use ostler_telemetry::metrics::Counter;
+
+use crate::mount::Mount;
+use crate::snapshot::{Snapshot, SnapshotCell};
+use crate::prober::Prober;
+use crate::upstream::{AnswerBody, Call, Fault, InFlight, Verb};
+use audit::Record;
+pub use audit::TrackedBody;
+pub use body::BufferBudget;
+use ids::RequestIds;
+use refuse::Refusal;
+
+/// The answer that the listener writes.
+pub type Served = Response<TrackedBody>;
+
+/// Serves the requests of one traffic worker.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub worker: usize,
+    pub shared: Arc<Shared>,
+    ids: RequestIds,
+}
+
+/// What all workers' pipelines share.
+#[derive(Debug)]
+pub struct Shared {
+    pub snapshots: Arc<SnapshotCell>,
+    pub guard: HostGuard,
+    pub budget: BufferBudget,
+    pub prober: Prober,
+    pub refusals: Refusals,
+    pub panics: Counter,
+}
+
+/// Requests turned away before they belonged to a mount.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    pub host_missing: Counter,
+    pub host_foreign: Counter,
+    pub origin_foreign: Counter,
+    pub unknown_mount: Counter,
+    pub malformed: Counter,
+    pub too_large: Counter,
+    pub overloaded: Counter,
+}
+
+/// A request that was routed: its mount, and the snapshot that it pins.
+#[derive(Debug)]
+struct Routed {
+    snapshot: Arc<Snapshot>,
+    mount: Arc<Mount>,
+    verb: Verb,
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    pub fn new(worker: usize, shared: Arc<Shared>) -> Self {
+        Self { worker, shared, ids: RequestIds::new() }
+    }
+
+    /// Serves one request. A panic anywhere below is a 500 and a count.
+    ///
+    /// # Errors
+    /// Never: every failure is an answer.
+    pub async fn serve(&self, request: Request<Incoming>) -> Result<Served, Infallible> {
+        let served = AssertUnwindSafe(self.judge_and_forward(request)).catch_unwind().await;
+        Ok(served.unwrap_or_else(|_| {
+            self.shared.panics.increment();
+            tracing::error!("a request ended in a panic; this is a defect in Ostler");
+            refuse::internal()
+        }))
+    }
+
+    async fn judge_and_forward(&self, request: Request<Incoming>) -> Served {
+        let (head, incoming) = request.into_parts();
+        let mut record = Record::start(self.ids.next());
+        if let Err(error) = self.shared.guard.check(host(&head.headers, &head.uri), text(&head.headers, ORIGIN.as_str())) {
+            self.shared.refusals.guard(error);
+            return refuse::guarded(error, record);
+        }
+        let routed = match route::route(&self.shared.snapshots, &head.method, head.uri.path()) {
+            Ok(routed) => routed,
+            Err(miss) => {
+                self.shared.refusals.unknown_mount.increment();
+                return refuse::unrouted(&miss, record);
+            }
+        };
+        record.routed(&routed);
+        let body = match self.read_body(&head.headers, incoming, routed.verb).await {
+            Ok(body) => body,
+            Err(refusal) => return refuse::mount(refusal, &routed, None, record),
+        };
+        let served = self.forward(&head.headers, &body.bytes, &routed, &mut record).await;
+        match served {
+            Ok(answer) => audit::track(answer, record),
+            Err((refusal, id)) => refuse::mount(refusal, &routed, id.as_deref(), record),
+        }
+    }
+
+    async fn read_body(
+        &self,
+        headers: &HeaderMap,
+        incoming: Incoming,
+        verb: Verb,
+    ) -> Result<body::Buffered, Refusal> {
+        if verb != Verb::Post {
+            return Ok(body::Buffered::empty());
+        }
+        if !is_json(headers) {
+            self.shared.refusals.malformed.increment();
+            return Err(Refusal::new(Reason::UnsupportedMediaType, "send `Content-Type: application/json`"));
+        }
+        body::collect(incoming, &self.shared.budget).await.inspect_err(|refusal| match refusal.reason {
+            Reason::BodyTooLarge => self.shared.refusals.too_large.increment(),
+            Reason::Overloaded => self.shared.refusals.overloaded.increment(),
+            _ => self.shared.refusals.malformed.increment(),
+        })
+    }
+
+    /// The stages that need the message. An error carries the id to answer to.
+    async fn forward(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        routed: &Routed,
+        record: &mut Record,
+    ) -> Result<Response<AnswerBody>, (Refusal, Option<String>)> {
+        let envelope = match routed.verb {
+            Verb::Post => Some(Envelope::scan(body).map_err(|error| {
+                self.shared.refusals.malformed.increment();
+                let id = error.id.as_deref().map(str::to_owned);
+                (Refusal::malformed(&error), id)
+            })?),
+            Verb::Get | Verb::Delete => None,
+        };
+        let version = text(headers, MCP_PROTOCOL_VERSION);
+        let era = match &envelope {
+            Some(envelope) => Era::of_request(envelope, version),
+            None => version.map_or(Era::Legacy, Era::of_version),
+        };
+        record.message(envelope.as_ref(), era);
+        if let Some(envelope) = &envelope {
+            agree(headers, envelope, era).map_err(|refusal| (refusal, envelope.id.map(|id| id.raw().to_owned())))?;
+        }
+        let id = || envelope.as_ref().and_then(|envelope| envelope.id.as_ref()).map(|id| id.raw().to_owned());
+        let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
+        let place = limit(routed).map_err(|refusal| (refusal, id()))?;
+        record.hold(place);
+        let call = Call {
+            verb: routed.verb,
+            worker: self.worker,
+            headers,
+            body: body.clone(),
+            envelope: envelope.as_ref(),
+            era,
+            session,
+            sessions: &routed.mount.runtime.sessions,
+            config: &routed.mount.upstream_config,
+        };
+        let answer = routed.mount.upstream.call(call).await;
+        answer.map_err(|error| {
+            if error.fault != Fault::None {
+                self.shared.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
+            }
+            let is_notification = routed.verb == Verb::Post && envelope.as_ref().is_some_and(|envelope| !envelope.messages().any(Envelope::is_request));
+            (Refusal::upstream(error, is_notification), id())
+        })
+    }
+}
+
+/// What stands in headers for whoever routes by them must be what the body says (2026-07-28 transports).
+fn agree(headers: &HeaderMap, envelope: &Envelope<'_>, era: Era) -> Result<(), Refusal> {
+    let mirrored = Mirrored {
+        protocol_version: text(headers, MCP_PROTOCOL_VERSION),
+        method: text(headers, MCP_METHOD),
+        name: text(headers, MCP_NAME),
+    };
+    mirrored.check(envelope, era).map_err(|mismatch| Refusal::new(Reason::HeaderMismatch, mismatch.to_string()))
+}
+
+/// Admission: a mount that is down fails fast, a full one refuses at once. Server-push streams wait for nothing and
+/// take no place among the calls.
+fn limit(routed: &Routed) -> Result<Option<InFlight>, Refusal> {
+    let mount = &routed.mount;
+    if let Some(reference) = &mount.upstream_config.unresolved {
+        return Err(Refusal::unresolved(reference));
+    }
+    if !mount.upstream.health.admit() {
+        return Err(Refusal::down(&mount.upstream.health));
+    }
+    if routed.verb != Verb::Post {
+        return Ok(None);
+    }
+    mount.upstream.admit(&mount.upstream_config).map(Some).ok_or_else(|| {
+        Refusal::new(Reason::Overloaded, "upstream has as many calls in flight as `limits.in_flight` allows; try again")
+            .retry_after(std::time::Duration::from_secs(1))
+    })
+}
+
+impl Refusals {
+    fn guard(&self, error: ostler_core::guard::GuardError) {
+        use ostler_core::guard::GuardError;
+        match error {
+            GuardError::HostMissing => self.host_missing.increment(),
+            GuardError::HostForeign => self.host_foreign.increment(),
+            GuardError::OriginForeign => self.origin_foreign.increment(),
+        }
+    }
+
+    /// Reasons and their counts, for a scrape.
+    pub fn all(&self) -> [(&'static str, &Counter); 7] {
+        [
+            ("host_missing", &self.host_missing),
+            ("host_foreign", &self.host_foreign),
+            ("origin_foreign", &self.origin_foreign),
+            ("unknown_mount", &self.unknown_mount),
+            ("malformed", &self.malformed),
+            ("too_large", &self.too_large),
+            ("overloaded", &self.overloaded),
+        ]
+    }
+}
+
+impl Routed {
+    fn new(snapshot: Arc<Snapshot>, mount: Arc<Mount>, method: &Method) -> Option<Self> {
+        let verb = match *method {
+            Method::POST => Verb::Post,
+            Method::GET => Verb::Get,
+            Method::DELETE => Verb::Delete,
+            _ => return None,
+        };
+        Some(Self { snapshot, mount, verb })
+    }
+}
+
+/// `Host`, or the authority of an HTTP/2 request. More than one `Host` is none.
+fn host<'a>(headers: &'a HeaderMap, uri: &'a http::Uri) -> Option<&'a str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().ok(),
+        (None, _) => uri.authority().map(http::uri::Authority::as_str),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    // A value that is no visible ASCII is answered like a foreign one, not like an absent one.
+    headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON)
+}

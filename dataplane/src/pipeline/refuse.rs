@@ -1,0 +1,163 @@
+//! Refusals into answers: the one place that turns an error into HTTP. An MCP request whose envelope was accepted is
+//! answered with HTTP 200 and its own id, because legacy SDKs drop the body of anything else; the exceptions are those
+//! of DESIGN's error table, each with the status of its [`Reason`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use ostler_core::guard::GuardError;
+use ostler_mcp::headers::JSON;
+use ostler_mcp::{EnvelopeError, ErrorBody, Reason, envelope};
+
+use super::audit::{self, Record};
+use super::route::Miss;
+use super::{Routed, Served};
+use crate::mount::metrics::Outcome;
+use crate::upstream::health::Health;
+use crate::upstream::{AnswerBody, UpstreamError, Verb};
+
+/// Why a request that reached its mount gets no answer from its upstream.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    detail: String,
+    retry_after: Option<Duration>,
+    /// Nobody waits for an answer to it.
+    is_notification: bool,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), retry_after: None, is_notification: false }
+    }
+
+    #[must_use]
+    pub(super) fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    pub(super) fn malformed(error: &EnvelopeError) -> Self {
+        let reason = match error.kind {
+            envelope::ErrorKind::Parse => Reason::ParseError,
+            envelope::ErrorKind::Invalid => Reason::InvalidRequest,
+        };
+        Self::new(reason, error.to_string())
+    }
+
+    pub(super) fn upstream(error: UpstreamError, is_notification: bool) -> Self {
+        Self { reason: error.reason, detail: error.detail, retry_after: error.retry_after, is_notification }
+    }
+
+    pub(super) fn down(health: &Health) -> Self {
+        let reading = health.reading();
+        let detail = format!("upstream is down ({}); Ostler keeps probing it, try again later", reading.reason);
+        Self::new(Reason::UpstreamUnavailable, detail).retry_after(health.retry_after())
+    }
+
+    pub(super) fn unresolved(reference: &str) -> Self {
+        let detail = format!("upstream needs `${{{reference}}}`, which is not set where the data plane runs; tell its operator");
+        Self::new(Reason::UpstreamUnavailable, detail)
+    }
+}
+
+/// A refusal on a mount.
+pub(super) fn mount(refusal: Refusal, routed: &Routed, id: Option<&str>, mut record: Record) -> Served {
+    record.outcome(Outcome::Refused(refusal.reason));
+    tracing::debug!(mount = %routed.mount.name(), reason = refusal.reason.name(), detail = refusal.detail, "request refused");
+    if refusal.is_notification {
+        return audit::track(plain(StatusCode::ACCEPTED), record);
+    }
+    let request_id = record.id().to_string();
+    let mut body = ErrorBody::new(refusal.reason)
+        .message(refusal.detail.as_str())
+        .mount(routed.mount.name().as_str())
+        .upstream(routed.mount.upstream.name.as_str())
+        .request_id(&request_id)
+        .id(id);
+    if let Some(delay) = refusal.retry_after {
+        body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    }
+    let mut response = json(status_of(refusal.reason, routed.verb), body.to_bytes());
+    if let Some(delay) = refusal.retry_after.filter(|_| response.status() != StatusCode::OK) {
+        set_retry_after(&mut response, delay);
+    }
+    audit::track(response, record)
+}
+
+/// A stream or a session's end that cannot be had is no MCP request; it says so with HTTP's own word.
+fn status_of(reason: Reason, verb: Verb) -> StatusCode {
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if verb != Verb::Post && status == StatusCode::OK { StatusCode::SERVICE_UNAVAILABLE } else { status }
+}
+
+/// A request from a foreign page or by a foreign name.
+pub(super) fn guarded(error: GuardError, record: Record) -> Served {
+    let reason = match error {
+        GuardError::OriginForeign => Reason::ForeignOrigin,
+        GuardError::HostMissing | GuardError::HostForeign => Reason::ForeignHost,
+    };
+    unmounted(reason, &error.to_string(), None, record)
+}
+
+/// A request that belongs to no mount.
+pub(super) fn unrouted(miss: &Miss, record: Record) -> Served {
+    match miss {
+        Miss::UnknownMount { snapshot, asked } => {
+            let available = snapshot.as_ref().map(|snapshot| snapshot.available_mounts()).unwrap_or_default();
+            let detail = match (snapshot, asked.as_str()) {
+                (None, _) => "no config has been applied yet; push one with `ostler apply`".to_owned(),
+                (Some(_), "") => "the bare path has no mount; use /mcp/<mount>, or name a `default_mount`".to_owned(),
+                (Some(_), _) => "there is no such mount; use /mcp/<mount> with one of `available_mounts`".to_owned(),
+            };
+            unmounted(Reason::UnknownMount, &detail, Some(&available), record)
+        }
+        Miss::Method => {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+            audit::track(response, record)
+        }
+        Miss::NotFound => audit::track(plain(StatusCode::NOT_FOUND), record),
+    }
+}
+
+/// A panic was caught.
+pub(super) fn internal() -> Served {
+    audit::untracked(json(StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::new(Reason::InternalError).to_bytes()))
+}
+
+fn unmounted(reason: Reason, detail: &str, available: Option<&[&str]>, mut record: Record) -> Served {
+    record.outcome(Outcome::Refused(reason));
+    let request_id = record.id().to_string();
+    let mut body = ErrorBody::new(reason).message(detail).request_id(&request_id);
+    if let Some(available) = available {
+        body = body.available_mounts(available);
+    }
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    audit::track(json(status, body.to_bytes()), record)
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::full(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
+}
+
+fn plain(status: StatusCode) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+fn set_retry_after(response: &mut Response<AnswerBody>, delay: Duration) {
+    let seconds = delay.as_secs_f64().ceil().max(1.0);
+    if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.0}")) {
+        response.headers_mut().insert(RETRY_AFTER, value);
+    }
+}
+

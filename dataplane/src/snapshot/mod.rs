@@ -1,0 +1,99 @@
+//! The one thing that a request reads: an immutable snapshot of the whole config with its runtime state. It is
+//! replaced, never changed. A request pins one snapshot when it starts; snapshots share what did not change.
+
+mod build;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwapOption;
+use ostler_config::Compiled;
+use ostler_core::limits::AVAILABLE_MOUNTS_MAX;
+use ostler_core::name::ResourceName;
+
+use crate::apply::Revision;
+use crate::mount::Mount;
+use crate::upstream::Upstream;
+pub use build::{Prepared, prepare};
+
+/// A whole config, ready to serve.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub revision: Revision,
+    pub compiled: Compiled,
+    mounts: BTreeMap<ResourceName, Arc<Mount>>,
+    upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
+    default_mount: Option<Arc<Mount>>,
+    _alive: Alive,
+}
+
+/// Holds the current snapshot. Loading it is what pins it.
+#[derive(Debug, Default)]
+pub struct SnapshotCell {
+    current: ArcSwapOption<Snapshot>,
+    alive: Arc<AtomicUsize>,
+}
+
+/// Counts a snapshot for as long as anybody holds it.
+#[derive(Debug)]
+struct Alive(Arc<AtomicUsize>);
+
+// === impl SnapshotCell ===
+
+impl SnapshotCell {
+    /// The current snapshot, pinned by whoever holds the result. Called once per request.
+    pub fn load(&self) -> Option<Arc<Snapshot>> {
+        self.current.load_full()
+    }
+
+    /// Makes a prepared config the current one; returns what it replaced.
+    pub fn swap(&self, prepared: Prepared, revision: Revision) -> Option<Arc<Snapshot>> {
+        self.alive.fetch_add(1, Ordering::Relaxed);
+        let alive = Alive(Arc::clone(&self.alive));
+        self.current.swap(Some(Arc::new(prepared.into_snapshot(revision, alive))))
+    }
+
+    /// Replaced snapshots that a request still pins.
+    pub fn retired_alive(&self) -> usize {
+        self.alive.load(Ordering::Relaxed).saturating_sub(usize::from(self.current.load().is_some()))
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    pub fn mount(&self, name: &str) -> Option<&Arc<Mount>> {
+        self.mounts.get(name)
+    }
+
+    /// The owner of the bare path.
+    pub fn default_mount(&self) -> Option<&Arc<Mount>> {
+        self.default_mount.as_ref()
+    }
+
+    pub fn mounts(&self) -> impl Iterator<Item = &Arc<Mount>> {
+        self.mounts.values()
+    }
+
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
+    }
+
+    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(name)
+    }
+
+    /// Mount names for an error, sorted and bounded.
+    pub fn available_mounts(&self) -> Vec<&str> {
+        self.mounts.keys().take(AVAILABLE_MOUNTS_MAX).map(ResourceName::as_str).collect()
+    }
+}
+
+// === impl Alive ===
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

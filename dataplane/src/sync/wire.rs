@@ -1,0 +1,112 @@
+//! Wire types in and out. They stop here: the rest of the data plane knows revisions, candidates and rejections.
+
+use bytes::Bytes;
+use ostler_config::{Diagnostic, Part, PartKind, Severity};
+use ostler_core::digest::Digest;
+use ostler_core::limits::SNAPSHOT_PARTS_MAX;
+use ostler_core::name::FleetName;
+use ostler_proto::sync::v1 as proto;
+
+use crate::apply::generations::SkippedGeneration;
+use crate::apply::{Candidate, Origin, Rejection, Revision, Source};
+use crate::snapshot::SnapshotCell;
+
+/// What this build understands.
+pub(super) const CAPABILITIES: [&str; 1] = ["parts.v1"];
+const SOURCE: &str = "control";
+
+pub(super) fn candidate_in(snapshot: proto::Snapshot, fleet: &FleetName) -> Result<Candidate, Rejection> {
+    let missing: Vec<_> =
+        snapshot.required_capabilities.iter().filter(|needed| !CAPABILITIES.contains(&needed.as_str())).collect();
+    if !missing.is_empty() {
+        let message = format!("config needs {missing:?}, which this build does not have; upgrade the data plane");
+        return Err(Rejection::new("missing_capability", message));
+    }
+    if snapshot.fleet != fleet.as_str() {
+        return Err(Rejection::new("wrong_fleet", "config is addressed to another fleet; check --fleet"));
+    }
+    if snapshot.parts.len() > SNAPSHOT_PARTS_MAX {
+        return Err(Rejection::new("too_many_parts", format!("config has more than {SNAPSHOT_PARTS_MAX} parts")));
+    }
+    let revision = snapshot.revision.as_ref().ok_or_else(|| damaged("it has no revision"))?;
+    let revision = revision_in(revision, fleet)?;
+    let parts = snapshot.parts.into_iter().map(part_in).collect::<Result<Vec<_>, _>>()?;
+    Ok(Candidate { origin: Origin::Stream, revision, parts: parts.into() })
+}
+
+pub(super) fn revision_in(revision: &proto::Revision, fleet: &FleetName) -> Result<Revision, Rejection> {
+    let digest = revision.digest.parse().map_err(|_| damaged("its digest cannot be read"))?;
+    if revision.version == 0 {
+        return Err(damaged("its version is 0"));
+    }
+    Ok(Revision { source: Source::Control, fleet: fleet.clone(), epoch: revision.epoch, version: revision.version, digest })
+}
+
+pub(super) fn revision_out(revision: &Revision) -> proto::Revision {
+    let source = match revision.source {
+        Source::Control => SOURCE,
+        Source::File => "file",
+    };
+    proto::Revision {
+        source: source.to_owned(),
+        epoch: revision.epoch,
+        version: revision.version,
+        digest: revision.digest.to_hex(),
+    }
+}
+
+pub(super) fn nack_out(nonce: String, revision: Option<proto::Revision>, rejection: &Rejection) -> proto::Nack {
+    proto::Nack {
+        nonce,
+        revision,
+        code: rejection.code.to_owned(),
+        message: rejection.message.clone(),
+        diagnostics: rejection.diagnostics.iter().map(diagnostic_out).collect(),
+    }
+}
+
+pub(super) fn skipped_out(skipped: &SkippedGeneration) -> proto::Skipped {
+    proto::Skipped { revision: skipped.revision.as_ref().map(revision_out), reason: skipped.reason.clone() }
+}
+
+pub(super) fn mounts_out(snapshots: &SnapshotCell) -> Vec<proto::MountStatus> {
+    let Some(snapshot) = snapshots.load() else { return Vec::new() };
+    let mounts = snapshot.mounts().map(|mount| {
+        let reading = mount.reading();
+        proto::MountStatus {
+            name: mount.name().to_string(),
+            upstream: mount.upstream.name.to_string(),
+            state: reading.state.as_str().to_owned(),
+            reason: reading.reason.to_owned(),
+            since_unix_ms: reading.since_unix_ms,
+            next_probe_unix_ms: reading.next_probe_unix_ms.unwrap_or(0),
+        }
+    });
+    mounts.collect()
+}
+
+fn part_in(part: proto::Part) -> Result<Part, Rejection> {
+    let sha256 = Digest::from_slice(&part.sha256).map_err(|_| damaged("a part's checksum cannot be read"))?;
+    Ok(Part { kind: PartKind::from_wire(part.kind), name: part.name, sha256, bytes: Bytes::from(part.bytes) })
+}
+
+fn diagnostic_out(diagnostic: &Diagnostic) -> proto::Diagnostic {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    proto::Diagnostic {
+        code: diagnostic.code.to_string(),
+        severity: severity.to_owned(),
+        path: diagnostic.path.clone(),
+        line: diagnostic.line.unwrap_or(0),
+        column: diagnostic.column.unwrap_or(0),
+        message: diagnostic.message.clone(),
+        help: diagnostic.help.clone(),
+        source_line: diagnostic.source_line.clone().unwrap_or_default(),
+    }
+}
+
+fn damaged(what: &str) -> Rejection {
+    Rejection::new("malformed", format!("config message is damaged: {what}; look for another program on this port"))
+}

@@ -1,0 +1,90 @@
+//! Opening connections to one upstream, plain or TLS, and running them on the worker that opened them.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use ostler_config::HttpTransport;
+use ostler_core::net::{SharedNetwork, Stream};
+use ostler_core::tasks::Tasks;
+use ostler_mcp::Reason;
+use ostler_tls::{Alpn, ClientTls};
+
+use super::RequestBody;
+use crate::deps::Deps;
+use crate::upstream::UpstreamError;
+
+/// Knows where the upstream is and how to get there.
+pub(super) struct Connector {
+    network: SharedNetwork,
+    tasks: Tasks,
+    host: String,
+    port: u16,
+    https: bool,
+}
+
+/// Trust is the process's: read from the system once, when the first `https` upstream is contacted.
+static SYSTEM_TRUST: OnceLock<Result<ClientTls, Arc<str>>> = OnceLock::new();
+
+impl Connector {
+    pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
+        Self {
+            network: Arc::clone(&deps.network),
+            tasks: deps.tasks.clone(),
+            host: transport.host.clone(),
+            port: transport.port,
+            https: transport.https,
+        }
+    }
+
+    /// Connects, shakes hands, and leaves the connection running on the current worker.
+    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, UpstreamError> {
+        let stream = self.network.connect(&self.host, self.port).await.map_err(|error| explain_connect(&error))?;
+        let stream = if self.https { self.secure(stream).await? } else { stream };
+        let (sender, connection) =
+            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| unavailable("handshake_failed", &error))?;
+        self.tasks.spawn_until_stopped("upstream connection", async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn secure(&self, stream: Stream) -> Result<Stream, UpstreamError> {
+        let trust = SYSTEM_TRUST
+            .get_or_init(|| ClientTls::system(Alpn::Http1).map_err(|error| error.to_string().into()))
+            .as_ref()
+            .map_err(|error| unavailable("tls_setup_failed", &error))?;
+        trust.connect(&self.host, stream).await.map_err(|error| unavailable("tls_failed", &error))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("https", &self.https).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+fn explain_connect(error: &io::Error) -> UpstreamError {
+    let what = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused",
+        io::ErrorKind::TimedOut => "connect_timeout",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        io::ErrorKind::ConnectionReset => "reset",
+        // Name resolution fails with kinds that differ by platform.
+        _ => "connect_failed",
+    };
+    unavailable(what, error)
+}
+
+fn unavailable(what: &'static str, error: &dyn fmt::Display) -> UpstreamError {
+    tracing::debug!(what, %error, "upstream connect failed");
+    UpstreamError::new(
+        Reason::UpstreamUnavailable,
+        format!("upstream cannot be reached ({what}); check that it runs and that its URL is right"),
+    )
+    .fault(what)
+}

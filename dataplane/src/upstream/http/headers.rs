@@ -1,0 +1,105 @@
+//! Which of the client's headers go up and which of the upstream's come down. Both are allow-lists: credentials,
+//! cookies and challenges never cross, whatever they are called.
+
+use http::header::{
+    ACCEPT, ACCEPT_LANGUAGE, ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue};
+use ostler_mcp::Era;
+use ostler_mcp::headers::{BAGGAGE, LAST_EVENT_ID, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING};
+
+const UP: [HeaderName; 4] = [ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, USER_AGENT];
+const UP_BY_NAME: [&str; 4] = [TRACEPARENT, TRACESTATE, BAGGAGE, LAST_EVENT_ID];
+const DOWN: [HeaderName; 5] = [CONTENT_TYPE, CACHE_CONTROL, CONTENT_LANGUAGE, RETRY_AFTER, ALLOW];
+const DOWN_BY_NAME: [&str; 1] = [X_ACCEL_BUFFERING];
+const MCP_PREFIX: &str = "mcp-";
+
+/// The client's headers as the upstream may see them. `Mcp-*` headers go up as they are (unrecognised `Mcp-Param-*`
+/// must, 2026-07-28 transports), but for the session id, which is the data plane's own.
+pub(super) fn forwarded(client: &HeaderMap, era: Era) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(client.len() + 4);
+    for (name, value) in client {
+        let wanted = UP.contains(name)
+            || UP_BY_NAME.contains(&name.as_str())
+            || (name.as_str().starts_with(MCP_PREFIX) && name.as_str() != MCP_SESSION_ID);
+        let dropped = era == Era::Modern && name.as_str() == LAST_EVENT_ID;
+        if wanted && !dropped {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+/// The upstream's headers as the client may see them, without its session id.
+pub(super) fn returned(upstream: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(upstream.len().min(8));
+    for (name, value) in upstream {
+        let wanted = DOWN.contains(name)
+            || DOWN_BY_NAME.contains(&name.as_str())
+            || (name.as_str().starts_with(MCP_PREFIX) && name.as_str() != MCP_SESSION_ID);
+        if wanted {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+/// The media type, without parameters, lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::to_str)?.ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_clients_credentials_and_session_id_never_go_up() {
+        let client = map(&[
+            ("authorization", "Bearer client"),
+            ("cookie", "a=b"),
+            ("proxy-authorization", "x"),
+            ("x-api-key", "x"),
+            ("mcp-session-id", "ours"),
+            ("connection", "close"),
+            ("host", "localhost"),
+            ("accept-encoding", "gzip"),
+            ("x-forwarded-for", "1.2.3.4"),
+        ]);
+        assert!(forwarded(&client, Era::Legacy).is_empty());
+    }
+
+    #[test]
+    fn protocol_and_trace_headers_go_up() {
+        let client = map(&[
+            ("accept", "application/json, text/event-stream"),
+            ("content-type", "application/json"),
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-param-unknown", "1"),
+            ("traceparent", "00-1-1-01"),
+        ]);
+        assert_eq!(forwarded(&client, Era::Modern).len(), 5);
+    }
+
+    #[test]
+    fn an_upstreams_challenge_and_cookies_never_come_down() {
+        let upstream = map(&[
+            ("www-authenticate", "Bearer resource_metadata=\"https://x\""),
+            ("set-cookie", "a=b"),
+            ("mcp-session-id", "theirs"),
+            ("server", "x"),
+            ("content-encoding", "gzip"),
+        ]);
+        assert!(returned(&upstream).is_empty());
+    }
+
+    #[test]
+    fn the_media_type_has_no_parameters() {
+        assert_eq!(media_type(&map(&[("content-type", "Application/JSON; charset=utf-8")])).as_deref(), Some("application/json"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Streamable HTTP upstreams: one endpoint, answers passed on as they come.
+
+mod connect;
+mod headers;
+mod pool;
+mod probe;
+mod response;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use ostler_config::{HttpTransport, Timeouts, Transport};
+use ostler_mcp::Reason;
+use tokio::time::timeout;
+
+use super::{Answer, Call, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
+use crate::deps::Deps;
+use crate::mount::session::SessionLink;
+use connect::Connector;
+pub(crate) use pool::Lease;
+use pool::{Pools, SendError};
+pub(super) use probe::Verdict;
+
+/// What is sent up: bytes at hand, or nothing.
+type RequestBody = http_body_util::Full<Bytes>;
+
+/// Runtime state of a Streamable HTTP upstream: its connections.
+#[derive(Debug)]
+pub struct HttpUpstream {
+    connector: Connector,
+    pools: Arc<Pools>,
+}
+
+// === impl HttpUpstream ===
+
+impl HttpUpstream {
+    pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
+        Self { connector: Connector::new(transport, deps), pools: Arc::new(Pools::new(deps.workers)) }
+    }
+
+    pub(super) async fn call(&self, call: Call<'_>, metrics: &UpstreamMetrics) -> Result<Answer, UpstreamError> {
+        let Transport::Http(transport) = &call.config.transport else { return Err(wrong_transport(&call)) };
+        let request = build_request(&call, transport)?;
+        let timeouts = &call.config.timeouts;
+        let (response, lease) = self.send(call.worker, request, timeouts, metrics).await?;
+        response::judge(response, lease, &call)
+    }
+
+    /// Sends on a pooled connection or a new one. A request that provably never left on a stale connection is sent
+    /// again on another; nothing else is ever sent twice.
+    async fn send(
+        &self,
+        worker: usize,
+        mut request: Request<RequestBody>,
+        timeouts: &Timeouts,
+        metrics: &UpstreamMetrics,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        loop {
+            let (mut lease, reused) = match self.pools.take(worker) {
+                Some(lease) => (lease, true),
+                None => (self.open(worker, timeouts.connect, metrics).await?, false),
+            };
+            let answered = within(timeouts.answer, "timeouts.answer", lease.send(request)).await?;
+            match answered {
+                Ok(response) => return Ok((response, lease)),
+                Err(SendError::NotSent(unsent)) if reused => request = *unsent,
+                Err(SendError::NotSent(_)) => return Err(broken("closed_before_request")),
+                Err(SendError::Failed(error)) => return Err(explain_send(&error)),
+            }
+        }
+    }
+
+    async fn open(&self, worker: usize, limit: Duration, metrics: &UpstreamMetrics) -> Result<Lease, UpstreamError> {
+        let opened = timeout(limit, self.connector.connect()).await.map_err(|_| {
+            UpstreamError::new(Reason::UpstreamUnavailable, "upstream did not accept a connection within `timeouts.connect`; check its address and the network")
+                .fault("connect_timeout")
+        });
+        match opened.and_then(|opened| opened) {
+            Ok(sender) => {
+                metrics.connects_ok.increment();
+                Ok(self.pools.lease(worker, sender))
+            }
+            Err(error) => {
+                metrics.connects_failed.increment();
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn probe(&self, config: &CompiledUpstream, metrics: &UpstreamMetrics) -> Verdict {
+        probe::probe(&self.connector, config, metrics).await
+    }
+
+    pub(super) fn sweep(&self) {
+        self.pools.sweep();
+    }
+
+    pub(super) fn close(&self) {
+        self.pools.close();
+    }
+}
+
+fn build_request(call: &Call<'_>, transport: &HttpTransport) -> Result<Request<RequestBody>, UpstreamError> {
+    let method = match call.verb {
+        Verb::Post => Method::POST,
+        Verb::Get => Method::GET,
+        Verb::Delete => Method::DELETE,
+    };
+    let mut headers = headers::forwarded(call.headers, call.era);
+    if let Some(session) = &call.session {
+        let SessionLink::Http { upstream_id } = &session.link else { return Err(wrong_transport(call)) };
+        headers.insert(ostler_mcp::headers::MCP_SESSION_ID, upstream_id.clone());
+    }
+    let mut request = Request::new(RequestBody::new(call.body.clone()));
+    *request.method_mut() = method;
+    *request.uri_mut() = transport.path_and_query.clone().into();
+    *request.headers_mut() = with_own_headers(headers, transport);
+    Ok(request)
+}
+
+/// Adds the upstream's own headers, which win over anything that came from the client.
+fn with_own_headers(mut headers: HeaderMap, transport: &HttpTransport) -> HeaderMap {
+    for (name, value) in &transport.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    if let Some(authority) = transport.url.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(HOST, host);
+    }
+    headers
+}
+
+async fn within<T>(limit: Duration, name: &str, work: impl Future<Output = T>) -> Result<T, UpstreamError> {
+    timeout(limit, work).await.map_err(|_| {
+        UpstreamError::new(Reason::UpstreamTimeout, format!("upstream did not answer within `{name}`; raise it or look at the upstream"))
+            .fault("answer_timeout")
+    })
+}
+
+fn broken(what: &'static str) -> UpstreamError {
+    UpstreamError::new(Reason::UpstreamUnavailable, "upstream closed the connection before it answered; look at its log").fault(what)
+}
+
+fn explain_send(error: &hyper::Error) -> UpstreamError {
+    if error.is_parse() {
+        return UpstreamError::new(Reason::UpstreamInvalidResponse, "upstream's answer is not HTTP; check that its URL points to an MCP endpoint")
+            .fault("not_http");
+    }
+    broken("connection_lost")
+}
+
+/// Cannot happen while upstreams are rebuilt with their identity; answered like an outage rather than trusted.
+fn wrong_transport(call: &Call<'_>) -> UpstreamError {
+    UpstreamError::new(Reason::UpstreamUnavailable, format!("upstream `{}` is being replaced; try again", call.config.name))
+}
+
+/// Seconds of a `Retry-After` header; the date form is not used by MCP servers and is ignored.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}

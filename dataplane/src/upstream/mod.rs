@@ -1,0 +1,198 @@
+//! What stands behind a mount. An upstream takes one judged call and gives one answer; it knows nothing of routes,
+//! listeners or config versions. Runtime state (connections, children, health) lives here and survives a swap for as
+//! long as the upstream's identity does.
+
+mod answer;
+mod error;
+pub mod health;
+pub mod http;
+pub mod stdio;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::HeaderMap;
+use bytes::Bytes;
+use ostler_config::{CompiledUpstream, Transport};
+use ostler_core::digest::Digest;
+use ostler_core::limits::CHILDREN_PER_MOUNT_MAX;
+use ostler_core::name::ResourceName;
+use ostler_mcp::{Envelope, Era};
+use ostler_telemetry::metrics::{Counter, Gauge};
+
+pub use answer::{AnswerBody, BodyError};
+pub use error::{Fault, UpstreamError};
+
+use crate::deps::Deps;
+use crate::mount::session::{Session, SessionTable};
+use health::{Evidence, Health};
+
+/// What the client wants of the endpoint, by HTTP verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// A message.
+    Post,
+    /// The server's own stream of a legacy session.
+    Get,
+    /// The end of a legacy session.
+    Delete,
+}
+
+/// One judged call on its way up.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    pub verb: Verb,
+    /// Index of the traffic worker that serves the call; its connections stay on it.
+    pub worker: usize,
+    /// The client's headers as received. An upstream forwards what it names, never all.
+    pub headers: &'a HeaderMap,
+    /// The bytes that were judged, which are the bytes to send. Empty but for `Post`.
+    pub body: Bytes,
+    /// The scan of `body`; `None` but for `Post`.
+    pub envelope: Option<&'a Envelope<'a>>,
+    pub era: Era,
+    /// The legacy session that the client named and the mount knows.
+    pub session: Option<Arc<Session>>,
+    /// Where a new legacy session is recorded.
+    pub sessions: &'a Arc<SessionTable>,
+    /// The upstream as the call's snapshot describes it.
+    pub config: &'a CompiledUpstream,
+}
+
+/// An answer whose head is known and whose body streams.
+pub type Answer = ::http::Response<AnswerBody>;
+
+/// An upstream's runtime state.
+#[derive(Debug)]
+pub struct Upstream {
+    pub name: ResourceName,
+    /// What made this runtime itself; another identity is another upstream.
+    pub identity: Digest,
+    pub health: Arc<Health>,
+    pub metrics: UpstreamMetrics,
+    transport: UpstreamTransport,
+}
+
+/// Values read at scrape time.
+#[derive(Debug, Default)]
+pub struct UpstreamMetrics {
+    pub in_flight: Gauge,
+    pub connects_ok: Counter,
+    pub connects_failed: Counter,
+    pub probes_alive: Counter,
+    pub probes_dead: Counter,
+}
+
+#[derive(Debug)]
+enum UpstreamTransport {
+    Http(Box<http::HttpUpstream>),
+    Stdio(stdio::StdioUpstream),
+}
+
+/// Holds one of the upstream's places for calls in flight.
+#[derive(Debug)]
+pub struct InFlight(Arc<Upstream>);
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Builds the runtime without touching the network or starting anything.
+    pub fn new(config: &CompiledUpstream, deps: &Deps) -> Self {
+        let transport = match &config.transport {
+            Transport::Http(http) => UpstreamTransport::Http(Box::new(http::HttpUpstream::new(http, deps))),
+            Transport::Stdio(stdio) => {
+                UpstreamTransport::Stdio(stdio::StdioUpstream::new(config.name.clone(), stdio.clone(), deps))
+            }
+        };
+        Self {
+            name: config.name.clone(),
+            identity: config.identity,
+            health: Arc::new(Health::new(deps.clock.clone())),
+            metrics: UpstreamMetrics::default(),
+            transport,
+        }
+    }
+
+    /// Takes a place among the calls in flight, or `None` when the limit is reached. Nothing waits in a queue.
+    pub fn admit(self: &Arc<Self>, config: &CompiledUpstream) -> Option<InFlight> {
+        self.metrics.in_flight.add(1);
+        let place = InFlight(Arc::clone(self));
+        (self.metrics.in_flight.get() <= i64::from(config.limits.in_flight)).then_some(place)
+    }
+
+    /// Sends the call and waits for the head of its answer. What happened becomes evidence of health.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] with the reason for the caller; nothing of the upstream's own challenge is in it.
+    pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+        let result = match &self.transport {
+            UpstreamTransport::Http(http) => http.call(call, &self.metrics).await,
+            UpstreamTransport::Stdio(stdio) => stdio.call(call).await,
+        };
+        match &result {
+            Ok(_) => self.health.record(Evidence::Answered),
+            Err(error) => match error.fault {
+                Fault::Upstream(what) => self.health.record(Evidence::Failed(what)),
+                Fault::None => {}
+            },
+        }
+        result
+    }
+
+    /// Whether a probe can tell anything: a stdio upstream is started by its users alone.
+    pub fn is_probed(&self) -> bool {
+        matches!(self.transport, UpstreamTransport::Http(_))
+    }
+
+    /// Asks the upstream for a sign of life without a session or a user's credentials.
+    pub async fn probe(&self, config: &CompiledUpstream) -> bool {
+        let UpstreamTransport::Http(http) = &self.transport else { return true };
+        let verdict = http.probe(config, &self.metrics).await;
+        if verdict.alive { self.metrics.probes_alive.increment() } else { self.metrics.probes_dead.increment() }
+        if let Some(era) = verdict.era {
+            self.health.set_era(era);
+        }
+        match verdict.dead_because {
+            Some(what) => self.health.record(Evidence::ProbeFailed(what)),
+            None => self.health.record(Evidence::ProbeAnswered),
+        }
+        verdict.alive
+    }
+
+    /// Closes connections that nobody used for a while.
+    pub fn sweep(&self) {
+        match &self.transport {
+            UpstreamTransport::Http(http) => http.sweep(),
+            UpstreamTransport::Stdio(stdio) => stdio.sweep(),
+        }
+    }
+
+    /// stdio children running, and how many ended without being asked to.
+    pub fn children(&self) -> Option<(usize, u64)> {
+        match &self.transport {
+            UpstreamTransport::Http(_) => None,
+            UpstreamTransport::Stdio(stdio) => Some((stdio.children(), stdio.unexpected_exits())),
+        }
+    }
+
+    /// The most children a stdio upstream may have.
+    pub fn children_limit(&self) -> usize {
+        CHILDREN_PER_MOUNT_MAX
+    }
+
+    /// Ends children and connections, with the transport's own grace.
+    pub async fn shutdown(&self, deadline: Duration) {
+        match &self.transport {
+            UpstreamTransport::Http(http) => http.close(),
+            UpstreamTransport::Stdio(stdio) => stdio.shutdown(deadline).await,
+        }
+    }
+}
+
+// === impl InFlight ===
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.add(-1);
+    }
+}

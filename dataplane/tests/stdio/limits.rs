@@ -1,0 +1,125 @@
+//! What has an end: children, time, lines, and the patience with slow clients and deaf children.
+
+use std::time::Duration;
+
+use ostler_config::Timeouts;
+use ostler_core::limits::{CHILD_LINE_BYTES_MAX, CHILDREN_PER_MOUNT_MAX};
+use ostler_dataplane::upstream::{Fault, Verb};
+use ostler_mcp::Reason;
+use serde_json::json;
+
+use crate::world::{Events, World, fake_transport, json_of};
+
+#[tokio::test]
+async fn a_mount_has_so_many_children_and_a_place_is_free_again_after_delete() {
+    let world = World::new();
+    let mut clients = Vec::new();
+    for _ in 0..CHILDREN_PER_MOUNT_MAX {
+        clients.push(world.legacy().await);
+    }
+    let error = world.stranger().initialize().await.unwrap_err();
+    assert_eq!((error.reason, error.fault), (Reason::Overloaded, Fault::None));
+    clients.pop().unwrap().send(Verb::Delete, "").await.unwrap();
+    world.until_children(CHILDREN_PER_MOUNT_MAX - 1).await;
+    world.legacy().await;
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_times_out_and_the_child_is_told() {
+    let timeouts = Timeouts { answer: Duration::from_millis(300), ..Timeouts::default() };
+    let mut world = World::new();
+    let client = world.legacy().await.session.clone();
+    world.config.timeouts = timeouts;
+    let mut again = world.stranger();
+    again.session = client;
+    let error = again.call(json!("slow"), "hang", json!({})).await.unwrap_err();
+    assert_eq!((error.reason, error.fault), (Reason::UpstreamTimeout, Fault::Upstream("answer_timeout")));
+    assert!(error.detail.contains("timeouts.answer"));
+    let seen = again.result("seen", json!({})).await.to_string();
+    assert!(seen.contains(r#"\"requestId\":\"slow\""#) && seen.contains("timed out"), "{seen}");
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_ends_with_an_error_event() {
+    let timeouts = Timeouts { idle: Duration::from_millis(50), ..Timeouts::default() };
+    let world = World::with(fake_transport(), timeouts);
+    let client = world.legacy().await;
+    let answer = client.call(json!(1), "progress", json!({"count": 1, "hang": true})).await.unwrap();
+    let messages = Events::of(answer).rest().await;
+    assert_eq!(messages[1]["id"], 1);
+    assert_eq!(messages[1]["error"]["code"], -31004);
+    assert_eq!(messages[1]["error"]["data"]["reason"], "upstream_timeout");
+    let seen = client.result("seen", json!({})).await.to_string();
+    assert!(seen.contains("timed out"));
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_line_without_end_ends_the_child() {
+    let world = World::new();
+    let client = world.legacy().await;
+    let bytes = CHILD_LINE_BYTES_MAX + 1;
+    let error = client.call(json!(1), "long_line", json!({"bytes": bytes})).await.unwrap_err();
+    assert_eq!(error.fault, Fault::Upstream("line_too_long"));
+    client.result_at_last("pid").await;
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_stream_and_nobody_else_waits() {
+    let world = World::new();
+    let (slow, other) = (world.modern(), world.modern());
+    let flood = json!({"count": 2_000, "padding": 1_000});
+    let answer = slow.call(json!(1), "progress", flood).await.unwrap();
+    assert!(other.result("pid", json!({})).await["pid"].is_u64());
+    let messages = Events::of(answer).rest().await;
+    assert!(messages.len() < 2_000, "{}", messages.len());
+    assert_eq!(messages.last().unwrap()["error"]["data"]["reason"], "overloaded");
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_child_that_does_not_read_blocks_its_own_session_alone() {
+    let timeouts = Timeouts { answer: Duration::from_secs(1), ..Timeouts::default() };
+    let mut world = World::new();
+    let (deaf, other) = (world.legacy().await.session.clone(), world.legacy().await.session.clone());
+    world.config.timeouts = timeouts;
+    let client = |session| {
+        let mut client = world.stranger();
+        client.session = session;
+        client
+    };
+    let (deaf, other) = (client(deaf), client(other));
+    let large = json!({"text": "x".repeat(1 << 20)});
+    let jam = async {
+        tokio::join!(
+            deaf.call(json!(1), "stop_reading", json!({})),
+            deaf.call(json!(2), "echo", large.clone()),
+            deaf.call(json!(3), "echo", large.clone()),
+        )
+    };
+    let work = async {
+        for _ in 0..20 {
+            other.result("pid", json!({})).await;
+        }
+    };
+    let ((first, second, third), ()) = tokio::join!(jam, work);
+    for answer in [first, second, third] {
+        assert_eq!(answer.unwrap_err().reason, Reason::UpstreamTimeout);
+    }
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_modern_stream_needs_a_client_that_takes_events() {
+    let world = World::new();
+    let mut client = world.modern();
+    client.accept = "application/json";
+    let listen = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{}}}"#;
+    assert_eq!(client.post(listen).await.unwrap_err().reason, Reason::NotAcceptable);
+    let progress = client.call(json!(1), "progress", json!({"count": 2})).await.unwrap();
+    assert_eq!(json_of(progress).await["id"], 1);
+    world.shutdown().await;
+}

@@ -1,0 +1,2 @@
+//! Placeholder: `cargo xtask`.
+fn main() {}

@@ -1,0 +1,106 @@
+//! A plain HTTP/1.1 client that does what it is told, right or wrong.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// A request in the making.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    addr: SocketAddr,
+    builder: Vec<(String, String)>,
+    method: &'static str,
+    path: String,
+    body: Bytes,
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Ask {
+    pub fn new(addr: SocketAddr, method: &'static str, path: &str) -> Self {
+        let builder = vec![("host".to_owned(), addr.to_string())];
+        Self { addr, builder, method, path: path.to_owned(), body: Bytes::new() }
+    }
+
+    /// A JSON-RPC message as an MCP client posts it.
+    pub fn mcp(addr: SocketAddr, path: &str, message: &Value) -> Self {
+        Self::new(addr, "POST", path)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body(message.to_string())
+    }
+
+    /// Adds a header, or replaces `host`.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if name == "host" {
+            self.builder.retain(|(name, _)| name != "host");
+        }
+        self.builder.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends on a connection of its own and returns when the head is there.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn open(self) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.addr).await.expect("no connection");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("no handshake");
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(self.method).uri(&self.path);
+        for (name, value) in &self.builder {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(self.body)).expect("bad request");
+        sender.send_request(request).await.expect("no answer")
+    }
+
+    /// Sends and reads the whole answer.
+    ///
+    /// # Panics
+    /// When there is none, or it breaks off.
+    pub async fn send(self) -> Answer {
+        let response = tokio::time::timeout(super::PATIENCE, self.open()).await.expect("no answer in time");
+        let (head, body) = response.into_parts();
+        let body = tokio::time::timeout(super::PATIENCE, body.collect()).await.expect("answer has no end");
+        Answer { status: head.status, headers: head.headers, body: body.expect("answer broke off").to_bytes() }
+    }
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}

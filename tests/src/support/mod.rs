@@ -1,0 +1,27 @@
+//! See the crate's head.
+
+pub mod http;
+pub mod server;
+pub mod world;
+
+use std::time::Duration;
+
+/// Keeps a defect from hanging a run; never a bound that is being measured.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until something is so, looking again whenever the runtime is otherwise idle.
+///
+/// # Panics
+/// When it does not become so within [`PATIENCE`].
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let look_again = Duration::from_millis(10);
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(look_again).await;
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("never happened: {what}"))
+}

@@ -1,0 +1,171 @@
+//! Ostler on loopback, inside the test's process: a data plane that follows a file, or control and its data planes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ostler_config::{GlobList, ProcessLookup};
+use ostler_core::clock::WallClock;
+use ostler_core::name::{FleetName, NodeName};
+use ostler_core::net::SystemNetwork;
+use ostler_core::token;
+use ostler_dataplane::apply::Allowed;
+use ostler_dataplane::sync::SyncOptions;
+use ostler_dataplane::{ConfigFrom, DataPlane, Options, StartError};
+use serde_json::{Value, json};
+
+use super::http::{Answer, Ask};
+
+/// Short, because tests wait for `healthy` and nothing has to settle.
+pub const SETTLE: Duration = Duration::from_millis(50);
+
+/// Options of a data plane on free ports.
+pub fn options(state_dir: &Path, config: ConfigFrom) -> Options {
+    Options {
+        clock: WallClock::system(),
+        network: Arc::new(SystemNetwork),
+        seed: 1,
+        state_dir: state_dir.to_owned(),
+        listen: loopback(),
+        admin_listen: loopback(),
+        metrics_listen: None,
+        token_file: None,
+        allow_hosts: Vec::new(),
+        tls: None,
+        fleet: fleet(),
+        config,
+        allowed: Allowed { commands: GlobList::any(), references: GlobList::any() },
+        lookup: Box::new(ProcessLookup),
+        settle: SETTLE,
+        workers: 1,
+        buffer_bytes: ostler_core::limits::BUFFER_BYTES_MAX,
+        log_lines_dropped: None,
+    }
+}
+
+/// A data plane that follows a file with this text.
+///
+/// # Panics
+/// When it does not start.
+pub async fn standalone(dir: &Path, text: &str) -> DataPlane {
+    try_standalone(dir, text).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same, with its error.
+///
+/// # Errors
+/// As [`DataPlane::start`].
+pub async fn try_standalone(dir: &Path, text: &str) -> Result<DataPlane, StartError> {
+    let file = dir.join("ostler.yaml");
+    std::fs::write(&file, text).expect("config file");
+    DataPlane::start(options(&dir.join("state"), ConfigFrom::File(file))).await
+}
+
+/// How a data plane follows a control process.
+///
+/// # Panics
+/// When the token cannot be read.
+pub fn following(sync: SocketAddr, node_token: &Path, node: &str) -> ConfigFrom {
+    ConfigFrom::Control(SyncOptions {
+        control: format!("http://{sync}").parse().expect("a URL"),
+        token: token::load(node_token).expect("node token"),
+        ca: None,
+        node: NodeName::parse(node).expect("a name"),
+        fleet: fleet(),
+        labels: BTreeMap::new(),
+    })
+}
+
+/// A config with one HTTP upstream for each name and URL.
+pub fn config(upstreams: &[(&str, &str)]) -> String {
+    let upstreams: serde_json::Map<_, _> =
+        upstreams.iter().map(|(name, url)| ((*name).to_owned(), json!({"http": {"url": url}}))).collect();
+    json!({"version": 1, "upstreams": upstreams}).to_string()
+}
+
+/// A legacy client on one mount.
+#[derive(Debug, Clone)]
+pub struct LegacyClient {
+    addr: SocketAddr,
+    path: String,
+    pub session: String,
+}
+
+impl LegacyClient {
+    /// Shakes hands.
+    ///
+    /// # Panics
+    /// When the mount gives no session.
+    pub async fn connect(addr: SocketAddr, mount: &str) -> Self {
+        let path = format!("/mcp/{mount}");
+        let answer = Ask::mcp(addr, &path, &initialize()).send().await;
+        let session = answer.header("mcp-session-id").unwrap_or_else(|| panic!("no session: {}", answer.text()));
+        let client = Self { addr, path, session: session.to_owned() };
+        client.post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        client
+    }
+
+    pub async fn post(&self, message: &Value) -> Answer {
+        self.ask(message).send().await
+    }
+
+    pub fn ask(&self, message: &Value) -> Ask {
+        Ask::mcp(self.addr, &self.path, message)
+            .header("mcp-session-id", &self.session)
+            .header("mcp-protocol-version", "2025-11-25")
+    }
+
+    /// Calls the tool that every fake server has.
+    pub async fn who(&self, id: u64) -> Answer {
+        self.post(&call(id)).await
+    }
+}
+
+/// A legacy handshake.
+pub fn initialize() -> Value {
+    json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}})
+}
+
+/// A call of the tool that every fake server has.
+pub fn call(id: u64) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "who", "arguments": {"x": id}}})
+}
+
+/// A modern message, with the headers it owes.
+pub fn modern(addr: SocketAddr, mount: &str, id: u64, method: &str, params: Value) -> Ask {
+    let mut params = params;
+    params["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
+    let name = params["name"].as_str().map(str::to_owned);
+    let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+    let ask = Ask::mcp(addr, &format!("/mcp/{mount}"), &message)
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", method);
+    match name {
+        Some(name) => ask.header("mcp-name", &name),
+        None => ask,
+    }
+}
+
+/// The admin token of a data plane that keeps its state there.
+///
+/// # Panics
+/// When there is none.
+pub fn admin_token(state_dir: &Path) -> String {
+    std::fs::read_to_string(state_dir.join("admin.token")).expect("admin token")
+}
+
+/// Reads a private page of the admin port.
+pub async fn admin(dataplane: &DataPlane, state_dir: &Path, path: &str) -> Value {
+    let token = format!("Bearer {}", admin_token(state_dir));
+    Ask::new(dataplane.admin_addr(), "GET", path).header("authorization", &token).send().await.json()
+}
+
+pub fn fleet() -> FleetName {
+    FleetName::parse("default").expect("a name")
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}

@@ -1,0 +1,103 @@
+//! A watched file: a change is swapped in, a bad one changes nothing, and the last good one is served after a restart.
+
+use std::fs;
+
+use ostler_tests::support::eventually;
+use ostler_tests::support::http::Ask;
+use ostler_tests::support::server::FakeServer;
+use ostler_tests::support::world::{LegacyClient, admin, config, initialize, standalone, try_standalone};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_changed_file_is_swapped_in_and_unchanged_mounts_keep_their_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (FakeServer::start("a").await, FakeServer::start("b").await);
+    let dataplane = standalone(dir.path(), &config(&[("a", &a.url())])).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "a").await;
+    fs::write(dir.path().join("ostler.yaml"), config(&[("a", &a.url()), ("b", &b.url())])).unwrap();
+    eventually("mount b answers", async || {
+        let answer = Ask::mcp(dataplane.mcp_addr(), "/mcp/b", &initialize()).send().await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert!(client.who(1).await.json()["result"].is_object(), "the session on the unchanged mount is gone");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_bad_change_is_reported_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    fs::write(dir.path().join("ostler.yaml"), "version: 1\nupstreams:\n  up:\n    htttp: {}\n  two: {}\n").unwrap();
+    let state_dir = dir.path().join("state");
+    let rejection = eventually("the rejection is reported", async || {
+        let config = admin(&dataplane, &state_dir, "/config").await;
+        config["last_rejection"].is_object().then(|| config["last_rejection"].clone())
+    })
+    .await;
+    assert_eq!(rejection["code"], "invalid_config");
+    let diagnostics = rejection["diagnostics"].as_array().unwrap();
+    assert!(diagnostics.len() >= 2, "{rejection}");
+    assert!(diagnostics.iter().all(|diagnostic| diagnostic["line"].is_u64() && !diagnostic["help"].as_str().unwrap().is_empty()));
+    assert!(client.who(1).await.json()["result"].is_object());
+    assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 200);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_bad_file_at_start_is_fatal_only_without_a_last_known_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = try_standalone(dir.path(), "version: 9\n").await.unwrap_err().to_string();
+    assert!(error.contains("ostler.yaml:1:"), "{error}");
+    let server = FakeServer::start("up").await;
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let state_dir = dir.path().join("state");
+    eventually("the config is healthy", async || {
+        admin(&dataplane, &state_dir, "/config").await["healthy"].is_object().then_some(())
+    })
+    .await;
+    dataplane.shutdown().await;
+    let dataplane = try_standalone(dir.path(), "version: 9\n").await.unwrap();
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    assert!(client.who(1).await.json()["result"].is_object());
+    assert_eq!(admin(&dataplane, &state_dir, "/config").await["last_rejection"]["code"], "invalid_config");
+    assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 200);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_unresolved_reference_is_refused_new_and_marks_its_mount_down_from_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "s3cret-canary").unwrap();
+    let reference = format!("Bearer ${{file:{}}}", secret.display());
+    let text = json!({"version": 1, "upstreams": {
+        "kept": {"http": {"url": server.url()}},
+        "sealed": {"http": {"url": server.url()}, "headers": {"Authorization": reference}},
+    }})
+    .to_string();
+    let dataplane = standalone(dir.path(), &text).await;
+    let state_dir = dir.path().join("state");
+    LegacyClient::connect(dataplane.mcp_addr(), "sealed").await;
+    assert!(server.seen().iter().any(|seen| seen.headers.get("authorization").is_some_and(|value| value == "Bearer s3cret-canary")));
+    eventually("the config is healthy", async || {
+        admin(&dataplane, &state_dir, "/config").await["healthy"].is_object().then_some(())
+    })
+    .await;
+    dataplane.shutdown().await;
+    for file in fs::read_dir(state_dir.join("generations")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(!text.contains("s3cret-canary"), "a resolved secret is on disk");
+    }
+    fs::remove_file(&secret).unwrap();
+    let dataplane = try_standalone(dir.path(), &text).await.unwrap();
+    let mounts = admin(&dataplane, &state_dir, "/mounts").await;
+    let sealed = mounts["mounts"].as_array().unwrap().iter().find(|mount| mount["name"] == "sealed").unwrap();
+    assert_eq!((sealed["state"].as_str(), sealed["reason"].as_str()), (Some("down"), Some("secret_unresolved")));
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "kept").await;
+    assert!(client.who(1).await.json()["result"].is_object());
+    dataplane.shutdown().await;
+}
