@@ -191,3 +191,20 @@ pub const SERIES_PER_METRIC_MAX: usize = 40_000;
 pub const LOG_FIELD_BYTES_MAX: usize = 256;
 /// Connections of an admin or metrics listener at once; more wait to be accepted.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+// The operator's commands.
+
+/// Time for a command to reach control.
+pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for control's whole answer: judging and comparing two full-size configs, on a busy machine.
+pub const CLI_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// One answer of control: the nodes of a large fleet with their mounts.
+pub const CLI_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often `--wait` and `up` look at what they wait for.
+pub const CLI_POLL: Duration = Duration::from_millis(50);
+/// Time for a process that `up` starts to become ready.
+pub const UP_START_DEADLINE: Duration = Duration::from_secs(30);
+/// Time for a process of `up` to end by itself before it is killed: draining, then the end of stdio children.
+pub const UP_STOP_DEADLINE: Duration = Duration::from_secs(15);
+/// Mounts that `up` prints; more are a list for `ostler mounts`.
+pub const UP_MOUNTS_SHOWN_MAX: usize = 20;
