@@ -13,7 +13,8 @@ fn root() -> PathBuf {
 
 /// Crate → crates of this workspace that it may link.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
-    let shared = ["ostler-core", "ostler-mcp", "ostler-config", "ostler-tls", "ostler-telemetry", "ostler-watch"];
+    let shared =
+        ["ostler-core", "ostler-mcp", "ostler-config", "ostler-tls", "ostler-telemetry", "ostler-watch"];
     let with = |more: &[&'static str]| shared.iter().chain(more).copied().collect::<Vec<_>>();
     BTreeMap::from([
         ("ostler-proto", vec![]),
@@ -103,7 +104,10 @@ fn pipeline_stages_do_not_import_each_other() {
 #[test]
 fn the_architecture_page_has_a_line_for_each_folder() {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let mut folders: Vec<_> = packages().iter().map(|package| PathBuf::from(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned()).collect();
+    let mut folders: Vec<_> = packages()
+        .iter()
+        .map(|package| PathBuf::from(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned())
+        .collect();
     for crate_folder in folders.clone() {
         folders.extend(source_folders(&crate_folder.join("src")));
     }
@@ -111,7 +115,8 @@ fn the_architecture_page_has_a_line_for_each_folder() {
         let name = folder.strip_prefix(root()).unwrap().display().to_string();
         assert!(page.contains(&format!("`{name}/`")), "ARCHITECTURE.md has no line for `{name}/`");
     }
-    let named = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("/`").map(|(name, _)| name));
+    let named =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("/`").map(|(name, _)| name));
     for name in named {
         assert!(root().join(name).is_dir(), "ARCHITECTURE.md names `{name}/`, which is no folder");
     }

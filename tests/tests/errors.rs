@@ -8,7 +8,11 @@ use serde_json::json;
 #[tokio::test]
 async fn an_unknown_mount_names_the_mounts_there_are() {
     let dir = tempfile::tempdir().unwrap();
-    let dataplane = standalone(dir.path(), &config(&[("beta", "http://127.0.0.1:1/mcp"), ("alpha", "http://127.0.0.1:1/mcp")])).await;
+    let dataplane = standalone(
+        dir.path(),
+        &config(&[("beta", "http://127.0.0.1:1/mcp"), ("alpha", "http://127.0.0.1:1/mcp")]),
+    )
+    .await;
     for path in ["/mcp/gamma", "/mcp", "/mcp/", "/mcp/alpha/extra", "/mcp/ALPHA", "/mcp/%61lpha"] {
         let answer = Ask::mcp(dataplane.mcp_addr(), path, &initialize()).send().await;
         assert_eq!(answer.status, 404, "{path}");
@@ -17,7 +21,10 @@ async fn an_unknown_mount_names_the_mounts_there_are() {
         assert_eq!(error["data"]["reason"], "unknown_mount", "{path}");
         assert_eq!(error["data"]["available_mounts"], json!(["alpha", "beta"]), "{path}");
     }
-    assert_eq!(Ask::new(dataplane.mcp_addr(), "GET", "/.well-known/oauth-protected-resource").send().await.status, 404);
+    assert_eq!(
+        Ask::new(dataplane.mcp_addr(), "GET", "/.well-known/oauth-protected-resource").send().await.status,
+        404
+    );
     dataplane.shutdown().await;
 }
 
@@ -94,9 +101,19 @@ async fn malformed_requests_are_refused_before_they_reach_the_upstream() {
         (ask().body("{"), 400, -32700),
         (ask().body("[]"), 400, -32600),
         (ask().body(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#), 400, -32600),
-        (ask().body(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","n\u0061me":"b"}}"#), 400, -32600),
+        (
+            ask().body(
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","n\u0061me":"b"}}"#,
+            ),
+            400,
+            -32600,
+        ),
         (ask().body(vec![b' '; ostler_core::limits::MCP_BODY_BYTES_MAX + 1]), 413, -32600),
-        (Ask::new(dataplane.mcp_addr(), "POST", "/mcp/up").header("content-type", "text/plain").body("{}"), 415, -32600),
+        (
+            Ask::new(dataplane.mcp_addr(), "POST", "/mcp/up").header("content-type", "text/plain").body("{}"),
+            415,
+            -32600,
+        ),
         (ask().header("mcp-method", "tools/list"), 400, -32020),
     ];
     for (index, (ask, status, code)) in cases.into_iter().enumerate() {

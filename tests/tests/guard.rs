@@ -50,16 +50,26 @@ async fn the_admin_port_wants_its_own_token_for_all_but_health_and_metrics() {
     let token = admin_token(&dir.path().join("state"));
     for path in ["/mounts", "/config", "/anything", "/"] {
         assert_eq!(get(path).send().await.status, 401, "{path}");
-        assert_eq!(get(path).header("authorization", "Bearer wrong-wrong-wrong-wrong").send().await.status, 401, "{path}");
+        assert_eq!(
+            get(path).header("authorization", "Bearer wrong-wrong-wrong-wrong").send().await.status,
+            401,
+            "{path}"
+        );
         assert_eq!(get(path).header("authorization", &token).send().await.status, 401, "{path}");
-        let foreign = get(path).header("authorization", &format!("Bearer {token}")).header("origin", "https://evil.example");
+        let foreign = get(path)
+            .header("authorization", &format!("Bearer {token}"))
+            .header("origin", "https://evil.example");
         assert_eq!(foreign.send().await.status, 403, "{path}");
     }
     assert_eq!(get("/mounts").header("authorization", &format!("Bearer {token}")).send().await.status, 200);
-    let posted = Ask::new(dataplane.admin_addr(), "POST", "/config").header("authorization", &format!("Bearer {token}"));
+    let posted = Ask::new(dataplane.admin_addr(), "POST", "/config")
+        .header("authorization", &format!("Bearer {token}"));
     assert_eq!(posted.send().await.status, 405);
     let metrics = get("/metrics").send().await.text();
-    assert!(metrics.contains("ostler_requests_refused_total{listener=\"admin\",reason=\"token\"} 12\n"), "{metrics}");
+    assert!(
+        metrics.contains("ostler_requests_refused_total{listener=\"admin\",reason=\"token\"} 12\n"),
+        "{metrics}"
+    );
     dataplane.shutdown().await;
 }
 

@@ -21,8 +21,14 @@ async fn each_mount_answers_with_its_own_upstream_session_and_credentials() {
     let addr = dataplane.mcp_addr();
     let (on_a, on_b) = (LegacyClient::connect(addr, "a").await, LegacyClient::connect(addr, "b").await);
     for (client, name) in [(&on_a, "a"), (&on_b, "b")] {
-        let answer = client.ask(&call(5)).header("authorization", "Bearer of-client").header("cookie", "c=1").send().await;
-        let text: Value = serde_json::from_str(answer.json()["result"]["content"][0]["text"].as_str().unwrap()).unwrap();
+        let answer = client
+            .ask(&call(5))
+            .header("authorization", "Bearer of-client")
+            .header("cookie", "c=1")
+            .send()
+            .await;
+        let text: Value =
+            serde_json::from_str(answer.json()["result"]["content"][0]["text"].as_str().unwrap()).unwrap();
         assert_eq!(text["server"], name);
         assert_eq!(text["session"], format!("{name}-session-1"));
         assert_ne!(client.session, format!("{name}-session-1"), "the upstream's session id must not leak");
@@ -67,7 +73,11 @@ async fn an_event_stream_passes_event_by_event() {
     for step in 0..3 {
         // The next event is sent only after this one has arrived: nothing is held back.
         events.send(format!("{{\"step\":{step}}}")).await.unwrap();
-        let chunk = tokio::time::timeout(ostler_tests::support::PATIENCE, body.next()).await.unwrap().unwrap().unwrap();
+        let chunk = tokio::time::timeout(ostler_tests::support::PATIENCE, body.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         assert_eq!(chunk, format!("event: message\ndata: {{\"step\":{step}}}\n\n"));
     }
     drop(events);
@@ -84,7 +94,9 @@ async fn a_client_that_leaves_is_seen_by_the_upstream() {
     let events = server.next_call_streams();
     let response = client.ask(&call(1)).open().await;
     drop(response);
-    tokio::time::timeout(ostler_tests::support::PATIENCE, events.closed()).await.expect("the upstream still streams");
+    tokio::time::timeout(ostler_tests::support::PATIENCE, events.closed())
+        .await
+        .expect("the upstream still streams");
     dataplane.shutdown().await;
 }
 
@@ -94,7 +106,8 @@ async fn the_servers_own_stream_and_the_end_of_a_session_pass() {
     let server = FakeServer::start("up").await;
     let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
-    let verb = |verb| Ask::new(dataplane.mcp_addr(), verb, "/mcp/up").header("mcp-session-id", &client.session);
+    let verb =
+        |verb| Ask::new(dataplane.mcp_addr(), verb, "/mcp/up").header("mcp-session-id", &client.session);
     let response = verb("GET").header("accept", "text/event-stream").open().await;
     let first = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
     assert!(String::from_utf8_lossy(&first).contains("notifications/message"));
@@ -111,7 +124,8 @@ async fn a_mount_that_was_down_comes_back_without_anybodys_help() {
     let server = FakeServer::start("up").await;
     let url = server.url();
     let addr = server.stop().await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &url), ("other", "http://127.0.0.1:1/mcp")])).await;
+    let dataplane =
+        standalone(dir.path(), &config(&[("up", &url), ("other", "http://127.0.0.1:1/mcp")])).await;
     let state_dir = dir.path().join("state");
     let mount = async || {
         let mounts = admin(&dataplane, &state_dir, "/mounts").await;
@@ -121,7 +135,10 @@ async fn a_mount_that_was_down_comes_back_without_anybodys_help() {
     let down = mount().await;
     assert_eq!(down["reason"], "refused");
     let refused = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &initialize()).send().await.json();
-    assert!(refused["error"]["data"]["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0 && ms <= 5_000), "{refused}");
+    assert!(
+        refused["error"]["data"]["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0 && ms <= 5_000),
+        "{refused}"
+    );
     let server = FakeServer::start_at("up", addr).await;
     eventually("the mount is ready", async || (mount().await["state"] == "ready").then_some(())).await;
     assert!(server.probes() > 0);
@@ -137,11 +154,12 @@ async fn modern_requests_pass_without_a_session() {
     let server = FakeServer::start("up").await;
     server.behave(Manner::Modern);
     let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
-    let answer = world::modern(dataplane.mcp_addr(), "up", 4, "tools/call", json!({"name": "who", "arguments": {}}))
-        .header("mcp-session-id", "stray")
-        .header("mcp-param-future", "kept")
-        .send()
-        .await;
+    let answer =
+        world::modern(dataplane.mcp_addr(), "up", 4, "tools/call", json!({"name": "who", "arguments": {}}))
+            .header("mcp-session-id", "stray")
+            .header("mcp-param-future", "kept")
+            .send()
+            .await;
     assert_eq!(answer.json()["result"]["content"][0]["text"], "up");
     let seen = server.seen().pop().unwrap();
     assert!(!seen.headers.contains_key("mcp-session-id"));

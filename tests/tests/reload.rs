@@ -30,7 +30,8 @@ async fn a_bad_change_is_reported_and_changes_nothing() {
     let server = FakeServer::start("up").await;
     let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
-    fs::write(dir.path().join("ostler.yaml"), "version: 1\nupstreams:\n  up:\n    htttp: {}\n  two: {}\n").unwrap();
+    fs::write(dir.path().join("ostler.yaml"), "version: 1\nupstreams:\n  up:\n    htttp: {}\n  two: {}\n")
+        .unwrap();
     let state_dir = dir.path().join("state");
     let rejection = eventually("the rejection is reported", async || {
         let config = admin(&dataplane, &state_dir, "/config").await;
@@ -82,7 +83,12 @@ async fn an_unresolved_reference_is_refused_new_and_marks_its_mount_down_from_di
     let dataplane = standalone(dir.path(), &text).await;
     let state_dir = dir.path().join("state");
     LegacyClient::connect(dataplane.mcp_addr(), "sealed").await;
-    assert!(server.seen().iter().any(|seen| seen.headers.get("authorization").is_some_and(|value| value == "Bearer s3cret-canary")));
+    assert!(
+        server.seen().iter().any(|seen| seen
+            .headers
+            .get("authorization")
+            .is_some_and(|value| value == "Bearer s3cret-canary"))
+    );
     eventually("the config is healthy", async || {
         admin(&dataplane, &state_dir, "/config").await["healthy"].is_object().then_some(())
     })
@@ -96,7 +102,10 @@ async fn an_unresolved_reference_is_refused_new_and_marks_its_mount_down_from_di
     let dataplane = try_standalone(dir.path(), &text).await.unwrap();
     let mounts = admin(&dataplane, &state_dir, "/mounts").await;
     let sealed = mounts["mounts"].as_array().unwrap().iter().find(|mount| mount["name"] == "sealed").unwrap();
-    assert_eq!((sealed["state"].as_str(), sealed["reason"].as_str()), (Some("down"), Some("secret_unresolved")));
+    assert_eq!(
+        (sealed["state"].as_str(), sealed["reason"].as_str()),
+        (Some("down"), Some("secret_unresolved"))
+    );
     let client = LegacyClient::connect(dataplane.mcp_addr(), "kept").await;
     assert!(client.who(1).await.json()["result"].is_object());
     dataplane.shutdown().await;

@@ -83,7 +83,11 @@ impl Ask {
         let response = tokio::time::timeout(super::PATIENCE, self.open()).await.expect("no answer in time");
         let (head, body) = response.into_parts();
         let body = tokio::time::timeout(super::PATIENCE, body.collect()).await.expect("answer has no end");
-        Answer { status: head.status, headers: head.headers, body: body.expect("answer broke off").to_bytes() }
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.expect("answer broke off").to_bytes(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! See the crate's head.
 
+pub mod control;
 pub mod http;
 pub mod server;
 pub mod world;

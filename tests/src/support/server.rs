@@ -150,7 +150,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         let served = Arc::clone(&state);
         let connection = tokio::spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&served), request));
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
         lock(&state.connections).push(connection);
     }
@@ -162,7 +164,8 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let (head, body) = request.into_parts();
     let raw = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let message: Value = serde_json::from_slice(&raw).unwrap_or_default();
-    let seen = Seen { method: head.method.clone(), headers: head.headers.clone(), body: message.clone(), raw };
+    let seen =
+        Seen { method: head.method.clone(), headers: head.headers.clone(), body: message.clone(), raw };
     lock(&state.seen).push(seen);
     let manner = *lock(&state.manner);
     Ok(match manner {
@@ -233,20 +236,34 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
 
 fn modern(state: &State, message: &Value) -> Response<Body> {
     let result = match message["method"].as_str() {
-        Some("server/discover") => json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"}),
-        Some("tools/list") => json!({"resultType": "complete", "tools": [{"name": "who", "inputSchema": {"type": "object"}}], "ttlMs": 0, "cacheScope": "private"}),
-        Some("tools/call") => json!({"resultType": "complete", "content": [{"type": "text", "text": state.name}]}),
+        Some("server/discover") => {
+            json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
+        }
+        Some("tools/list") => {
+            json!({"resultType": "complete", "tools": [{"name": "who", "inputSchema": {"type": "object"}}], "ttlMs": 0, "cacheScope": "private"})
+        }
+        Some("tools/call") => {
+            json!({"resultType": "complete", "content": [{"type": "text", "text": state.name}]})
+        }
         _ => return error(404, &message["id"], -32601, "Method not found"),
     };
     rpc(message, &result)
 }
 
 fn rpc(message: &Value, result: &Value) -> Response<Body> {
-    typed(200, "application/json", &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string())
+    typed(
+        200,
+        "application/json",
+        &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string(),
+    )
 }
 
 fn error(status: u16, id: &Value, code: i32, text: &str) -> Response<Body> {
-    typed(status, "application/json", &json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": text}}).to_string())
+    typed(
+        status,
+        "application/json",
+        &json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": text}}).to_string(),
+    )
 }
 
 /// The server's own stream: one notification, then silence.
@@ -259,8 +276,9 @@ fn stream(state: &State) -> Response<Body> {
 }
 
 fn events_of(events: mpsc::Receiver<String>) -> Response<Body> {
-    let frames = ReceiverStream::new(events)
-        .map(|data| Ok::<_, Infallible>(Frame::data(Bytes::from(format!("event: message\ndata: {data}\n\n")))));
+    let frames = ReceiverStream::new(events).map(|data| {
+        Ok::<_, Infallible>(Frame::data(Bytes::from(format!("event: message\ndata: {data}\n\n"))))
+    });
     let mut response = Response::new(BoxBody::new(StreamBody::new(frames)));
     response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/event-stream"));
     response

@@ -101,7 +101,8 @@ impl LegacyClient {
     pub async fn connect(addr: SocketAddr, mount: &str) -> Self {
         let path = format!("/mcp/{mount}");
         let answer = Ask::mcp(addr, &path, &initialize()).send().await;
-        let session = answer.header("mcp-session-id").unwrap_or_else(|| panic!("no session: {}", answer.text()));
+        let session =
+            answer.header("mcp-session-id").unwrap_or_else(|| panic!("no session: {}", answer.text()));
         let client = Self { addr, path, session: session.to_owned() };
         client.post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
         client
