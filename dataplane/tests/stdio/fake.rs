@@ -63,14 +63,20 @@ impl Fake {
     fn take(&mut self, message: &Value) {
         let id = &message["id"];
         match message["method"].as_str() {
-            Some("initialize") => result(id, &json!({
-                "protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}},
-                "serverInfo": {"name": "fake", "version": std::process::id().to_string()},
-            })),
+            Some("initialize") => result(
+                id,
+                &json!({
+                    "protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "fake", "version": std::process::id().to_string()},
+                }),
+            ),
             Some("subscriptions/listen") => {
                 self.listens.push(id.clone());
                 let meta = json!({SUBSCRIPTION_ID: id});
-                notify("notifications/subscriptions/acknowledged", &json!({"_meta": meta, "notifications": {}}));
+                notify(
+                    "notifications/subscriptions/acknowledged",
+                    &json!({"_meta": meta, "notifications": {}}),
+                );
             }
             Some("tools/call") => self.tool(message),
             Some(method) if !id.is_null() => {
@@ -108,7 +114,10 @@ impl Fake {
             "progress" => {
                 for progress in 0..number("count") {
                     let padding = "x".repeat(usize::try_from(number("padding")).unwrap());
-                    notify("notifications/progress", &json!({"progressToken": token, "progress": progress, "padding": padding}));
+                    notify(
+                        "notifications/progress",
+                        &json!({"progressToken": token, "progress": progress, "padding": padding}),
+                    );
                 }
                 if !arguments["hang"].as_bool().unwrap_or(false) {
                     result(id, &json!({}));
@@ -131,16 +140,22 @@ impl Fake {
                     if teardown {
                         notify("notifications/cancelled", &json!({"requestId": listen}));
                     } else {
-                        notify("notifications/tools/list_changed", &json!({"_meta": {SUBSCRIPTION_ID: listen}}));
+                        notify(
+                            "notifications/tools/list_changed",
+                            &json!({"_meta": {SUBSCRIPTION_ID: listen}}),
+                        );
                     }
                 }
                 result(id, &json!({}));
             }
             "garbage" => {
                 raw(b"no JSON at all\n\r\n  \n[1]\n{\"jsonrpc\":\"2.0\",\"id\":\"nobodys\",\"result\":{}}\n\xff\xfe\n");
-                raw(format!("{}\r\n", json!({"jsonrpc": "2.0", "id": id, "result": {"after": "garbage"}})).as_bytes());
+                raw(format!("{}\r\n", json!({"jsonrpc": "2.0", "id": id, "result": {"after": "garbage"}}))
+                    .as_bytes());
             }
-            "broken_answer" => raw(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":1,\"result\":2}}\n").as_bytes()),
+            "broken_answer" => {
+                raw(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":1,\"result\":2}}\n").as_bytes())
+            }
             "long_line" => raw(&vec![b' '; usize::try_from(number("bytes")).unwrap()]),
             "flood_stderr" => {
                 let line = [vec![b'e'; 100_000], b"\n".to_vec()].concat();
@@ -150,7 +165,12 @@ impl Fake {
             "stop_reading" => sleep_for_ever(),
             "grandchild" => {
                 let program = std::env::current_exe().unwrap();
-                let sleeper = Command::new(program).args(ARGS).env(ROLE, "sleeper").stdin(Stdio::null()).spawn().unwrap();
+                let sleeper = Command::new(program)
+                    .args(ARGS)
+                    .env(ROLE, "sleeper")
+                    .stdin(Stdio::null())
+                    .spawn()
+                    .unwrap();
                 result(id, &json!({"pid": sleeper.id()}));
             }
             "exit" => std::process::exit(i32::try_from(number("code")).unwrap()),

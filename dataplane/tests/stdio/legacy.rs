@@ -55,7 +55,8 @@ async fn a_batch_and_an_id_in_flight_are_refused() {
     let batch = client.post(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#).await.unwrap_err();
     assert_eq!(batch.reason, Reason::InvalidRequest);
 
-    let started = Events::of(client.call(json!(1), "progress", json!({"count": 1, "hang": true})).await.unwrap());
+    let started =
+        Events::of(client.call(json!(1), "progress", json!({"count": 1, "hang": true})).await.unwrap());
     let again = client.call(json!(1), "pid", json!({})).await.unwrap_err();
     assert_eq!(again.reason, Reason::InvalidRequest);
     drop(started);

@@ -1,5 +1,12 @@
 //! stdio upstreams against real child processes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail like tests"
+)]
+
 mod fake;
 mod legacy;
 mod limits;

@@ -25,7 +25,10 @@ async fn a_childs_end_fails_its_calls_at_once_and_the_next_call_finds_a_new_one_
     assert_eq!(error.fault, Fault::Upstream("child_exited"));
     assert!(error.detail.contains("exit status: 3"), "{}", error.detail);
     let event = streaming.next().await.unwrap();
-    assert_eq!((&event["id"], &event["error"]["data"]["reason"]), (&json!(1), &json!("upstream_unavailable")));
+    assert_eq!(
+        (&event["id"], &event["error"]["data"]["reason"]),
+        (&json!(1), &json!("upstream_unavailable"))
+    );
     assert_eq!(event["error"]["data"]["retryable"], true);
     assert!(streaming.next().await.is_none());
 
@@ -99,7 +102,18 @@ async fn the_environment_is_minimal_and_the_configured_one_is_there() {
     let environment = world.legacy().await.result("env", json!({})).await;
     let names: Vec<_> = environment.as_object().unwrap().keys().map(String::as_str).collect();
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "the data plane itself has more");
-    let allowed = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TERM", "SHELL", "OSTLER_TEST_EXTRA", fake::ROLE];
+    let allowed = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "TERM",
+        "SHELL",
+        "OSTLER_TEST_EXTRA",
+        fake::ROLE,
+    ];
     assert!(names.iter().all(|name| allowed.contains(name)), "{names:?}");
     assert_eq!(environment["OSTLER_TEST_EXTRA"], "x");
     world.shutdown().await;

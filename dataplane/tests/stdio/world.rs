@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
-use ostler_config::{CompiledUpstream, Limits, ProtocolPin, SecretString, Share, StdioTransport, Timeouts, Transport};
+use ostler_config::{
+    CompiledUpstream, Limits, ProtocolPin, SecretString, Share, StdioTransport, Timeouts, Transport,
+};
 use ostler_core::clock::WallClock;
 use ostler_core::digest::Digest;
 use ostler_core::name::ResourceName;
@@ -142,7 +144,8 @@ impl Client<'_> {
         let world = self.world;
         let envelope = (verb == Verb::Post).then(|| Envelope::scan(body.as_bytes()).unwrap());
         let headers = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static(self.accept))]);
-        let session = self.session.as_deref().map(|id| world.sessions.get(id).expect("the mount knows the session"));
+        let session =
+            self.session.as_deref().map(|id| world.sessions.get(id).expect("the mount knows the session"));
         let call = Call {
             verb,
             worker: 0,
@@ -160,7 +163,8 @@ impl Client<'_> {
     /// Calls a tool; the progress token is the id.
     pub async fn call(&self, id: Value, tool: &str, arguments: Value) -> Result<Answer, UpstreamError> {
         let params = json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": id}});
-        self.post(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()).await
+        self.post(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string())
+            .await
     }
 
     /// Calls a tool that answers with JSON and returns its result.
@@ -200,7 +204,9 @@ impl Events {
         within(async {
             loop {
                 if let Some(event) = self.decoder.next_event().unwrap() {
-                    return Some(serde_json::from_slice(event.message().expect("an event has a message")).unwrap());
+                    return Some(
+                        serde_json::from_slice(event.message().expect("an event has a message")).unwrap(),
+                    );
                 }
                 let frame = self.body.frame().await?.unwrap();
                 self.decoder.push(&frame.into_data().unwrap());

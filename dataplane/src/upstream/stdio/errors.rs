@@ -17,12 +17,18 @@ pub(super) fn spawn_failed(error: &io::Error, transport: &StdioTransport) -> Ups
     let command = &transport.command;
     let missing_folder = transport.cwd.as_ref().filter(|cwd| !std::path::Path::new(cwd).is_dir());
     let detail = match (error.kind(), missing_folder) {
-        (_, Some(cwd)) => format!("command `{command}` was not started: folder `{cwd}` does not exist; correct `cwd`"),
+        (_, Some(cwd)) => {
+            format!("command `{command}` was not started: folder `{cwd}` does not exist; correct `cwd`")
+        }
         (io::ErrorKind::NotFound, None) => {
-            format!("command `{command}` was not found; install it or correct `command`, PATH is the data plane's own")
+            format!(
+                "command `{command}` was not found; install it or correct `command`, PATH is the data plane's own"
+            )
         }
         (io::ErrorKind::PermissionDenied, None) => {
-            format!("command `{command}` may not be executed by the data plane's user; correct its permissions")
+            format!(
+                "command `{command}` may not be executed by the data plane's user; correct its permissions"
+            )
         }
         (_, None) => format!("command `{command}` was not started: {error}"),
     };
@@ -40,17 +46,22 @@ pub(super) fn no_place() -> UpstreamError {
 pub(super) fn ended(ending: &Ending, retry_after: Option<Duration>) -> UpstreamError {
     let (what, fault) = match ending {
         Ending::Asked => {
-            return UpstreamError::new(Reason::UpstreamUnavailable, "upstream's process is being stopped; try again")
-                .retry_after(RESPAWN_BASE);
+            return UpstreamError::new(
+                Reason::UpstreamUnavailable,
+                "upstream's process is being stopped; try again",
+            )
+            .retry_after(RESPAWN_BASE);
         }
         Ending::Exited(status) => (format!("ended ({status})"), "child_exited"),
         Ending::OutputClosed => ("closed its output".to_owned(), "child_exited"),
         Ending::InputClosed => ("closed its input".to_owned(), "child_exited"),
-        Ending::LineTooLong => {
-            (format!("wrote a message longer than {CHILD_LINE_BYTES_MAX} bytes and was ended"), "line_too_long")
-        }
+        Ending::LineTooLong => (
+            format!("wrote a message longer than {CHILD_LINE_BYTES_MAX} bytes and was ended"),
+            "line_too_long",
+        ),
     };
-    let detail = format!("upstream's process {what} before it answered; its stderr in the data plane's log says why");
+    let detail =
+        format!("upstream's process {what} before it answered; its stderr in the data plane's log says why");
     let error = UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(fault);
     match retry_after {
         Some(delay) => error.retry_after(delay),
@@ -60,7 +71,8 @@ pub(super) fn ended(ending: &Ending, retry_after: Option<Duration>) -> UpstreamE
 
 /// Between a child's end and its next start. The end itself was counted against the upstream's health, this is not.
 pub(super) fn backing_off(delay: Duration) -> UpstreamError {
-    let detail = format!("upstream's process ended; it may be started again in {} ms", delay.as_millis().max(1));
+    let detail =
+        format!("upstream's process ended; it may be started again in {} ms", delay.as_millis().max(1));
     UpstreamError::new(Reason::UpstreamUnavailable, detail).retry_after(delay)
 }
 
@@ -82,7 +94,10 @@ pub(super) fn start_timeout() -> UpstreamError {
 
 /// The session, or the whole upstream, is over.
 pub(super) fn over() -> UpstreamError {
-    UpstreamError::new(Reason::UpstreamUnavailable, "the session or its upstream has just been ended; start a new session")
+    UpstreamError::new(
+        Reason::UpstreamUnavailable,
+        "the session or its upstream has just been ended; start a new session",
+    )
 }
 
 pub(super) fn session_required() -> UpstreamError {
@@ -90,15 +105,24 @@ pub(super) fn session_required() -> UpstreamError {
 }
 
 pub(super) fn session_gone() -> UpstreamError {
-    UpstreamError::new(Reason::SessionNotFound, "the session's upstream was replaced; send initialize without a session id")
+    UpstreamError::new(
+        Reason::SessionNotFound,
+        "the session's upstream was replaced; send initialize without a session id",
+    )
 }
 
 pub(super) fn batch() -> UpstreamError {
-    UpstreamError::new(Reason::InvalidRequest, "batches are not served by stdio upstreams; send one message per request")
+    UpstreamError::new(
+        Reason::InvalidRequest,
+        "batches are not served by stdio upstreams; send one message per request",
+    )
 }
 
 pub(super) fn duplicate_id() -> UpstreamError {
-    UpstreamError::new(Reason::InvalidRequest, "a request with this id is in flight in the session; give each request its own id")
+    UpstreamError::new(
+        Reason::InvalidRequest,
+        "a request with this id is in flight in the session; give each request its own id",
+    )
 }
 
 pub(super) fn invalid_message(detail: &'static str) -> UpstreamError {
@@ -113,11 +137,17 @@ pub(super) fn invalid_answer() -> UpstreamError {
 }
 
 pub(super) fn events_not_accepted() -> UpstreamError {
-    UpstreamError::new(Reason::NotAcceptable, "this request is answered with a stream; accept text/event-stream")
+    UpstreamError::new(
+        Reason::NotAcceptable,
+        "this request is answered with a stream; accept text/event-stream",
+    )
 }
 
 pub(super) fn modern_is_post_only() -> UpstreamError {
-    UpstreamError::new(Reason::MethodNotAllowed, "revision 2026-07-28 has only POST; use subscriptions/listen for server messages")
+    UpstreamError::new(
+        Reason::MethodNotAllowed,
+        "revision 2026-07-28 has only POST; use subscriptions/listen for server messages",
+    )
 }
 
 pub(super) fn cut() -> UpstreamError {
@@ -130,7 +160,10 @@ pub(super) fn cut() -> UpstreamError {
 /// `limit` names the setting.
 pub(super) fn timed_out(limit: &'static str) -> UpstreamError {
     let detail = match limit {
-        "timeouts.idle" => "upstream sent nothing for longer than `timeouts.idle`; raise it or look at the upstream".to_owned(),
+        "timeouts.idle" => {
+            "upstream sent nothing for longer than `timeouts.idle`; raise it or look at the upstream"
+                .to_owned()
+        }
         _ => format!("upstream did not answer within `{limit}`; raise it or look at the upstream"),
     };
     UpstreamError::new(Reason::UpstreamTimeout, detail).fault("answer_timeout")

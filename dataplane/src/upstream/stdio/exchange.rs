@@ -91,7 +91,12 @@ pub(super) async fn ask(
     Err(errors::over())
 }
 
-fn line_of(inbound: &Inbound, body: &Bytes, envelope: &Envelope<'_>, number: u64) -> Result<Bytes, UpstreamError> {
+fn line_of(
+    inbound: &Inbound,
+    body: &Bytes,
+    envelope: &Envelope<'_>,
+    number: u64,
+) -> Result<Bytes, UpstreamError> {
     match inbound {
         Inbound::Session(_) => Ok(frame(body)),
         Inbound::Mount(_) | Inbound::Modern => rewrite::request(body, envelope, number)

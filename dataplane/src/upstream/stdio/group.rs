@@ -24,7 +24,8 @@ pub(super) fn separate(command: &mut Command) {
 #[cfg(unix)]
 impl Group {
     pub(super) fn of(child: &Child) -> Self {
-        let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let leader =
+            child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         Self { leader }
     }
 

@@ -50,11 +50,7 @@ async fn ask(link: &Link, revision: Revision) -> Result<Bytes, UpstreamError> {
 }
 
 /// Sends an `initialize` and `notifications/initialized` after its result, which is returned raw.
-async fn exchange(
-    link: &Link,
-    id: &str,
-    body: impl FnOnce(u64) -> Vec<u8>,
-) -> Result<Bytes, UpstreamError> {
+async fn exchange(link: &Link, id: &str, body: impl FnOnce(u64) -> Vec<u8>) -> Result<Bytes, UpstreamError> {
     let (to, mut answer) = queue();
     let seat = matches!(link.inbound, Inbound::Session(_)).then_some(OWN_SEAT);
     let route = Route { seat, id: id.into(), token: None, events: false, to };
@@ -69,7 +65,9 @@ async fn exchange(
             None => return Err(gone()),
         }
     };
-    let result = Envelope::scan(&line).ok().and_then(|envelope| envelope.result.map(|raw| line.slice_ref(raw.as_bytes())));
+    let result = Envelope::scan(&line)
+        .ok()
+        .and_then(|envelope| envelope.result.map(|raw| line.slice_ref(raw.as_bytes())));
     let Some(result) = result else { return Err(errors::start_refused()) };
     link.send(frame(message::initialized())).await.map_err(|_| gone())?;
     Ok(result)

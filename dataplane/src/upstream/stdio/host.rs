@@ -118,6 +118,9 @@ impl Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("name", &self.name).field("children", &self.children()).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("name", &self.name)
+            .field("children", &self.children())
+            .finish_non_exhaustive()
     }
 }

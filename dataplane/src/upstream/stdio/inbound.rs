@@ -42,7 +42,9 @@ impl Inbound {
             (Kind::Response { .. }, _) => self.response(link, line, envelope),
             (Kind::Request, Self::Session(mailbox)) => request_to_session(link, mailbox, line),
             (Kind::Request, _) => refuse(link, envelope),
-            (Kind::Notification, Self::Session(mailbox)) => notification_to_session(link, mailbox, line, envelope),
+            (Kind::Notification, Self::Session(mailbox)) => {
+                notification_to_session(link, mailbox, line, envelope)
+            }
             (Kind::Notification, Self::Mount(seats)) => {
                 if !notification_to_request(link, line, envelope) {
                     seats.broadcast(line);
@@ -170,9 +172,9 @@ fn refuse(link: &Link, envelope: &Envelope<'_>) {
     if envelope.method == method::PING {
         link.tell(&message::result(id.raw(), "{}"));
     } else {
-        let refusal = ErrorBody::new(Reason::MethodNotFound)
-            .id(Some(id.raw()))
-            .message("this process is shared by several clients, none of which can be asked; use `share: session`");
+        let refusal = ErrorBody::new(Reason::MethodNotFound).id(Some(id.raw())).message(
+            "this process is shared by several clients, none of which can be asked; use `share: session`",
+        );
         link.tell(&refusal.to_bytes());
     }
 }

@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use ostler_core::limits::{CHILD_CLIENT_BYTES_MAX, CHILD_MAILBOX_MAX};
+use tokio::sync::mpsc;
 
-use super::queue::{Item, Receiver, Sender, queue};
+use super::queue::{Push, Receiver};
 
 /// The session has an open GET stream; the specification leaves a second one to the server, the SDKs refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(super) struct Mailbox(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    stream: Option<Sender>,
+    stream: Option<Push>,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
     /// The client subscribed to a resource, whose updates only this child can send.
@@ -27,18 +28,18 @@ struct Inner {
 // === impl Mailbox ===
 
 impl Mailbox {
-    /// Opens the GET stream; what waited comes first.
-    pub(super) fn open(&self) -> Result<Receiver, Busy> {
+    /// Opens the GET stream that ends at `client`; what waited comes first.
+    pub(super) fn open(&self, client: &mpsc::Sender<Bytes>) -> Result<Receiver, Busy> {
         let mut inner = self.lock();
         if inner.has_stream() {
             return Err(Busy);
         }
-        let (sender, receiver) = queue();
+        let (stream, receiver) = Push::open(client);
         for line in inner.take_waiting() {
             // Fewer than the queue takes.
-            let _ = sender.push(Item::Message(line));
+            let _ = stream.push(line);
         }
-        inner.stream = Some(sender);
+        inner.stream = Some(stream);
         Ok(receiver)
     }
 
@@ -46,7 +47,7 @@ impl Mailbox {
     pub(super) fn deliver(&self, line: Bytes) -> Result<(), Bytes> {
         let mut inner = self.lock();
         match &inner.stream {
-            Some(stream) if stream.push(Item::Message(line.clone())).is_ok() => Ok(()),
+            Some(stream) if stream.push(line.clone()).is_ok() => Ok(()),
             _ => {
                 inner.stream = None;
                 Err(line)
@@ -111,6 +112,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Item;
     use super::*;
 
     #[tokio::test]
@@ -120,7 +122,8 @@ mod tests {
         assert_eq!(mailbox.deliver(line.clone()), Err(line.clone()));
         assert!((0..CHILD_MAILBOX_MAX).all(|_| mailbox.keep(line.clone())));
         assert!(!mailbox.keep(line.clone()));
-        let mut stream = mailbox.open().unwrap();
+        let (client, _body) = mpsc::channel(1);
+        let mut stream = mailbox.open(&client).unwrap();
         mailbox.deliver(Bytes::from_static(b"new")).unwrap();
         for _ in 0..CHILD_MAILBOX_MAX {
             assert!(matches!(stream.next().await, Some(Item::Message(first)) if first == line));
@@ -132,20 +135,23 @@ mod tests {
     #[test]
     fn a_second_stream_is_refused_while_the_first_has_a_client() {
         let mailbox = Mailbox::default();
-        let first = mailbox.open().unwrap();
-        assert_eq!(mailbox.open().err(), Some(Busy));
-        drop(first);
-        assert!(mailbox.open().is_ok());
+        let (client, body) = mpsc::channel(1);
+        let (next, _body) = mpsc::channel(1);
+        let _first = mailbox.open(&client).unwrap();
+        assert_eq!(mailbox.open(&next).err(), Some(Busy));
+        drop(body);
+        assert!(mailbox.open(&next).is_ok());
     }
 
     #[test]
     fn a_child_is_listened_to_while_there_are_a_subscription_and_a_stream() {
         let mailbox = Mailbox::default();
-        let stream = mailbox.open().unwrap();
+        let (client, body) = mpsc::channel(1);
+        let _stream = mailbox.open(&client).unwrap();
         assert!(!mailbox.is_listened_to());
         mailbox.subscribe();
         assert!(mailbox.is_listened_to());
-        drop(stream);
+        drop(body);
         assert!(!mailbox.is_listened_to());
     }
 }

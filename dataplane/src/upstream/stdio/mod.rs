@@ -83,7 +83,9 @@ impl StdioUpstream {
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
         match (call.verb, call.era) {
             (Verb::Post, era) => {
-                let Some(envelope) = call.envelope else { return Err(errors::invalid_message("the body is empty")) };
+                let Some(envelope) = call.envelope else {
+                    return Err(errors::invalid_message("the body is empty"));
+                };
                 match (envelope.kind, era) {
                     (Kind::Batch, _) => Err(errors::batch()),
                     (_, Era::Modern) => self.modern.post(&call, envelope).await,
@@ -165,6 +167,9 @@ impl Drop for StdioUpstream {
 
 impl fmt::Debug for StdioUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StdioUpstream").field("host", &self.host).field("mount", &self.mount).finish_non_exhaustive()
+        f.debug_struct("StdioUpstream")
+            .field("host", &self.host)
+            .field("mount", &self.mount)
+            .finish_non_exhaustive()
     }
 }

@@ -28,7 +28,11 @@ impl ModernChild {
         Self { keeper: Keeper::new(host, Inbound::Modern, Opening::None) }
     }
 
-    pub(super) async fn post(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<Answer, UpstreamError> {
+    pub(super) async fn post(
+        &self,
+        call: &Call<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Result<Answer, UpstreamError> {
         match envelope.kind {
             Kind::Request => {
                 let events = reply::accepts_events(call.headers);
@@ -41,9 +45,9 @@ impl ModernChild {
                 self.notify(call, envelope).await?;
                 Ok(reply::accepted())
             }
-            Kind::Response { .. } | Kind::Batch => {
-                Err(errors::invalid_message("a client of revision 2026-07-28 sends requests and notifications alone"))
-            }
+            Kind::Response { .. } | Kind::Batch => Err(errors::invalid_message(
+                "a client of revision 2026-07-28 sends requests and notifications alone",
+            )),
         }
     }
 

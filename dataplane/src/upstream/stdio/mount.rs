@@ -6,8 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ostler_config::ProtocolPin;
 use ostler_mcp::{Envelope, Kind, Revision, message, method};
+use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::exchange;
@@ -43,8 +45,8 @@ impl MountChild {
         self.seats.join()
     }
 
-    pub(super) fn open(&self, seat: Seat) -> Result<Receiver, Busy> {
-        self.seats.open(seat)
+    pub(super) fn open(&self, seat: Seat, client: &mpsc::Sender<Bytes>) -> Result<Receiver, Busy> {
+        self.seats.open(seat, client)
     }
 
     pub(super) fn leave(&self, seat: Seat) {
@@ -52,7 +54,11 @@ impl MountChild {
     }
 
     /// Answers a client's `initialize` with what the child answered to ours.
-    pub(super) async fn initialize(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<Answer, UpstreamError> {
+    pub(super) async fn initialize(
+        &self,
+        call: &Call<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Result<Answer, UpstreamError> {
         let Some(id) = &envelope.id else { return Err(errors::invalid_message("initialize needs an id")) };
         self.keeper.open_with(Opening::Own(revision(call.config.protocol)));
         Clock::start(&call.config.timeouts).within(self.keeper.link()).await??;
@@ -82,7 +88,12 @@ impl MountChild {
         }
     }
 
-    async fn notify(&self, seat: Seat, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<(), UpstreamError> {
+    async fn notify(
+        &self,
+        seat: Seat,
+        call: &Call<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Result<(), UpstreamError> {
         let Some(link) = self.keeper.running() else { return Ok(()) };
         let line = match &*envelope.method {
             // The child has heard the first from us, and was told that there are no roots.

@@ -35,6 +35,13 @@ pub(super) struct Receiver {
     held_bytes: Arc<AtomicUsize>,
 }
 
+/// A server-push stream: its queue, and its client, who may leave before the task between them notices.
+#[derive(Debug)]
+pub(super) struct Push {
+    to: Sender,
+    client: mpsc::WeakSender<Bytes>,
+}
+
 /// The client is gone or does not keep up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused;
@@ -80,6 +87,24 @@ impl Sender {
     /// Whether the client has gone.
     pub(super) fn is_closed(&self) -> bool {
         self.items.is_closed()
+    }
+}
+
+// === impl Push ===
+
+impl Push {
+    /// `client` is what the client's body is fed from.
+    pub(super) fn open(client: &mpsc::Sender<Bytes>) -> (Self, Receiver) {
+        let (to, receiver) = queue();
+        (Self { to, client: client.downgrade() }, receiver)
+    }
+
+    pub(super) fn push(&self, line: Bytes) -> Result<(), Refused> {
+        self.to.push(Item::Message(line))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.upgrade().is_none_or(|client| client.is_closed())
     }
 }
 

@@ -7,8 +7,8 @@ use ostler_core::name::ResourceName;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, X_ACCEL_BUFFERING};
 use ostler_mcp::{ErrorBody, Reason, sse};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::host::Host;
 use super::queue::{Item, Receiver};
 use crate::upstream::{Answer, AnswerBody, UpstreamError};
 
@@ -44,25 +44,25 @@ pub(super) fn events(events: mpsc::Receiver<Bytes>) -> Answer {
     answer
 }
 
-/// The session's server-push stream: no clocks; ends with its client, its session or its upstream.
-pub(super) fn push_stream(mut items: Receiver, host: &Host) -> Answer {
-    let (out, receiver) = mpsc::channel(1);
-    let stop = host.stop.clone();
-    host.deps.tasks.spawn("stdio_push", async move {
-        loop {
-            let item = tokio::select! {
-                biased;
-                () = out.closed() => return,
-                () = stop.cancelled() => return,
-                item = items.next() => item,
-            };
-            let Some(Item::Message(line)) = item else { return };
-            if out.send(event(&line)).await.is_err() {
-                return;
-            }
+/// Feeds a session's server-push stream: no clocks; ends with its client, its session or its upstream.
+pub(super) async fn push(mut items: Receiver, out: mpsc::Sender<Bytes>, stop: CancellationToken) {
+    loop {
+        let item = tokio::select! {
+            biased;
+            () = out.closed() => return,
+            () = stop.cancelled() => return,
+            item = items.next() => item,
+        };
+        let Some(Item::Message(line)) = item else { return };
+        let sent = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            sent = out.send(event(&line)) => sent,
+        };
+        if sent.is_err() {
+            return;
         }
-    });
-    events(receiver)
+    }
 }
 
 pub(super) fn event(line: &[u8]) -> Bytes {
@@ -73,7 +73,8 @@ pub(super) fn event(line: &[u8]) -> Bytes {
 
 /// An error of ours in a stream that has begun; `id` is the request's, raw.
 pub(super) fn error_event(id: &str, error: &UpstreamError, upstream: &ResourceName) -> Bytes {
-    let mut body = ErrorBody::new(error.reason).id(Some(id)).message(&*error.detail).upstream(upstream.as_str());
+    let mut body =
+        ErrorBody::new(error.reason).id(Some(id)).message(&*error.detail).upstream(upstream.as_str());
     if let Some(delay) = error.retry_after {
         body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     }
@@ -130,6 +131,7 @@ mod tests {
     }
 
     fn errors_for_test() -> UpstreamError {
-        UpstreamError::new(Reason::UpstreamUnavailable, "gone").retry_after(std::time::Duration::from_millis(5))
+        UpstreamError::new(Reason::UpstreamUnavailable, "gone")
+            .retry_after(std::time::Duration::from_millis(5))
     }
 }

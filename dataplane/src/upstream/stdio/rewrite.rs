@@ -36,7 +36,10 @@ pub(super) fn notification(
     replace(line, [(token_place, token), (envelope.meta.subscription_id, id), (envelope.request_id, id)])
 }
 
-fn replace<'a, const N: usize>(body: &[u8], places: [(Option<Id<'_>>, &'a str); N]) -> Result<Bytes, SpliceError> {
+fn replace<'a, const N: usize>(
+    body: &[u8],
+    places: [(Option<Id<'_>>, &'a str); N],
+) -> Result<Bytes, SpliceError> {
     let mut edits: Vec<(Range<usize>, &'a [u8])> = Vec::with_capacity(N);
     edits.extend(places.into_iter().filter_map(|(place, text)| Some((place?.range(), text.as_bytes()))));
     edits.sort_by_key(|(range, _)| range.start);
@@ -61,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_response_gets_the_clients_id_back_as_it_was_written() {
-        let line = br#"{"jsonrpc":"2.0","id":7,"result":{"_meta":{"io.modelcontextprotocol/subscriptionId":7}}}"#;
+        let line =
+            br#"{"jsonrpc":"2.0","id":7,"result":{"_meta":{"io.modelcontextprotocol/subscriptionId":7}}}"#;
         let given = response(line, &scan(line), r#""\u0061""#).unwrap();
         let expected = br#"{"jsonrpc":"2.0","id":"\u0061","result":{"_meta":{"io.modelcontextprotocol/subscriptionId":"\u0061"}}}"#;
         assert_eq!(given, &expected[..]);

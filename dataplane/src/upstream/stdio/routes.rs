@@ -105,7 +105,8 @@ impl Routes {
     /// The youngest request whose client takes more than a response.
     pub(super) fn youngest_with_events(&self) -> Option<(u64, Route)> {
         let table = self.lock();
-        let (number, route) = table.routes.iter().rev().find(|(_, route)| route.events && !route.to.is_closed())?;
+        let (number, route) =
+            table.routes.iter().rev().find(|(_, route)| route.events && !route.to.is_closed())?;
         Some((*number, route.clone()))
     }
 

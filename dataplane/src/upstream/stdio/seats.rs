@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use super::mailbox::Busy;
-use super::queue::{Item, Receiver, Sender, queue};
+use super::queue::{Push, Receiver};
 use super::routes::Seat;
 
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     next: AtomicU64,
-    streams: Mutex<HashMap<Seat, Sender>>,
+    streams: Mutex<HashMap<Seat, Push>>,
 }
 
 // === impl Seats ===
@@ -24,14 +25,14 @@ impl Seats {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Opens the seat's GET stream.
-    pub(super) fn open(&self, seat: Seat) -> Result<Receiver, Busy> {
+    /// Opens the seat's GET stream that ends at `client`.
+    pub(super) fn open(&self, seat: Seat, client: &mpsc::Sender<Bytes>) -> Result<Receiver, Busy> {
         let mut streams = self.lock();
         if streams.get(&seat).is_some_and(|stream| !stream.is_closed()) {
             return Err(Busy);
         }
-        let (sender, receiver) = queue();
-        streams.insert(seat, sender);
+        let (stream, receiver) = Push::open(client);
+        streams.insert(seat, stream);
         Ok(receiver)
     }
 
@@ -42,25 +43,27 @@ impl Seats {
 
     /// Says it to every session that listens; streams whose client is gone or does not keep up end.
     pub(super) fn broadcast(&self, line: &Bytes) {
-        self.lock().retain(|_, stream| stream.push(Item::Message(line.clone())).is_ok());
+        self.lock().retain(|_, stream| stream.push(line.clone()).is_ok());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Seat, Sender>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Seat, Push>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Item;
     use super::*;
 
     #[tokio::test]
     async fn every_listening_seat_hears_it_and_a_left_one_does_not() {
         let seats = Seats::default();
+        let (client, _body) = mpsc::channel(1);
         let (a, b) = (seats.join(), seats.join());
         assert_ne!(a, b);
-        let (mut first, mut second) = (seats.open(a).unwrap(), seats.open(b).unwrap());
-        assert_eq!(seats.open(a).err(), Some(Busy));
+        let (mut first, mut second) = (seats.open(a, &client).unwrap(), seats.open(b, &client).unwrap());
+        assert_eq!(seats.open(a, &client).err(), Some(Busy));
         seats.leave(b);
         seats.broadcast(&Bytes::from_static(b"x"));
         assert!(matches!(first.next().await, Some(Item::Message(_))));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use ostler_mcp::headers::MCP_SESSION_ID;
 use ostler_mcp::{Envelope, Kind, method};
+use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::exchange;
@@ -81,7 +82,11 @@ impl StdioSession {
         Arc::ptr_eq(&self.host, host)
     }
 
-    pub(super) async fn post(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<Answer, UpstreamError> {
+    pub(super) async fn post(
+        &self,
+        call: &Call<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Result<Answer, UpstreamError> {
         let (keeper, mailbox) = match &self.place {
             Place::Own { keeper, mailbox } => (keeper, mailbox),
             Place::Seat { child, seat } => return child.post(*seat, call, envelope).await,
@@ -106,14 +111,15 @@ impl StdioSession {
         if !reply::accepts_events(call.headers) {
             return Err(errors::events_not_accepted());
         }
+        let (out, body) = mpsc::channel(1);
         let stream = match &self.place {
-            Place::Own { mailbox, .. } => mailbox.open(),
-            Place::Seat { child, seat } => child.open(*seat),
+            Place::Own { mailbox, .. } => mailbox.open(&out),
+            Place::Seat { child, seat } => child.open(*seat, &out),
         };
-        match stream {
-            Ok(items) => Ok(reply::push_stream(items, &self.host)),
-            Err(_) => Ok(reply::stream_taken()),
-        }
+        let Ok(items) = stream else { return Ok(reply::stream_taken()) };
+        let stop = self.host.stop.clone();
+        self.host.deps.tasks.spawn("stdio_push", reply::push(items, out, stop));
+        Ok(reply::events(body))
     }
 
     /// The client has ended the session.
