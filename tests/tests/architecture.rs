@@ -148,11 +148,17 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// A folder beside a module that holds nothing but the module's tests.
+fn holds_only_tests(folder: &Path) -> bool {
+    let is_test = |path: &Path| path.starts_with(folder.join("tests")) || path.ends_with("tests.rs");
+    folder.ends_with("tests") || rust_files(folder).iter().all(|file| is_test(file))
+}
+
 fn source_folders(folder: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() && !path.ends_with("snapshots") {
+        if path.is_dir() && !holds_only_tests(&path) {
             folders.extend(source_folders(&path));
             folders.push(path);
         }
