@@ -165,6 +165,7 @@ impl Fake {
             "stop_reading" => sleep_for_ever(),
             "grandchild" => {
                 let program = std::env::current_exe().unwrap();
+                #[expect(clippy::zombie_processes, reason = "the data plane ends it with the group")]
                 let sleeper = Command::new(program)
                     .args(ARGS)
                     .env(ROLE, "sleeper")
