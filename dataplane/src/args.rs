@@ -17,7 +17,13 @@ use ostler_telemetry::log::LogFormat;
 #[derive(Debug, Clone, Args)]
 pub struct DataplaneArgs {
     /// Control to follow, the address of its sync listener, for example http://127.0.0.1:7501
-    #[arg(long, env = "OSTLER_CONTROL", value_name = "URL", conflicts_with = "config", required_unless_present = "config")]
+    #[arg(
+        long,
+        env = "OSTLER_CONTROL",
+        value_name = "URL",
+        conflicts_with = "config",
+        required_unless_present = "config"
+    )]
     pub control: Option<Uri>,
 
     /// Config file to follow instead of a control process

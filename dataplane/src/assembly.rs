@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 
 use crate::admin::{self, Admin, AdminDoor, AdminListener};
 use crate::apply::generations::{Generations, SkippedGeneration};
-use crate::apply::{Allowed, Applier, Candidate, ConfigStatus, Origin, Source};
+use crate::apply::{Allowed, Applier, Candidate, ConfigStatus, Origin, Source, references};
 use crate::deps::Deps;
 use crate::listener::{McpListener, Workers};
 use crate::pipeline::{self, BufferBudget};
@@ -86,7 +86,9 @@ pub enum StartError {
     Trust(#[from] ClientTlsError),
     #[error("{0}")]
     Bind(String),
-    #[error("{what} would listen on {addr} without encryption; add --tls-cert and --tls-key, or use a loopback address with {flag}")]
+    #[error(
+        "{what} would listen on {addr} without encryption; add --tls-cert and --tls-key, or use a loopback address with {flag}"
+    )]
     Unencrypted { what: &'static str, flag: &'static str, addr: SocketAddr },
     #[error("{}", .0.render())]
     Config(FileError),
@@ -106,8 +108,9 @@ impl DataPlane {
         let tls = options.tls.as_ref().map(|(chain, key)| ServerTls::load(chain, key)).transpose()?;
         require_tls("the MCP listener", "--listen", options.listen, tls.as_ref())?;
         require_tls("the admin port", "--admin-listen", options.admin_listen, tls.as_ref())?;
-        let mcp = McpListener::bind(options.listen, tls.clone())
-            .map_err(|error| StartError::Bind(explain_bind("the MCP listener", "--listen", options.listen, &error)))?;
+        let mcp = McpListener::bind(options.listen, tls.clone()).map_err(|error| {
+            StartError::Bind(explain_bind("the MCP listener", "--listen", options.listen, &error))
+        })?;
         let door = AdminDoor {
             guard: HostGuard::for_listener(options.admin_listen, &options.allow_hosts),
             token: Some(token),
@@ -121,15 +124,25 @@ impl DataPlane {
             })
             .transpose()?;
 
-        let deps = Deps::new(options.clock.clone(), Arc::clone(&options.network), options.workers, options.seed);
-        let core = Core::build(&options.fleet, &options.config, deps, &state, options.allowed, options.lookup, options.settle).await?;
+        let deps =
+            Deps::new(options.clock.clone(), Arc::clone(&options.network), options.workers, options.seed);
+        let core = Core::build(
+            &options.fleet,
+            &options.config,
+            deps,
+            &state,
+            options.allowed,
+            options.lookup,
+            options.settle,
+        )
+        .await?;
         let shared = Arc::new(pipeline::Shared {
             snapshots: Arc::clone(&core.applier.snapshots),
             guard: HostGuard::for_listener(options.listen, &options.allow_hosts),
             budget: BufferBudget::new(options.buffer_bytes),
             prober: core.prober.clone(),
             refusals: pipeline::Refusals::default(),
-            panics: ostler_telemetry::metrics::Counter::default(),
+            panics: Arc::clone(&core.deps.panics),
         });
         let sync = core.start_sources(options.config).await?;
         let admin = Arc::new(Admin {
@@ -151,6 +164,7 @@ impl DataPlane {
             core.deps.tasks.spawn_until_stopped("admin", admin::serve(Arc::clone(&admin), bound));
         }
         core.deps.tasks.spawn_until_stopped("sweep", sweep(Arc::clone(&core.applier)));
+        core.deps.tasks.spawn_until_stopped("references", references::follow(Arc::clone(&core.applier)));
         let workers = mcp.serve(options.workers, &shared).map_err(StartError::Workers)?;
         let published = state.publish_listeners(listeners)?;
         Ok(Self { admin, workers, mcp: mcp_addr, admin_addr, _published: published })
@@ -241,6 +255,7 @@ impl Core {
                 parts: generation.parts.into(),
             };
             if applier.restore(&candidate, generation.kept_unix_ms).await {
+                settle_in_background(&applier, candidate);
                 break;
             }
         }
@@ -248,10 +263,18 @@ impl Core {
     }
 
     /// Starts following control or a file. A bad file at start is fatal only when nothing is served from disk.
-    async fn start_sources(&self, config: ConfigFrom) -> Result<Option<Arc<crate::sync::SyncMetrics>>, StartError> {
+    async fn start_sources(
+        &self,
+        config: ConfigFrom,
+    ) -> Result<Option<Arc<crate::sync::SyncMetrics>>, StartError> {
         match config {
             ConfigFrom::Control(options) => {
-                let client = SyncClient::new(options, Arc::clone(&self.applier), self.deps.clone(), self.skipped.clone())?;
+                let client = SyncClient::new(
+                    options,
+                    Arc::clone(&self.applier),
+                    self.deps.clone(),
+                    self.skipped.clone(),
+                )?;
                 let metrics = Arc::clone(&client.metrics);
                 self.deps.tasks.spawn_until_stopped("sync", client.run());
                 Ok(Some(metrics))
@@ -273,7 +296,20 @@ impl Core {
     }
 }
 
-fn require_tls(what: &'static str, flag: &'static str, addr: SocketAddr, tls: Option<&ServerTls>) -> Result<(), StartError> {
+/// A config from disk has to live through its settle time like any other, or the attempt counts against it.
+fn settle_in_background(applier: &Arc<Applier>, candidate: Candidate) {
+    let settling = Arc::clone(applier);
+    applier.tasks().spawn_until_stopped("settle", async move {
+        settling.settled(&candidate).await;
+    });
+}
+
+fn require_tls(
+    what: &'static str,
+    flag: &'static str,
+    addr: SocketAddr,
+    tls: Option<&ServerTls>,
+) -> Result<(), StartError> {
     if tls.is_none() && !addr.ip().is_loopback() {
         return Err(StartError::Unencrypted { what, flag, addr });
     }
@@ -307,6 +343,9 @@ async fn sweep(applier: Arc<Applier>) {
 
 impl fmt::Debug for DataPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DataPlane").field("mcp", &self.mcp).field("admin", &self.admin_addr).finish_non_exhaustive()
+        f.debug_struct("DataPlane")
+            .field("mcp", &self.mcp)
+            .field("admin", &self.admin_addr)
+            .finish_non_exhaustive()
     }
 }

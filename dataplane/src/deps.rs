@@ -9,6 +9,7 @@ use ostler_core::clock::WallClock;
 use ostler_core::net::SharedNetwork;
 use ostler_core::rng::Jitter;
 use ostler_core::tasks::Tasks;
+use ostler_telemetry::metrics::Counter;
 
 /// Shared by everything in one data plane. Cheap to clone.
 #[derive(Clone)]
@@ -19,13 +20,22 @@ pub struct Deps {
     pub workers: usize,
     /// Everything that runs beside requests.
     pub tasks: Tasks,
+    /// Requests that ended in a panic.
+    pub panics: Arc<Counter>,
     seed: Arc<AtomicU64>,
 }
 
 impl Deps {
     /// The seed makes all jitter of this data plane repeatable.
     pub fn new(clock: WallClock, network: SharedNetwork, workers: usize, seed: u64) -> Self {
-        Self { clock, network, workers, tasks: Tasks::new(), seed: Arc::new(AtomicU64::new(seed)) }
+        Self {
+            clock,
+            network,
+            workers,
+            tasks: Tasks::new(),
+            panics: Arc::default(),
+            seed: Arc::new(AtomicU64::new(seed)),
+        }
     }
 
     /// A fresh source of jitter, different from every other of this data plane.

@@ -45,7 +45,10 @@ pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
     })
 }
 
-fn options(args: &DataplaneArgs, log_lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>) -> anyhow::Result<Options> {
+fn options(
+    args: &DataplaneArgs,
+    log_lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+) -> anyhow::Result<Options> {
     let state_dir = args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("dataplane"));
     let trusted = args.trusts_config();
     Ok(Options {
@@ -89,7 +92,8 @@ fn config_from(args: &DataplaneArgs, state_dir: &std::path::Path) -> anyhow::Res
         "control address {control} would send the node token unencrypted; use https, or a loopback address"
     );
     let token_file: PathBuf = args.node_token_file.clone().unwrap_or_else(|| state_dir.join("node.token"));
-    let token = token::load(&token_file).context("control wants a node token; copy its node.token and name it with --node-token-file")?;
+    let token = token::load(&token_file)
+        .context("control wants a node token; copy its node.token and name it with --node-token-file")?;
     Ok(ConfigFrom::Control(SyncOptions {
         control,
         token,

@@ -42,7 +42,8 @@ impl FileSource {
     /// # Errors
     /// [`FileError`], already remembered as the last rejection.
     pub async fn first(&mut self) -> Result<Vec<u8>, FileError> {
-        let read = std::fs::read(&self.path).map_err(|source| FileError::Unreadable { path: self.path.clone(), source });
+        let read = std::fs::read(&self.path)
+            .map_err(|source| FileError::Unreadable { path: self.path.clone(), source });
         let text = read.inspect_err(|error| self.report_unreadable(&error.to_string()))?;
         self.apply(&text).await?;
         Ok(text)
@@ -84,8 +85,13 @@ impl FileSource {
             return Ok(());
         }
         self.version += 1;
-        let revision =
-            Revision { source: Source::File, fleet: self.fleet.clone(), epoch: 0, version: self.version, digest };
+        let revision = Revision {
+            source: Source::File,
+            fleet: self.fleet.clone(),
+            epoch: 0,
+            version: self.version,
+            digest,
+        };
         self.applier.status.desired(&revision);
         let candidate = Candidate { origin: Origin::File, revision, parts: judged.config.parts().into() };
         match self.applier.apply(&candidate).await {
@@ -94,7 +100,11 @@ impl FileSource {
                 self.settle(candidate, applied);
                 Ok(())
             }
-            Err(rejection) => Err(FileError::Rejected { path: self.path.clone(), rejection }),
+            Err(mut rejection) => {
+                ostler_config::locate(text, &mut rejection.diagnostics);
+                self.applier.status.relocated(&rejection);
+                Err(FileError::Rejected { path: self.path.clone(), rejection })
+            }
         }
     }
 
@@ -139,12 +149,24 @@ impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, source } => {
-                write!(f, "config file {} cannot be read: {source}; check its path and permissions", path.display())
+                write!(
+                    f,
+                    "config file {} cannot be read: {source}; check its path and permissions",
+                    path.display()
+                )
             }
             Self::Invalid { path, report } => {
-                write!(f, "config file {} was refused with {} problem(s); run `ostler validate {}`", path.display(), report.diagnostics.len(), path.display())
+                write!(
+                    f,
+                    "config file {} was refused with {} problem(s); run `ostler validate {}`",
+                    path.display(),
+                    report.diagnostics.len(),
+                    path.display()
+                )
             }
-            Self::Rejected { path, rejection } => write!(f, "config file {} was refused: {rejection}", path.display()),
+            Self::Rejected { path, rejection } => {
+                write!(f, "config file {} was refused: {rejection}", path.display())
+            }
         }
     }
 }

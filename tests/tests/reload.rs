@@ -110,3 +110,26 @@ async fn an_unresolved_reference_is_refused_new_and_marks_its_mount_down_from_di
     assert!(client.who(1).await.json()["result"].is_object());
     dataplane.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_rotated_secret_file_takes_effect_without_a_version_and_keeps_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "one").unwrap();
+    let text = json!({"version": 1, "upstreams": {
+        "up": {"http": {"url": server.url()}, "headers": {"Authorization": format!("Bearer ${{file:{}}}", secret.display())}},
+    }});
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    fs::write(&secret, "two").unwrap();
+    eventually("the new secret is sent", async || {
+        client.who(1).await;
+        server.seen().last()?.headers.get("authorization").filter(|value| *value == "Bearer two").map(|_| ())
+    })
+    .await;
+    assert!(client.who(2).await.json()["result"].is_object());
+    let shown = admin(&dataplane, &dir.path().join("state"), "/config").await;
+    assert_eq!(shown["applied"]["version"], 1);
+    dataplane.shutdown().await;
+}

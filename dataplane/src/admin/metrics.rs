@@ -31,7 +31,9 @@ fn process(admin: &Admin, exposition: &mut Exposition) {
     }
     exposition.counter(Metric::RequestsRefused, &["mcp", "connections"], &admin.listener.refused);
     let refusals = &admin.refusals;
-    for (reason, counter) in [("host", &refusals.host), ("origin", &refusals.origin), ("token", &refusals.token)] {
+    for (reason, counter) in
+        [("host", &refusals.host), ("origin", &refusals.origin), ("token", &refusals.token)]
+    {
         exposition.counter(Metric::RequestsRefused, &["admin", reason], counter);
     }
     exposition.counter(Metric::Panics, &["mcp"], &admin.pipeline.panics);
@@ -45,7 +47,8 @@ fn process(admin: &Admin, exposition: &mut Exposition) {
 fn config(admin: &Admin, exposition: &mut Exposition) {
     let status = &admin.applier.status;
     let reading = status.read();
-    let version = |revision: &Option<crate::apply::Revision>| revision.as_ref().map_or(0, |revision| revision.version);
+    let version =
+        |revision: &Option<crate::apply::Revision>| revision.as_ref().map_or(0, |revision| revision.version);
     exposition.value(Metric::ConfigVersionApplied, &[], version(&reading.applied));
     exposition.value(Metric::ConfigVersionDesired, &[], version(&reading.desired));
     if let Some(age_ms) = reading.age_ms(admin.deps.clock.unix_ms()) {

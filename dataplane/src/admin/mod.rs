@@ -70,7 +70,10 @@ impl Admin {
             return refused;
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "this port only reads; change config through control or its file\n");
+            return text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this port only reads; change config through control or its file\n",
+            );
         }
         match request.uri().path() {
             paths::HEALTHZ => text(StatusCode::OK, "ok\n"),
@@ -87,14 +90,20 @@ impl Admin {
         };
         if !token.matches(authorization) {
             self.refusals.token.increment();
-            let mut refused = text(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer` with the content of admin.token in the state folder\n");
+            let mut refused = text(
+                StatusCode::UNAUTHORIZED,
+                "send `Authorization: Bearer` with the content of admin.token in the state folder\n",
+            );
             refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return refused;
         }
         match path {
             paths::MOUNTS => json(&views::mounts(self)),
             paths::CONFIG => json(&views::config(self)),
-            _ => text(StatusCode::NOT_FOUND, "the paths are /healthz, /readyz, /metrics, /mounts and /config\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "the paths are /healthz, /readyz, /metrics, /mounts and /config\n",
+            ),
         }
     }
 

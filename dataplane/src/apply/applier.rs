@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_config::{GlobList, Host, Lookup, Unresolved};
+use ostler_config::{Compiled, GlobList, Host, Lookup, Unresolved, Validated};
+use ostler_core::digest::Digest;
 use ostler_core::limits::CHILD_STOP_GRACE;
 use ostler_core::tasks::Tasks;
 use tokio::sync::Mutex;
@@ -12,7 +13,7 @@ use tokio::sync::Mutex;
 use super::generations::Generations;
 use super::lineage::{self, Step};
 use super::status::{ConfigStatus, ResultWord};
-use super::{Candidate, Origin, Rejection, Revision};
+use super::{Candidate, Origin, Rejection, Revision, references};
 use crate::deps::Deps;
 use crate::prober::Prober;
 use crate::snapshot::{self, SnapshotCell};
@@ -34,8 +35,14 @@ pub struct Applier {
     settle: Duration,
     prober: Prober,
     generations: Option<Generations>,
-    /// Held from lineage check to swap, so that two sources cannot interleave.
-    turn: Mutex<()>,
+    /// What is served. Held from lineage check to swap, so that two sources cannot interleave.
+    served: Mutex<Option<Served>>,
+}
+
+/// The candidate that is served, and the config it means.
+struct Served {
+    candidate: Candidate,
+    config: Validated,
 }
 
 /// A candidate that is being served.
@@ -59,7 +66,17 @@ impl Applier {
         prober: Prober,
         generations: Option<Generations>,
     ) -> Self {
-        Self { snapshots, status, deps, allowed, lookup, settle, prober, generations, turn: Mutex::new(()) }
+        Self {
+            snapshots,
+            status,
+            deps,
+            allowed,
+            lookup,
+            settle,
+            prober,
+            generations,
+            served: Mutex::new(None),
+        }
     }
 
     /// Applies a candidate whole, or rejects it and changes nothing.
@@ -76,7 +93,13 @@ impl Applier {
             Ok(Applied::Unchanged) => self.status.count(candidate.origin, ResultWord::Unchanged),
             Err(rejection) => {
                 self.status.rejected(candidate.origin, Some(&candidate.revision), rejection);
-                tracing::warn!(origin = candidate.origin.as_str(), version = candidate.revision.version, code = rejection.code, "config rejected: {}", rejection.message);
+                tracing::warn!(
+                    origin = candidate.origin.as_str(),
+                    version = candidate.revision.version,
+                    code = rejection.code,
+                    "config rejected: {}",
+                    rejection.message
+                );
             }
         }
         result
@@ -93,45 +116,74 @@ impl Applier {
     }
 
     async fn try_apply(&self, candidate: &Candidate) -> Result<Applied, Rejection> {
-        let _turn = self.turn.lock().await;
+        let mut served = self.served.lock().await;
         let held = self.snapshots.load();
         let step = lineage::judge(held.as_deref().map(|held| &held.revision), &candidate.revision)?;
         if step == Step::Same {
             return Ok(Applied::Unchanged);
         }
-        let compiled = self.compile(candidate)?;
-        let prepared = snapshot::prepare(compiled, held.as_deref(), &self.deps);
-        if candidate.origin != Origin::Disk {
-            self.refuse_crash_loop(&candidate.revision)?;
-            self.mark_attempt(&candidate.revision);
-        }
-        let replaced = self.snapshots.swap(prepared, candidate.revision.clone());
-        self.status.applied(&candidate.revision);
-        if let Some(current) = self.snapshots.load() {
-            self.prober.watch(&current);
-            if let Some(replaced) = replaced {
-                retire(&replaced, &current, &self.deps);
-            }
-        }
-        Ok(Applied::Swapped)
-    }
-
-    fn compile(&self, candidate: &Candidate) -> Result<ostler_config::Compiled, Rejection> {
-        let judged = ostler_config::judge_parts(&candidate.parts).map_err(Rejection::of_report)?;
-        if judged.config.digest() != candidate.revision.digest {
-            return Err(Rejection::new("digest_mismatch", "config does not have the digest it was announced with; it was damaged on its way"));
-        }
+        self.refuse_crash_loop(&candidate.revision)?;
+        let config = judge(candidate)?;
         let unresolved = match candidate.origin {
             Origin::Disk => Unresolved::MarkDown,
             Origin::Stream | Origin::File => Unresolved::Refuse,
         };
+        let prepared = snapshot::prepare(self.compile(&config, unresolved)?, held.as_deref(), &self.deps);
+        self.mark_attempt(&candidate.revision);
+        self.swap(prepared, &candidate.revision);
+        self.status.applied(&candidate.revision);
+        *served = Some(Served { candidate: candidate.clone(), config });
+        Ok(Applied::Swapped)
+    }
+
+    /// Compiles what is served again, because something behind a reference has changed. No version, no attempt: the
+    /// config is the same. What is gone marks its mount down. False when nothing could be swapped.
+    pub async fn refresh(&self) -> bool {
+        let served = self.served.lock().await;
+        let Some(Served { candidate, config }) = &*served else { return false };
+        match self.compile(config, Unresolved::MarkDown) {
+            Ok(compiled) => {
+                let held = self.snapshots.load();
+                self.swap(snapshot::prepare(compiled, held.as_deref(), &self.deps), &candidate.revision);
+                tracing::info!(
+                    version = candidate.revision.version,
+                    "a referenced file changed; what uses it was rebuilt"
+                );
+                true
+            }
+            Err(rejection) => {
+                self.status.rejected(candidate.origin, Some(&candidate.revision), &rejection);
+                tracing::warn!(
+                    "a referenced file changed, and the config cannot be served with it: {rejection}"
+                );
+                false
+            }
+        }
+    }
+
+    /// Of the files behind references; nothing when there are none.
+    pub(super) async fn reference_fingerprint(&self) -> Option<Digest> {
+        let served = self.served.lock().await;
+        references::fingerprint(&served.as_ref()?.config, self.lookup.as_ref())
+    }
+
+    fn swap(&self, prepared: snapshot::Prepared, revision: &Revision) {
+        let replaced = self.snapshots.swap(prepared, revision.clone());
+        let Some(current) = self.snapshots.load() else { return };
+        self.prober.watch(&current);
+        if let Some(replaced) = replaced {
+            retire(&replaced, &current, &self.deps);
+        }
+    }
+
+    fn compile(&self, config: &Validated, unresolved: Unresolved) -> Result<Compiled, Rejection> {
         let host = Host {
             allow_command: &self.allowed.commands,
             allow_ref: &self.allowed.references,
             lookup: self.lookup.as_ref(),
             unresolved,
         };
-        ostler_config::compile(&judged.config, &host).map_err(Rejection::of_report)
+        ostler_config::compile(config, &host).map_err(Rejection::of_report)
     }
 
     fn refuse_crash_loop(&self, revision: &Revision) -> Result<(), Rejection> {
@@ -156,13 +208,22 @@ impl Applier {
     /// Waits out the settle time. True when the candidate is still what is served: then it is kept as last-known-good
     /// and may be called healthy.
     pub async fn settled(&self, candidate: &Candidate) -> bool {
+        let panics = self.deps.panics.get();
         tokio::time::sleep(self.settle).await;
         let still_served = self.snapshots.load().is_some_and(|held| held.revision == candidate.revision);
         if !still_served {
             return false;
         }
+        if self.deps.panics.get() > panics {
+            tracing::error!(
+                version = candidate.revision.version,
+                "requests ended in a panic while this config settled; it is not called healthy"
+            );
+            return false;
+        }
         if let Some(generations) = &self.generations
-            && let Err(error) = generations.keep(&candidate.revision, &candidate.parts, self.deps.clock.unix_ms())
+            && let Err(error) =
+                generations.keep(&candidate.revision, &candidate.parts, self.deps.clock.unix_ms())
         {
             self.status.persist_failures.increment();
             tracing::error!(%error, "last-known-good could not be written; the config is served all the same");
@@ -182,6 +243,18 @@ impl Applier {
             generations.clear_attempts();
         }
     }
+}
+
+/// The one judge, and the digest that was announced.
+fn judge(candidate: &Candidate) -> Result<Validated, Rejection> {
+    let judged = ostler_config::judge_parts(&candidate.parts).map_err(Rejection::of_report)?;
+    if judged.config.digest() == candidate.revision.digest {
+        return Ok(judged.config);
+    }
+    Err(Rejection::new(
+        "digest_mismatch",
+        "config does not have the digest it was announced with; it was damaged on its way",
+    ))
 }
 
 /// Lets go of what the new snapshot no longer has: children and connections end once the requests that pin the old one

@@ -121,7 +121,13 @@ impl Generations {
             let _ = fs::remove_file(stale);
         }
         let mut attempts = self.lock();
-        attempts.retain(|known, _| *known == key(revision) || files.iter().take(GENERATIONS_MAX).any(|file| file.to_string_lossy().contains(known.as_str())));
+        attempts.retain(|known, _| {
+            *known == key(revision)
+                || files
+                    .iter()
+                    .take(GENERATIONS_MAX)
+                    .any(|file| file.to_string_lossy().contains(known.as_str()))
+        });
         attempts.insert(key(revision), Attempts { unfinished: 0, once_healthy: true });
         self.write_attempts(&attempts)
     }
@@ -171,14 +177,24 @@ impl Generations {
 
 /// The order in which generations were kept, independent of the clock: one more than the newest.
 fn next_order(files: &[PathBuf]) -> u64 {
-    files.iter().filter_map(|file| read_header(file)).map(|header| header.kept_order).max().map_or(1, |newest| newest + 1)
+    files
+        .iter()
+        .filter_map(|file| read_header(file))
+        .map(|header| header.kept_order)
+        .max()
+        .map_or(1, |newest| newest + 1)
 }
 
 fn key(revision: &Revision) -> String {
     revision.digest.to_hex()
 }
 
-fn encode(revision: &Revision, parts: &[Part], order: u64, kept_unix_ms: u64) -> Result<(String, Vec<u8>), StateDirError> {
+fn encode(
+    revision: &Revision,
+    parts: &[Part],
+    order: u64,
+    kept_unix_ms: u64,
+) -> Result<(String, Vec<u8>), StateDirError> {
     let stored: Vec<_> = parts
         .iter()
         .map(|part| StoredPart {
@@ -210,14 +226,18 @@ fn decode(file: &Path) -> Result<(Header, Generation), String> {
     let body = body.get(1..).unwrap_or_default();
     let header: Header = serde_json::from_slice(header).map_err(|_| "its header is damaged")?;
     if header.format > FORMAT {
-        return Err(format!("it has format {}, which a later build wrote; this build reads up to {FORMAT}", header.format));
+        return Err(format!(
+            "it has format {}, which a later build wrote; this build reads up to {FORMAT}",
+            header.format
+        ));
     }
     if body.len() != header.body_bytes || Digest::of(body) != header.body_sha256 {
         return Err("its content does not match its header".to_owned());
     }
     let stored: Vec<StoredPart> = serde_json::from_slice(body).map_err(|_| "its content is damaged")?;
     let parts = stored.into_iter().map(|part| stored_part(part)).collect();
-    let generation = Generation { revision: header.revision.clone(), parts, kept_unix_ms: header.kept_unix_ms };
+    let generation =
+        Generation { revision: header.revision.clone(), parts, kept_unix_ms: header.kept_unix_ms };
     Ok((header, generation))
 }
 

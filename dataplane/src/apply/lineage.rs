@@ -6,11 +6,17 @@ use super::Revision;
 /// A candidate that does not follow what is held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineageError {
-    #[error("version {offered} is older than the applied version {held}; push its content as a new version (`ostler rollback`)")]
+    #[error(
+        "version {offered} is older than the applied version {held}; push its content as a new version (`ostler rollback`)"
+    )]
     OlderVersion { offered: u64, held: u64 },
-    #[error("epoch {offered} is older than the applied epoch {held}; the store was restored from an older backup, run `ostler control new-epoch`")]
+    #[error(
+        "epoch {offered} is older than the applied epoch {held}; the store was restored from an older backup, run `ostler control new-epoch`"
+    )]
     OlderEpoch { offered: u64, held: u64 },
-    #[error("version {version} was applied with another content (digest {held}, offered {offered}); two control stores use one epoch, run `ostler control new-epoch` on the right one")]
+    #[error(
+        "version {version} was applied with another content (digest {held}, offered {offered}); two control stores use one epoch, run `ostler control new-epoch` on the right one"
+    )]
     DigestConflict { version: u64, held: String, offered: String },
 }
 
@@ -87,7 +93,9 @@ mod tests {
     #[test]
     fn another_source_or_fleet_is_a_new_lineage() {
         let held = revision(Source::Control, "default", 10, 5, "a");
-        for other in [revision(Source::File, "default", 0, 1, "b"), revision(Source::Control, "eu", 1, 1, "b")] {
+        for other in
+            [revision(Source::File, "default", 0, 1, "b"), revision(Source::Control, "eu", 1, 1, "b")]
+        {
             assert_eq!(super::judge(Some(&held), &other), Ok(Step::Forward));
         }
         assert_eq!(super::judge(None, &held), Ok(Step::Forward));

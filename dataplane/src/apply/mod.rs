@@ -10,6 +10,7 @@
 mod applier;
 pub mod generations;
 mod lineage;
+pub mod references;
 mod status;
 
 use std::fmt;
@@ -94,7 +95,9 @@ impl Rejection {
         let not_allowed = report.diagnostics.iter().any(|diagnostic| diagnostic.is(Code::NotAllowedHere));
         let code = if not_allowed { "not_allowed_here" } else { "invalid_config" };
         let message = match report.diagnostics.first() {
-            Some(first) => format!("config has {} problem(s), the first: {}", report.diagnostics.len(), first.message),
+            Some(first) => {
+                format!("config has {} problem(s), the first: {}", report.diagnostics.len(), first.message)
+            }
             None => "config was refused".to_owned(),
         };
         Self { code, message, diagnostics: report.diagnostics }

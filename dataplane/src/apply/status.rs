@@ -69,7 +69,12 @@ pub enum ResultWord {
 
 impl ConfigStatus {
     pub fn new(clock: WallClock) -> Self {
-        Self { clock, inner: Mutex::default(), persist_failures: Counter::default(), counts: Default::default() }
+        Self {
+            clock,
+            inner: Mutex::default(),
+            persist_failures: Counter::default(),
+            counts: Default::default(),
+        }
     }
 
     pub fn read(&self) -> Reading {
@@ -124,6 +129,13 @@ impl ConfigStatus {
         });
     }
 
+    /// Adds the places in the text to the refusal remembered last.
+    pub fn relocated(&self, rejection: &Rejection) {
+        if let Some(last) = &mut self.lock().rejection {
+            last.diagnostics.clone_from(&rejection.diagnostics);
+        }
+    }
+
     pub(super) fn count(&self, origin: Origin, result: ResultWord) {
         if let Some(counter) = self.counts.get(origin as usize).and_then(|row| row.get(result as usize)) {
             counter.increment();
@@ -134,7 +146,10 @@ impl ConfigStatus {
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, &'static str, &Counter)> {
         let origins = [Origin::Stream, Origin::File, Origin::Disk];
         origins.into_iter().zip(&self.counts).flat_map(|(origin, row)| {
-            ["applied", "unchanged", "rejected"].into_iter().zip(row).map(move |(word, counter)| (origin.as_str(), word, counter))
+            ["applied", "unchanged", "rejected"]
+                .into_iter()
+                .zip(row)
+                .map(move |(word, counter)| (origin.as_str(), word, counter))
         })
     }
 

@@ -65,7 +65,14 @@ impl McpListener {
         let workers = (0..count.max(1))
             .map(|index| {
                 let pipeline = Arc::new(Pipeline::new(index, Arc::clone(shared)));
-                Worker::start(index, self.socket.try_clone()?, self.tls.clone(), pipeline, Arc::clone(&self.metrics), stop.clone())
+                Worker::start(
+                    index,
+                    self.socket.try_clone()?,
+                    self.tls.clone(),
+                    pipeline,
+                    Arc::clone(&self.metrics),
+                    stop.clone(),
+                )
             })
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Workers { workers, stop })

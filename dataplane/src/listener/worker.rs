@@ -2,8 +2,8 @@
 //! connection that serves it stay on one core.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -101,7 +101,8 @@ impl Acceptor {
             return;
         }
         let open = Open::new(Arc::clone(&self.metrics));
-        let serve = connection::serve(stream, self.tls.clone(), Arc::clone(&self.pipeline), graceful.watcher());
+        let serve =
+            connection::serve(stream, self.tls.clone(), Arc::clone(&self.pipeline), graceful.watcher());
         tokio::spawn(async move {
             serve.await;
             drop(open);

@@ -38,9 +38,10 @@ impl MountMetrics {
         let counter = match outcome {
             Outcome::Ok => Some(&self.ok),
             Outcome::JsonRpcError => Some(&self.jsonrpc_error),
-            Outcome::Refused(reason) => {
-                Reason::ALL.iter().position(|known| *known == reason).and_then(|index| self.refused.get(index))
-            }
+            Outcome::Refused(reason) => Reason::ALL
+                .iter()
+                .position(|known| *known == reason)
+                .and_then(|index| self.refused.get(index)),
         };
         if let Some(counter) = counter {
             counter.increment();
@@ -50,8 +51,12 @@ impl MountMetrics {
     /// Writes what this mount has counted; outcomes that never happened are left out.
     pub fn expose(&self, exposition: &mut Exposition, mount: &str, upstream: &str) {
         exposition.counter(Metric::Requests, &[mount, upstream, Outcome::Ok.as_str()], &self.ok);
-        let refused = Reason::ALL.iter().zip(&self.refused).map(|(reason, counter)| (Outcome::Refused(*reason), counter));
-        for (outcome, counter) in std::iter::once((Outcome::JsonRpcError, &self.jsonrpc_error)).chain(refused) {
+        let refused = Reason::ALL
+            .iter()
+            .zip(&self.refused)
+            .map(|(reason, counter)| (Outcome::Refused(*reason), counter));
+        for (outcome, counter) in std::iter::once((Outcome::JsonRpcError, &self.jsonrpc_error)).chain(refused)
+        {
             if counter.get() > 0 {
                 exposition.counter(Metric::Requests, &[mount, upstream, outcome.as_str()], counter);
             }

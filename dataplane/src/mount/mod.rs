@@ -45,7 +45,12 @@ impl Mount {
     pub fn reading(&self) -> Reading {
         let reading = self.upstream.health.reading();
         if self.upstream_config.unresolved.is_some() {
-            return Reading { state: State::Down, reason: "secret_unresolved", next_probe_unix_ms: None, ..reading };
+            return Reading {
+                state: State::Down,
+                reason: "secret_unresolved",
+                next_probe_unix_ms: None,
+                ..reading
+            };
         }
         reading
     }

@@ -125,9 +125,7 @@ impl SessionTable {
     fn expired(&self, sessions: &HashMap<String, Arc<Session>>) -> Vec<String> {
         let idle_ms = u64::try_from(SESSION_IDLE.as_millis()).unwrap_or(u64::MAX);
         let cutoff = self.clock.unix_ms().saturating_sub(idle_ms);
-        let is_expired = |session: &Session| {
-            session.last_used_unix_ms.load(Ordering::Relaxed) < cutoff
-        };
+        let is_expired = |session: &Session| session.last_used_unix_ms.load(Ordering::Relaxed) < cutoff;
         sessions.iter().filter(|(_, session)| is_expired(session)).map(|(id, _)| id.clone()).collect()
     }
 

@@ -37,7 +37,10 @@ struct Reserved {
 /// Reads a body whole.
 pub(super) async fn collect(incoming: Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
     timeout(BODY_READ_TIMEOUT, read(incoming, budget)).await.unwrap_or_else(|_| {
-        Err(Refusal::new(Reason::InvalidRequest, "request body did not arrive in time; send it without pause"))
+        Err(Refusal::new(
+            Reason::InvalidRequest,
+            "request body did not arrive in time; send it without pause",
+        ))
     })
 }
 
@@ -48,7 +51,8 @@ async fn read(mut incoming: Incoming, budget: &BufferBudget) -> Result<Buffered,
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|_| Refusal::new(Reason::InvalidRequest, "request body broke off; send it whole"))?;
+        let frame = frame
+            .map_err(|_| Refusal::new(Reason::InvalidRequest, "request body broke off; send it whole"))?;
         let Ok(data) = frame.into_data() else { continue };
         reserved.grow_to(first.len() + rest.len() + data.len())?;
         if first.is_empty() {
@@ -101,8 +105,11 @@ impl Reserved {
         }
         let missing = total.saturating_sub(self.bytes);
         if missing > 0 && !self.budget.take(missing) {
-            return Err(Refusal::new(Reason::Overloaded, "request bodies in memory have reached `--buffer-bytes`; try again")
-                .retry_after(std::time::Duration::from_secs(1)));
+            return Err(Refusal::new(
+                Reason::Overloaded,
+                "request bodies in memory have reached `--buffer-bytes`; try again",
+            )
+            .retry_after(std::time::Duration::from_secs(1)));
         }
         self.bytes += missing;
         Ok(())

@@ -30,8 +30,8 @@ use ostler_mcp::{Envelope, Era, Reason};
 use ostler_telemetry::metrics::Counter;
 
 use crate::mount::Mount;
-use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::prober::Prober;
+use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::upstream::{AnswerBody, Call, Fault, InFlight, Verb};
 use audit::Record;
 pub use audit::TrackedBody;
@@ -58,7 +58,7 @@ pub struct Shared {
     pub budget: BufferBudget,
     pub prober: Prober,
     pub refusals: Refusals,
-    pub panics: Counter,
+    pub panics: Arc<Counter>,
 }
 
 /// Requests turned away before they belonged to a mount.
@@ -104,7 +104,9 @@ impl Pipeline {
     async fn judge_and_forward(&self, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
         let mut record = Record::start(self.ids.next());
-        if let Err(error) = self.shared.guard.check(host(&head.headers, &head.uri), text(&head.headers, ORIGIN.as_str())) {
+        if let Err(error) =
+            self.shared.guard.check(host(&head.headers, &head.uri), text(&head.headers, ORIGIN.as_str()))
+        {
             self.shared.refusals.guard(error);
             return refuse::guarded(error, record);
         }
@@ -170,7 +172,8 @@ impl Pipeline {
         };
         record.message(envelope.as_ref(), era);
         if let Some(envelope) = &envelope {
-            agree(headers, envelope, era).map_err(|refusal| (refusal, envelope.id.map(|id| id.raw().to_owned())))?;
+            agree(headers, envelope, era)
+                .map_err(|refusal| (refusal, envelope.id.map(|id| id.raw().to_owned())))?;
         }
         let id = || envelope.as_ref().and_then(|envelope| envelope.id.as_ref()).map(|id| id.raw().to_owned());
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
@@ -192,7 +195,8 @@ impl Pipeline {
             if error.fault != Fault::None {
                 self.shared.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
             }
-            let is_notification = routed.verb == Verb::Post && envelope.as_ref().is_some_and(|envelope| !envelope.messages().any(Envelope::is_request));
+            let is_notification = routed.verb == Verb::Post
+                && envelope.as_ref().is_some_and(|envelope| !envelope.messages().any(Envelope::is_request));
             (Refusal::upstream(error, is_notification), id())
         })
     }
@@ -205,7 +209,9 @@ fn agree(headers: &HeaderMap, envelope: &Envelope<'_>, era: Era) -> Result<(), R
         method: text(headers, MCP_METHOD),
         name: text(headers, MCP_NAME),
     };
-    mirrored.check(envelope, era).map_err(|mismatch| Refusal::new(Reason::HeaderMismatch, mismatch.to_string()))
+    mirrored
+        .check(envelope, era)
+        .map_err(|mismatch| Refusal::new(Reason::HeaderMismatch, mismatch.to_string()))
 }
 
 /// Admission: a mount that is down fails fast, a full one refuses at once. Server-push streams wait for nothing and
@@ -222,8 +228,11 @@ fn limit(routed: &Routed) -> Result<Option<InFlight>, Refusal> {
         return Ok(None);
     }
     mount.upstream.admit(&mount.upstream_config).map(Some).ok_or_else(|| {
-        Refusal::new(Reason::Overloaded, "upstream has as many calls in flight as `limits.in_flight` allows; try again")
-            .retry_after(std::time::Duration::from_secs(1))
+        Refusal::new(
+            Reason::Overloaded,
+            "upstream has as many calls in flight as `limits.in_flight` allows; try again",
+        )
+        .retry_after(std::time::Duration::from_secs(1))
     })
 }
 

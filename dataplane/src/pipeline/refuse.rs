@@ -55,12 +55,15 @@ impl Refusal {
 
     pub(super) fn down(health: &Health) -> Self {
         let reading = health.reading();
-        let detail = format!("upstream is down ({}); Ostler keeps probing it, try again later", reading.reason);
+        let detail =
+            format!("upstream is down ({}); Ostler keeps probing it, try again later", reading.reason);
         Self::new(Reason::UpstreamUnavailable, detail).retry_after(health.retry_after())
     }
 
     pub(super) fn unresolved(reference: &str) -> Self {
-        let detail = format!("upstream needs `${{{reference}}}`, which is not set where the data plane runs; tell its operator");
+        let detail = format!(
+            "upstream needs `${{{reference}}}`, which is not set where the data plane runs; tell its operator"
+        );
         Self::new(Reason::UpstreamUnavailable, detail)
     }
 }
@@ -111,8 +114,12 @@ pub(super) fn unrouted(miss: &Miss, record: Record) -> Served {
             let available = snapshot.as_ref().map(|snapshot| snapshot.available_mounts()).unwrap_or_default();
             let detail = match (snapshot, asked.as_str()) {
                 (None, _) => "no config has been applied yet; push one with `ostler apply`".to_owned(),
-                (Some(_), "") => "the bare path has no mount; use /mcp/<mount>, or name a `default_mount`".to_owned(),
-                (Some(_), _) => "there is no such mount; use /mcp/<mount> with one of `available_mounts`".to_owned(),
+                (Some(_), "") => {
+                    "the bare path has no mount; use /mcp/<mount>, or name a `default_mount`".to_owned()
+                }
+                (Some(_), _) => {
+                    "there is no such mount; use /mcp/<mount> with one of `available_mounts`".to_owned()
+                }
             };
             unmounted(Reason::UnknownMount, &detail, Some(&available), record)
         }
@@ -127,7 +134,10 @@ pub(super) fn unrouted(miss: &Miss, record: Record) -> Served {
 
 /// A panic was caught.
 pub(super) fn internal() -> Served {
-    audit::untracked(json(StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::new(Reason::InternalError).to_bytes()))
+    audit::untracked(json(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorBody::new(Reason::InternalError).to_bytes(),
+    ))
 }
 
 fn unmounted(reason: Reason, detail: &str, available: Option<&[&str]>, mut record: Record) -> Served {
@@ -160,4 +170,3 @@ fn set_retry_after(response: &mut Response<AnswerBody>, delay: Duration) {
         response.headers_mut().insert(RETRY_AFTER, value);
     }
 }
-

@@ -35,7 +35,10 @@ pub(super) fn route(snapshots: &SnapshotCell, method: &Method, path: &str) -> Re
         Some(name) => snapshot.mount(name.strip_suffix('/').unwrap_or(name)),
     };
     let Some(mount) = mount.cloned() else {
-        return Err(Miss::UnknownMount { snapshot: Some(snapshot), asked: name.unwrap_or_default().to_owned() });
+        return Err(Miss::UnknownMount {
+            snapshot: Some(snapshot),
+            asked: name.unwrap_or_default().to_owned(),
+        });
     };
     Routed::new(snapshot, mount, method).ok_or(Miss::Method)
 }

@@ -21,6 +21,9 @@ pub(super) fn find(headers: &HeaderMap, era: Era, routed: &Routed) -> Result<Opt
     let id = value.to_str().ok().filter(|_| values.next().is_none());
     match id.and_then(|id| routed.mount.runtime.sessions.get(id)) {
         Some(session) => Ok(Some(session)),
-        None => Err(Refusal::new(Reason::SessionNotFound, "session is unknown on this mount; send `initialize` again")),
+        None => Err(Refusal::new(
+            Reason::SessionNotFound,
+            "session is unknown on this mount; send `initialize` again",
+        )),
     }
 }

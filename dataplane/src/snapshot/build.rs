@@ -66,7 +66,8 @@ fn runtime_for(
 
 impl Prepared {
     pub(super) fn into_snapshot(self, revision: Revision, alive: Alive) -> Snapshot {
-        let default_mount = self.compiled.default_mount.as_ref().and_then(|name| self.mounts.get(name)).cloned();
+        let default_mount =
+            self.compiled.default_mount.as_ref().and_then(|name| self.mounts.get(name)).cloned();
         Snapshot {
             revision,
             compiled: self.compiled,

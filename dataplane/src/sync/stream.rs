@@ -55,11 +55,18 @@ pub(super) async fn serve(client: &SyncClient) -> Ended {
     Session { client, outbox, opened: Instant::now(), was_applied: false }.run(opened).await
 }
 
-async fn open(client: &SyncClient, outgoing: mpsc::Receiver<NodeMessage>) -> Result<Streaming<proto::ControlMessage>, String> {
+async fn open(
+    client: &SyncClient,
+    outgoing: mpsc::Receiver<NodeMessage>,
+) -> Result<Streaming<proto::ControlMessage>, String> {
     let channel = connect(client).await.map_err(|error| explain(&error))?;
     let mut request = Request::new(ReceiverStream::new(outgoing));
-    let mut token: MetadataValue<Ascii> =
-        client.options.token.to_header().parse().map_err(|_| "node token has characters no header carries".to_owned())?;
+    let mut token: MetadataValue<Ascii> = client
+        .options
+        .token
+        .to_header()
+        .parse()
+        .map_err(|_| "node token has characters no header carries".to_owned())?;
     token.set_sensitive(true);
     request.metadata_mut().insert("authorization", token);
     let mut stub = Client::new(channel)
@@ -163,7 +170,10 @@ impl Session<'_> {
             Some(FromControl::Snapshot(snapshot)) => self.apply(snapshot).await,
             Some(FromControl::Unchanged(unchanged)) => {
                 self.was_applied = true;
-                if let Some(revision) = unchanged.revision.and_then(|revision| wire::revision_in(&revision, &self.client.options.fleet).ok()) {
+                if let Some(revision) = unchanged
+                    .revision
+                    .and_then(|revision| wire::revision_in(&revision, &self.client.options.fleet).ok())
+                {
                     self.client.applier.status.desired(&revision);
                 }
                 self.client.applier.status.confirmed();
@@ -245,9 +255,9 @@ impl Session<'_> {
         let reading = applier.status.read();
         let now = self.client.deps.clock.unix_ms();
         let snapshots = &applier.snapshots;
-        let in_flight: i64 = snapshots.load().map_or(0, |snapshot| {
-            snapshot.mounts().map(|mount| mount.runtime.metrics.in_flight.get()).sum()
-        });
+        let in_flight: i64 = snapshots
+            .load()
+            .map_or(0, |snapshot| snapshot.mounts().map(|mount| mount.runtime.metrics.in_flight.get()).sum());
         let status = proto::Status {
             applied: reading.applied.as_ref().map(wire::revision_out),
             mounts: wire::mounts_out(snapshots),

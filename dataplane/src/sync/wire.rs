@@ -16,17 +16,24 @@ pub(super) const CAPABILITIES: [&str; 1] = ["parts.v1"];
 const SOURCE: &str = "control";
 
 pub(super) fn candidate_in(snapshot: proto::Snapshot, fleet: &FleetName) -> Result<Candidate, Rejection> {
-    let missing: Vec<_> =
-        snapshot.required_capabilities.iter().filter(|needed| !CAPABILITIES.contains(&needed.as_str())).collect();
+    let missing: Vec<_> = snapshot
+        .required_capabilities
+        .iter()
+        .filter(|needed| !CAPABILITIES.contains(&needed.as_str()))
+        .collect();
     if !missing.is_empty() {
-        let message = format!("config needs {missing:?}, which this build does not have; upgrade the data plane");
+        let message =
+            format!("config needs {missing:?}, which this build does not have; upgrade the data plane");
         return Err(Rejection::new("missing_capability", message));
     }
     if snapshot.fleet != fleet.as_str() {
         return Err(Rejection::new("wrong_fleet", "config is addressed to another fleet; check --fleet"));
     }
     if snapshot.parts.len() > SNAPSHOT_PARTS_MAX {
-        return Err(Rejection::new("too_many_parts", format!("config has more than {SNAPSHOT_PARTS_MAX} parts")));
+        return Err(Rejection::new(
+            "too_many_parts",
+            format!("config has more than {SNAPSHOT_PARTS_MAX} parts"),
+        ));
     }
     let revision = snapshot.revision.as_ref().ok_or_else(|| damaged("it has no revision"))?;
     let revision = revision_in(revision, fleet)?;
@@ -39,7 +46,13 @@ pub(super) fn revision_in(revision: &proto::Revision, fleet: &FleetName) -> Resu
     if revision.version == 0 {
         return Err(damaged("its version is 0"));
     }
-    Ok(Revision { source: Source::Control, fleet: fleet.clone(), epoch: revision.epoch, version: revision.version, digest })
+    Ok(Revision {
+        source: Source::Control,
+        fleet: fleet.clone(),
+        epoch: revision.epoch,
+        version: revision.version,
+        digest,
+    })
 }
 
 pub(super) fn revision_out(revision: &Revision) -> proto::Revision {
@@ -55,7 +68,11 @@ pub(super) fn revision_out(revision: &Revision) -> proto::Revision {
     }
 }
 
-pub(super) fn nack_out(nonce: String, revision: Option<proto::Revision>, rejection: &Rejection) -> proto::Nack {
+pub(super) fn nack_out(
+    nonce: String,
+    revision: Option<proto::Revision>,
+    rejection: &Rejection,
+) -> proto::Nack {
     proto::Nack {
         nonce,
         revision,
@@ -108,5 +125,8 @@ fn diagnostic_out(diagnostic: &Diagnostic) -> proto::Diagnostic {
 }
 
 fn damaged(what: &str) -> Rejection {
-    Rejection::new("malformed", format!("config message is damaged: {what}; look for another program on this port"))
+    Rejection::new(
+        "malformed",
+        format!("config message is damaged: {what}; look for another program on this port"),
+    )
 }

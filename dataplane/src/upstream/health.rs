@@ -159,7 +159,8 @@ impl Health {
                 let down = inner.reading.state == State::Down || inner.failures >= BREAKER_FAILURES;
                 self.enter(&mut inner, if down { State::Down } else { State::Degraded }, what);
                 if down && !inner.probing {
-                    inner.reading.next_probe_unix_ms = Some(self.clock.unix_ms().saturating_add(millis(PROBE_CAP)));
+                    inner.reading.next_probe_unix_ms =
+                        Some(self.clock.unix_ms().saturating_add(millis(PROBE_CAP)));
                 }
             }
             Evidence::ProbeFailed(what) => {

@@ -148,7 +148,11 @@ impl Upstream {
     pub async fn probe(&self, config: &CompiledUpstream) -> bool {
         let UpstreamTransport::Http(http) = &self.transport else { return true };
         let verdict = http.probe(config, &self.metrics).await;
-        if verdict.alive { self.metrics.probes_alive.increment() } else { self.metrics.probes_dead.increment() }
+        if verdict.alive {
+            self.metrics.probes_alive.increment()
+        } else {
+            self.metrics.probes_dead.increment()
+        }
         if let Some(era) = verdict.era {
             self.health.set_era(era);
         }

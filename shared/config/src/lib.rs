@@ -46,7 +46,7 @@ pub use duration::parse as parse_duration;
 pub use judge::{judge_parts, judge_text};
 pub use locate::locate;
 pub use parts::{Part, PartKind};
-pub use reference::{Reference, Source, Template, TemplateError};
+pub use reference::{Reference, Source as ReferenceSource, Template, TemplateError};
 pub use reference_md::reference_markdown;
 pub use schema::schema;
 pub use validated::{

@@ -10,7 +10,13 @@ use crate::apply::Source;
 
 fn revision(version: u64) -> Revision {
     let digest = Digest::of(version.to_string().as_bytes());
-    Revision { source: Source::Control, fleet: FleetName::parse("default").unwrap(), epoch: 1, version, digest }
+    Revision {
+        source: Source::Control,
+        fleet: FleetName::parse("default").unwrap(),
+        epoch: 1,
+        version,
+        digest,
+    }
 }
 
 fn parts(text: &str) -> Vec<Part> {

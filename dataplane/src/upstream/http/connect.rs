@@ -41,10 +41,13 @@ impl Connector {
 
     /// Connects, shakes hands, and leaves the connection running on the current worker.
     pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let stream = self.network.connect(&self.host, self.port).await.map_err(|error| explain_connect(&error))?;
+        let stream =
+            self.network.connect(&self.host, self.port).await.map_err(|error| explain_connect(&error))?;
         let stream = if self.https { self.secure(stream).await? } else { stream };
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| unavailable("handshake_failed", &error))?;
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unavailable("handshake_failed", &error))?;
         self.tasks.spawn_until_stopped("upstream connection", async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");
@@ -64,7 +67,10 @@ impl Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("https", &self.https).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Connector")
+            .field("https", &self.https)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,11 +2,14 @@
 //! cookies and challenges never cross, whatever they are called.
 
 use http::header::{
-    ACCEPT, ACCEPT_LANGUAGE, ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT,
+    ACCEPT, ACCEPT_LANGUAGE, ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, RETRY_AFTER,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue};
 use ostler_mcp::Era;
-use ostler_mcp::headers::{BAGGAGE, LAST_EVENT_ID, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING};
+use ostler_mcp::headers::{
+    BAGGAGE, LAST_EVENT_ID, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
+};
 
 const UP: [HeaderName; 4] = [ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, USER_AGENT];
 const UP_BY_NAME: [&str; 4] = [TRACEPARENT, TRACESTATE, BAGGAGE, LAST_EVENT_ID];
@@ -55,7 +58,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
@@ -100,6 +106,9 @@ mod tests {
 
     #[test]
     fn the_media_type_has_no_parameters() {
-        assert_eq!(media_type(&map(&[("content-type", "Application/JSON; charset=utf-8")])).as_deref(), Some("application/json"));
+        assert_eq!(
+            media_type(&map(&[("content-type", "Application/JSON; charset=utf-8")])).as_deref(),
+            Some("application/json")
+        );
     }
 }

@@ -43,7 +43,11 @@ impl HttpUpstream {
         Self { connector: Connector::new(transport, deps), pools: Arc::new(Pools::new(deps.workers)) }
     }
 
-    pub(super) async fn call(&self, call: Call<'_>, metrics: &UpstreamMetrics) -> Result<Answer, UpstreamError> {
+    pub(super) async fn call(
+        &self,
+        call: Call<'_>,
+        metrics: &UpstreamMetrics,
+    ) -> Result<Answer, UpstreamError> {
         let Transport::Http(transport) = &call.config.transport else { return Err(wrong_transport(&call)) };
         let request = build_request(&call, transport)?;
         let timeouts = &call.config.timeouts;
@@ -75,7 +79,12 @@ impl HttpUpstream {
         }
     }
 
-    async fn open(&self, worker: usize, limit: Duration, metrics: &UpstreamMetrics) -> Result<Lease, UpstreamError> {
+    async fn open(
+        &self,
+        worker: usize,
+        limit: Duration,
+        metrics: &UpstreamMetrics,
+    ) -> Result<Lease, UpstreamError> {
         let opened = timeout(limit, self.connector.connect()).await.map_err(|_| {
             UpstreamError::new(Reason::UpstreamUnavailable, "upstream did not accept a connection within `timeouts.connect`; check its address and the network")
                 .fault("connect_timeout")
@@ -138,26 +147,39 @@ fn with_own_headers(mut headers: HeaderMap, transport: &HttpTransport) -> Header
 
 async fn within<T>(limit: Duration, name: &str, work: impl Future<Output = T>) -> Result<T, UpstreamError> {
     timeout(limit, work).await.map_err(|_| {
-        UpstreamError::new(Reason::UpstreamTimeout, format!("upstream did not answer within `{name}`; raise it or look at the upstream"))
-            .fault("answer_timeout")
+        UpstreamError::new(
+            Reason::UpstreamTimeout,
+            format!("upstream did not answer within `{name}`; raise it or look at the upstream"),
+        )
+        .fault("answer_timeout")
     })
 }
 
 fn broken(what: &'static str) -> UpstreamError {
-    UpstreamError::new(Reason::UpstreamUnavailable, "upstream closed the connection before it answered; look at its log").fault(what)
+    UpstreamError::new(
+        Reason::UpstreamUnavailable,
+        "upstream closed the connection before it answered; look at its log",
+    )
+    .fault(what)
 }
 
 fn explain_send(error: &hyper::Error) -> UpstreamError {
     if error.is_parse() {
-        return UpstreamError::new(Reason::UpstreamInvalidResponse, "upstream's answer is not HTTP; check that its URL points to an MCP endpoint")
-            .fault("not_http");
+        return UpstreamError::new(
+            Reason::UpstreamInvalidResponse,
+            "upstream's answer is not HTTP; check that its URL points to an MCP endpoint",
+        )
+        .fault("not_http");
     }
     broken("connection_lost")
 }
 
 /// Cannot happen while upstreams are rebuilt with their identity; answered like an outage rather than trusted.
 fn wrong_transport(call: &Call<'_>) -> UpstreamError {
-    UpstreamError::new(Reason::UpstreamUnavailable, format!("upstream `{}` is being replaced; try again", call.config.name))
+    UpstreamError::new(
+        Reason::UpstreamUnavailable,
+        format!("upstream `{}` is being replaced; try again", call.config.name),
+    )
 }
 
 /// Seconds of a `Retry-After` header; the date form is not used by MCP servers and is ignored.

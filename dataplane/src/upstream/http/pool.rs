@@ -89,7 +89,10 @@ impl Pools {
 }
 
 impl Lease {
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
         let Some(sender) = &mut self.sender else { return Err(SendError::NotSent(Box::new(request))) };
         let mut error = match sender.try_send_request(request).await {
             Ok(response) => return Ok(response),

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Transport};
 use ostler_core::limits::{PROBE_BODY_BYTES_MAX, PROBE_TIMEOUT};
 use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
-use ostler_mcp::{Era, Envelope, Kind, Revision, method, sse};
+use ostler_mcp::{Envelope, Era, Kind, Revision, method, sse};
 use tokio::time::timeout;
 
 use super::connect::Connector;
@@ -24,7 +24,11 @@ pub(in crate::upstream) struct Verdict {
     pub(in crate::upstream) era: Option<Era>,
 }
 
-pub(super) async fn probe(connector: &Connector, config: &CompiledUpstream, metrics: &UpstreamMetrics) -> Verdict {
+pub(super) async fn probe(
+    connector: &Connector,
+    config: &CompiledUpstream,
+    metrics: &UpstreamMetrics,
+) -> Verdict {
     let Transport::Http(transport) = &config.transport else { return dead("replaced") };
     match timeout(PROBE_TIMEOUT, exchange(connector, transport, metrics)).await {
         Ok(Ok(verdict)) => verdict,
@@ -119,7 +123,8 @@ mod tests {
 
     #[test]
     fn the_era_follows_the_answer_and_never_one_code_alone() {
-        let error = |code: i32| format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"x"}}}}"#);
+        let error =
+            |code: i32| format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"x"}}}}"#);
         assert_eq!(era_of_message(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Some(Era::Modern));
         for code in [-32020, -32021, -32022] {
             assert_eq!(era_of_message(error(code).as_bytes()), Some(Era::Modern), "{code}");

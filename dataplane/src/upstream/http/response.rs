@@ -15,7 +15,11 @@ use crate::upstream::answer::UpstreamBody;
 use crate::upstream::{Answer, AnswerBody, Call, UpstreamError, Verb};
 
 /// Passes the answer on, or says what is wrong with it.
-pub(super) fn judge(response: Response<Incoming>, lease: Lease, call: &Call<'_>) -> Result<Answer, UpstreamError> {
+pub(super) fn judge(
+    response: Response<Incoming>,
+    lease: Lease,
+    call: &Call<'_>,
+) -> Result<Answer, UpstreamError> {
     let (head, incoming) = response.into_parts();
     let media = headers::media_type(&head.headers);
     let shape = Shape::of(media.as_deref(), incoming.is_end_stream());
@@ -65,7 +69,10 @@ fn admit(verb: Verb, status: StatusCode, shape: Shape, headers: &HeaderMap) -> R
         (500..=599, _) => Err(unavailable(status, headers).fault("http_5xx")),
         _ => Err(UpstreamError::new(
             Reason::UpstreamInvalidResponse,
-            format!("upstream answered HTTP {} with no MCP message; check that its URL is an MCP endpoint", status.as_u16()),
+            format!(
+                "upstream answered HTTP {} with no MCP message; check that its URL is an MCP endpoint",
+                status.as_u16()
+            ),
         )),
     }
 }
@@ -73,7 +80,10 @@ fn admit(verb: Verb, status: StatusCode, shape: Shape, headers: &HeaderMap) -> R
 fn unauthorized(status: StatusCode) -> UpstreamError {
     UpstreamError::new(
         Reason::UpstreamUnauthorized,
-        format!("upstream refused Ostler's credentials (HTTP {}); set them under `headers` of the upstream", status.as_u16()),
+        format!(
+            "upstream refused Ostler's credentials (HTTP {}); set them under `headers` of the upstream",
+            status.as_u16()
+        ),
     )
 }
 
@@ -110,7 +120,9 @@ fn own_session_id(
     if let Some(session) = &call.session {
         return Ok(Some(session.id().clone()));
     }
-    let starts_session = call.envelope.is_some_and(|envelope| envelope.messages().any(|message| message.method == method::INITIALIZE));
+    let starts_session = call
+        .envelope
+        .is_some_and(|envelope| envelope.messages().any(|message| message.method == method::INITIALIZE));
     if !starts_session {
         return Ok(None);
     }
@@ -129,7 +141,8 @@ fn body(incoming: Incoming, lease: Lease, call: &Call<'_>, shape: Shape) -> Answ
         return AnswerBody::Empty;
     }
     let body = UpstreamBody::new(incoming, lease);
-    let is_push = call.verb == Verb::Get || call.envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
+    let is_push = call.verb == Verb::Get
+        || call.envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
     let timeouts = &call.config.timeouts;
     AnswerBody::Upstream(Box::new(match (is_push, shape) {
         (true, Shape::Events) => body,

@@ -1,0 +1,44 @@
+//! Files behind `${file:…}` references. A secret that is rotated on disk takes effect without a version: the served
+//! config is compiled again, and what does not use the secret keeps its runtime.
+
+use std::sync::Arc;
+
+use ostler_config::{Lookup, ReferenceSource, Validated};
+use ostler_core::digest::{Digest, DigestBuilder};
+use ostler_core::limits::WATCH_POLL;
+
+use super::Applier;
+
+/// Looks at the referenced files for ever. By polling: secret mounts are often file systems without events.
+pub async fn follow(applier: Arc<Applier>) {
+    let mut seen = applier.reference_fingerprint().await;
+    loop {
+        tokio::time::sleep(WATCH_POLL).await;
+        let now = applier.reference_fingerprint().await;
+        if now == seen {
+            continue;
+        }
+        if applier.refresh().await {
+            seen = now;
+        }
+    }
+}
+
+/// What the referenced files hold, as one digest; the content itself is kept nowhere.
+pub(super) fn fingerprint(config: &Validated, lookup: &dyn Lookup) -> Option<Digest> {
+    let mut builder = DigestBuilder::new();
+    let mut files = 0_usize;
+    let references = config.upstreams().values().flat_map(|upstream| upstream.references());
+    for path in references.filter_map(|reference| match &reference.source {
+        ReferenceSource::File(path) => Some(path),
+        ReferenceSource::Env(_) => None,
+    }) {
+        files += 1;
+        builder.update(path.as_bytes());
+        match lookup.file(path) {
+            Ok(content) => builder.update(content.as_bytes()),
+            Err(_) => builder.update(b"\0unreadable"),
+        };
+    }
+    (files > 0).then(|| builder.finish())
+}
