@@ -204,7 +204,10 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
 
 fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: &Value) -> Response<Body> {
     if *method == Method::DELETE {
-        return plain(200, "");
+        // As real servers do: a word without a type, of a length that is not announced.
+        let word = Frame::data(Bytes::from_static(b"bye"));
+        let body = StreamBody::new(futures_util::stream::iter([Ok::<_, Infallible>(word)]));
+        return Response::new(BoxBody::new(body));
     }
     if message.get("id").is_none() {
         return plain(202, "");

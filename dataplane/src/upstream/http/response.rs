@@ -59,12 +59,14 @@ impl Shape {
 /// Whether status and shape are something that a client can be shown.
 fn admit(verb: Verb, status: StatusCode, shape: Shape, headers: &HeaderMap) -> Result<(), UpstreamError> {
     match (status.as_u16(), shape) {
+        // What an upstream says to the end of a session carries nothing but its status.
+        (200..=299, _) if verb == Verb::Delete => Ok(()),
         (401 | 403, _) => Err(unauthorized(status)),
         (200..=299, Shape::Json | Shape::Events | Shape::Empty) => Ok(()),
         // An upstream's JSON-RPC errors pass through with their status.
         (400..=599, Shape::Json) => Ok(()),
-        (404 | 405, _) if verb != Verb::Post => Ok(()),
         (404, _) => Ok(()),
+        (405, _) if verb != Verb::Post => Ok(()),
         (429, _) => Err(unavailable(status, headers)),
         (500..=599, _) => Err(unavailable(status, headers).fault("http_5xx")),
         _ => Err(UpstreamError::new(
@@ -138,6 +140,10 @@ fn own_session_id(
 fn body(incoming: Incoming, lease: Lease, call: &Call<'_>, shape: Shape) -> AnswerBody {
     if incoming.is_end_stream() {
         lease.finish();
+        return AnswerBody::Empty;
+    }
+    if shape == Shape::Other {
+        // Admitted for its status alone: a stranger's text is not passed on, and the connection is not reused.
         return AnswerBody::Empty;
     }
     let body = UpstreamBody::new(incoming, lease);

@@ -27,8 +27,10 @@ pub(super) struct Exchange {
     clock: Clock,
     /// The client's id, raw.
     id: Arc<str>,
+    era: Era,
     events: bool,
     listens: bool,
+    discovers: bool,
 }
 
 /// A place in the child's table; dropping it gives the place up.
@@ -56,6 +58,7 @@ pub(super) async fn ask(
 ) -> Result<Exchange, UpstreamError> {
     let Some(id) = &envelope.id else { return Err(errors::invalid_message("a request needs an id")) };
     let listens = envelope.method == method::SUBSCRIPTIONS_LISTEN;
+    let discovers = envelope.method == method::SERVER_DISCOVER;
     let clock = if listens { Clock::never() } else { Clock::start(&call.config.timeouts) };
     // A child may end between being found and being told. What it was never told may be told to the next, once.
     for _ in 0..2 {
@@ -83,7 +86,9 @@ pub(super) async fn ask(
         drop(route);
         let line = line_of(&ticket.link.inbound, &call.body, envelope, number)?;
         match clock.within(ticket.link.send(line)).await {
-            Ok(Ok(())) => return Ok(Exchange { ticket, items, clock, id, events, listens }),
+            Ok(Ok(())) => {
+                return Ok(Exchange { ticket, items, clock, id, era: call.era, events, listens, discovers });
+            }
             Ok(Err(Closed)) => ticket.done(),
             Err(error) => return Err(ticket.time_out(error)),
         }
@@ -109,11 +114,11 @@ fn line_of(
 
 impl Exchange {
     /// The response alone; whatever else comes first is passed over.
-    pub(super) async fn response(mut self) -> Result<Bytes, UpstreamError> {
+    pub(super) async fn response(mut self) -> Result<(Bytes, Option<i64>), UpstreamError> {
         loop {
             match self.next().await? {
                 Item::Message(_) => self.clock.heard(),
-                Item::Response(line) => return Ok(line),
+                Item::Response(line, code) => return Ok((line, code)),
                 Item::Failed(error) => return Err(*error),
             }
         }
@@ -122,10 +127,11 @@ impl Exchange {
     /// The answer: JSON if the response comes first, else events.
     pub(super) async fn answer(mut self) -> Result<Answer, UpstreamError> {
         if !self.events {
-            return self.response().await.map(reply::json);
+            let (era, discovers) = (self.era, self.discovers);
+            return self.response().await.map(|(line, code)| reply::response(line, code, era, discovers));
         }
         match self.next().await? {
-            Item::Response(line) => Ok(reply::json(line)),
+            Item::Response(line, code) => Ok(reply::response(line, code, self.era, self.discovers)),
             Item::Failed(error) => Err(*error),
             Item::Message(first) => {
                 let (out, events) = mpsc::channel(1);
@@ -159,7 +165,7 @@ impl Exchange {
             };
             line = match item {
                 Ok(Item::Message(line)) => line,
-                Ok(Item::Response(line)) => {
+                Ok(Item::Response(line, _)) => {
                     self.write(&out, reply::event(&line)).await;
                     return;
                 }
@@ -173,7 +179,13 @@ impl Exchange {
 
     /// False when the client has left, or takes longer than the call may.
     async fn write(&self, out: &mpsc::Sender<Bytes>, event: Bytes) -> bool {
-        matches!(self.clock.within(out.send(event)).await, Ok(Ok(())))
+        match self.clock.within(out.send(event)).await {
+            Ok(sent) => sent.is_ok(),
+            Err(error) => {
+                self.ticket.time_out(error);
+                false
+            }
+        }
     }
 
     async fn write_error(&self, out: &mpsc::Sender<Bytes>, error: &UpstreamError) {

@@ -60,7 +60,7 @@ async fn exchange(link: &Link, id: &str, body: impl FnOnce(u64) -> Vec<u8>) -> R
     let line = loop {
         match answer.next().await {
             Some(Item::Message(_)) => {}
-            Some(Item::Response(line)) => break line,
+            Some(Item::Response(line, _)) => break line,
             Some(Item::Failed(error)) => return Err(*error),
             None => return Err(gone()),
         }

@@ -61,7 +61,12 @@ impl Host {
     }
 
     pub(super) fn register(&self, keeper: &Arc<Keeper>) {
-        self.keepers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(keeper));
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        if keepers.len() == keepers.capacity() {
+            // Sessions that failed to start are many when a client retries without pause.
+            keepers.retain(|keeper| keeper.strong_count() > 0);
+        }
+        keepers.push(Arc::downgrade(keeper));
     }
 
     /// Ends children that nobody used for a while, and forgets sessions that are gone.

@@ -85,7 +85,7 @@ impl Inbound {
             Self::Mount(_) | Self::Modern => rewrite::response(line, envelope, &route.id),
         };
         match line {
-            Ok(line) => link.respond(number, line),
+            Ok(line) => link.respond(number, line, envelope.error_code),
             Err(error) => not_rewritten(link, error),
         }
     }

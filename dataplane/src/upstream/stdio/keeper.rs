@@ -152,7 +152,7 @@ impl Keeper {
         let mut state = self.lock();
         match &state.phase {
             Phase::Running(link) => return Ok(Ok(Arc::clone(link))),
-            Phase::Starting(starting) => return Ok(Err(starting.clone())),
+            Phase::Starting(starting) if is_under_way(starting) => return Ok(Err(starting.clone())),
             Phase::Waiting(until) => {
                 let left = until.saturating_duration_since(Instant::now());
                 if !left.is_zero() {
@@ -160,7 +160,7 @@ impl Keeper {
                 }
             }
             Phase::Ended => return Err(errors::over()),
-            Phase::Idle => {}
+            Phase::Idle | Phase::Starting(_) => {}
         }
         if self.stop.is_cancelled() {
             return Err(errors::over());
@@ -243,6 +243,11 @@ impl fmt::Debug for Keeper {
         };
         f.debug_struct("Keeper").field("phase", &phase).finish_non_exhaustive()
     }
+}
+
+/// False when the task that started the child is gone without a word.
+fn is_under_way(starting: &watch::Receiver<Option<Outcome>>) -> bool {
+    starting.has_changed().is_ok() || starting.borrow().is_some()
 }
 
 // === impl State ===

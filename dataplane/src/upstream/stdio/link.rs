@@ -109,10 +109,10 @@ impl Link {
     }
 
     /// Gives a response to its request and takes the request out.
-    pub(super) fn respond(&self, number: u64, line: Bytes) {
+    pub(super) fn respond(&self, number: u64, line: Bytes, error_code: Option<i64>) {
         let Some(route) = self.routes.take(number) else { return self.host.count_dropped("unknown_id") };
         self.touch();
-        if route.to.push(Item::Response(line)).is_err() {
+        if route.to.push(Item::Response(line, error_code)).is_err() {
             self.host.count_dropped("slow_client");
         }
     }

@@ -15,8 +15,8 @@ use crate::upstream::UpstreamError;
 pub(super) enum Item {
     /// A notification, or a request of the server's.
     Message(Bytes),
-    /// The response; nothing follows.
-    Response(Bytes),
+    /// The response, with its code if it is an error; nothing follows.
+    Response(Bytes, Option<i64>),
     /// There will be no response.
     Failed(Box<UpstreamError>),
 }
@@ -57,7 +57,7 @@ pub(super) fn queue() -> (Sender, Receiver) {
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Message(line) | Self::Response(line) => line.len(),
+            Self::Message(line) | Self::Response(line, _) => line.len(),
             Self::Failed(_) => 0,
         }
     }
@@ -138,7 +138,7 @@ mod tests {
     async fn a_queue_is_bounded_in_bytes_but_takes_any_single_line() {
         let (sender, mut receiver) = queue();
         let large = Bytes::from(vec![0; CHILD_CLIENT_BYTES_MAX]);
-        sender.push(Item::Response(large.clone())).unwrap();
+        sender.push(Item::Response(large.clone(), None)).unwrap();
         assert_eq!(sender.push(Item::Message(Bytes::from_static(b"x"))), Err(Refused));
         receiver.next().await.unwrap();
         sender.push(Item::Message(large)).unwrap();

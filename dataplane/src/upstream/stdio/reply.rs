@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ostler_core::name::ResourceName;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, X_ACCEL_BUFFERING};
-use ostler_mcp::{ErrorBody, Reason, sse};
+use ostler_mcp::{Era, ErrorBody, Reason, error, sse};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,27 @@ use crate::upstream::{Answer, AnswerBody, UpstreamError};
 /// One message.
 pub(super) fn json(line: Bytes) -> Answer {
     typed(StatusCode::OK, JSON, AnswerBody::full(line))
+}
+
+/// A child's response with the status that it has over HTTP. The modern era maps its protocol errors to statuses, by which
+/// clients find out what a server speaks; legacy SDKs lose the body of anything but 200.
+pub(super) fn response(line: Bytes, error_code: Option<i64>, era: Era, discovers: bool) -> Answer {
+    let is = |code: i32| error_code == Some(i64::from(code));
+    let status = match era {
+        Era::Legacy => StatusCode::OK,
+        Era::Modern if is(error::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+        Era::Modern
+            if is(error::HEADER_MISMATCH)
+                || is(error::MISSING_REQUIRED_CLIENT_CAPABILITY)
+                || is(error::UNSUPPORTED_PROTOCOL_VERSION)
+                // Elsewhere the code also says that a resource or tool is missing, which is no fault of the protocol's.
+                || discovers && is(error::INVALID_PARAMS) =>
+        {
+            StatusCode::BAD_REQUEST
+        }
+        Era::Modern => StatusCode::OK,
+    };
+    typed(status, JSON, AnswerBody::full(line))
 }
 
 /// A notification or response was taken.
@@ -119,6 +140,19 @@ mod tests {
         assert!(!accepts("application/json"));
         assert!(!accepts("*/*"));
         assert!(!accepts_events(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn protocol_errors_have_their_status_in_the_modern_era_alone() {
+        let status = |code, era, discovers| response(Bytes::new(), code, era, discovers).status().as_u16();
+        for (code, expected) in
+            [(-32601, 404), (-32020, 400), (-32021, 400), (-32022, 400), (-32602, 200), (-1, 200)]
+        {
+            assert_eq!(status(Some(code), Era::Modern, false), expected, "{code}");
+            assert_eq!(status(Some(code), Era::Legacy, false), 200);
+        }
+        assert_eq!(status(Some(-32602), Era::Modern, true), 400);
+        assert_eq!(status(None, Era::Modern, true), 200);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) async fn start(
     let mailbox = Arc::new(Mailbox::default());
     let keeper = Keeper::new(host, Inbound::Session(Arc::clone(&mailbox)), Opening::None);
     // The session's id stands in the head of the answer, so nothing can be streamed before the result is there.
-    let line = exchange::ask(&keeper, call, envelope, Some(OWN_SEAT), false).await?.response().await?;
+    let (line, _) = exchange::ask(&keeper, call, envelope, Some(OWN_SEAT), false).await?.response().await?;
     let accepted = Envelope::scan(&line).is_ok_and(|answer| answer.kind == Kind::Response { error: false });
     if !accepted {
         return Ok(reply::json(line));
