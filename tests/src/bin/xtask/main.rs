@@ -1,2 +1,81 @@
-//! Placeholder: `cargo xtask`.
-fn main() {}
+//! `cargo xtask`: what is run by hand or by CI beside the tests.
+//!
+//! - `cargo xtask full <suite>` runs a suite at its full size, checks its bound, and writes `docs/reports/<suite>.md`.
+//! - `cargo xtask docs` writes all generated reference pages anew.
+
+mod apply_latency;
+mod idle_memory;
+mod processes;
+mod report;
+
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run a suite at full size and check its bound.
+    Full {
+        suite: Suite,
+        /// Only check the bound; leave docs/reports as it is.
+        #[arg(long)]
+        no_report: bool,
+    },
+    /// Write the generated reference pages.
+    Docs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// From `PUT` to served on a connected data plane.
+    ApplyLatency,
+    /// Resident memory of a data plane with 100 mounts that nobody uses.
+    IdleMemory,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Full { suite, no_report } => full(suite, !no_report),
+        Task::Docs => docs(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
+    processes::build_release()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let report = runtime.block_on(async {
+        match suite {
+            Suite::ApplyLatency => apply_latency::run().await,
+            Suite::IdleMemory => idle_memory::run().await,
+        }
+    })?;
+    println!("{}", report.markdown());
+    if write {
+        report.write()?;
+    }
+    Ok(report.passed())
+}
+
+/// The pages are written by the tests that compare them, so that there is one way to make each.
+fn docs() -> anyhow::Result<bool> {
+    let packages = ["ostler-config", "ostler-mcp", "ostler-cli", "ostler-control", "ostler-tests"];
+    let arguments = packages.iter().flat_map(|package| ["--package", package]);
+    let status =
+        Command::new(processes::cargo()).arg("test").args(arguments).env("OSTLER_BLESS", "1").status()?;
+    Ok(status.success())
+}

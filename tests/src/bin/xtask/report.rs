@@ -1,0 +1,98 @@
+//! What a suite found, as a page under `docs/reports`: figures, bound, commit, machine.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::processes;
+
+/// The outcome of a suite.
+#[derive(Debug)]
+pub(crate) struct Report {
+    suite: &'static str,
+    about: String,
+    seed: Option<u64>,
+    rows: Vec<(String, String)>,
+    bounds: Vec<Bound>,
+}
+
+/// A figure and what it must stay below.
+#[derive(Debug)]
+struct Bound {
+    what: String,
+    found: f64,
+    below: f64,
+    unit: &'static str,
+}
+
+impl Report {
+    pub(crate) fn new(suite: &'static str, about: impl Into<String>) -> Self {
+        Self { suite, about: about.into(), seed: None, rows: Vec::new(), bounds: Vec::new() }
+    }
+
+    pub(crate) fn row(&mut self, what: impl Into<String>, found: impl Into<String>) {
+        self.rows.push((what.into(), found.into()));
+    }
+
+    pub(crate) fn below(&mut self, what: impl Into<String>, found: f64, below: f64, unit: &'static str) {
+        self.bounds.push(Bound { what: what.into(), found, below, unit });
+    }
+
+    pub(crate) fn passed(&self) -> bool {
+        self.bounds.iter().all(|bound| bound.found < bound.below)
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let mut page = format!("# {}\n\n{}\n\n", self.suite, self.about);
+        let seed = self.seed.map_or_else(|| "none: nothing is drawn".to_owned(), |seed| seed.to_string());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "Commit `{}`, build {}, seed {seed}, {}.\n",
+            commit(),
+            ostler_core::build::VERSION,
+            machine()
+        );
+        page.push_str("| what | found | bound | |\n|---|---|---|---|\n");
+        for bound in &self.bounds {
+            let verdict = if bound.found < bound.below { "holds" } else { "**missed**" };
+            let _ = writeln!(
+                page,
+                "| {} | {:.2} {unit} | < {} {unit} | {verdict} |",
+                bound.what,
+                bound.found,
+                bound.below,
+                unit = bound.unit
+            );
+        }
+        for (what, found) in &self.rows {
+            let _ = writeln!(page, "| {what} | {found} | | |");
+        }
+        let _ = writeln!(page, "\nRun it: `cargo xtask full {}`.", self.suite);
+        page
+    }
+
+    pub(crate) fn write(&self) -> anyhow::Result<()> {
+        let path = reports().join(format!("{}.md", self.suite));
+        std::fs::create_dir_all(reports())?;
+        std::fs::write(path, self.markdown())?;
+        Ok(())
+    }
+}
+
+fn reports() -> PathBuf {
+    processes::root().join("docs").join("reports")
+}
+
+fn commit() -> String {
+    let output =
+        Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(processes::root()).output();
+    let commit =
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    if commit.is_empty() { "unknown".to_owned() } else { commit }
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{} {}, {cores} cores", std::env::consts::OS, std::env::consts::ARCH)
+}
