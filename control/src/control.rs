@@ -211,7 +211,13 @@ impl Control {
         let api_rules = rules("api", running.api_addr, operator_token, api::OPEN_PATHS);
         let sync_rules = rules("sync", running.sync_addr, node_token, &[]);
         running.serve("api", api_listener.0, options.tls.clone(), api::router(state.clone()), api_rules);
-        running.serve("sync", sync_listener.0, options.tls.clone(), distribution::router(distribution), sync_rules);
+        running.serve(
+            "sync",
+            sync_listener.0,
+            options.tls.clone(),
+            distribution::router(distribution),
+            sync_rules,
+        );
         if let Some((listener, addr)) = metrics_listener {
             // Scrapers reach it under whatever name a network gives it, and it is open on purpose; on loopback a
             // browser is the likelier caller.
@@ -267,7 +273,11 @@ impl Drop for RunningControl {
 }
 
 /// Opens the store of a state folder and offers what it holds to the hub.
-pub(crate) async fn open_store(state_dir: &StateDir, clock: WallClock, hub: &Hub) -> Result<Store, StartError> {
+pub(crate) async fn open_store(
+    state_dir: &StateDir,
+    clock: WallClock,
+    hub: &Hub,
+) -> Result<Store, StartError> {
     let epoch_floor = read_epoch_floor(state_dir)?;
     let publish = hub.clone();
     let store = Store::open(StoreOptions {

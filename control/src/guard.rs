@@ -9,10 +9,11 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
 use ostler_core::guard::HostGuard;
 use ostler_core::token::BearerToken;
+use tonic::{Code, Status};
 
 use crate::api::problem::failure;
 use crate::metrics::Counters;
@@ -67,8 +68,7 @@ impl Guard {
         if let Some(hosts) = &self.hosts
             && let Err(error) = hosts.check(host(request), text(headers, &ORIGIN))
         {
-            self.counters.refused.add(self.listener, error.reason());
-            return Some(failure(StatusCode::FORBIDDEN, error.reason(), &error.to_string()).into_response());
+            return Some(self.refuse(headers, StatusCode::FORBIDDEN, error.reason(), &error.to_string()));
         }
         let token = self.token.as_ref()?;
         if self.open_paths.contains(&request.uri().path()) {
@@ -81,15 +81,36 @@ impl Guard {
             return None;
         }
         let reason = if presented.is_some() { "token_wrong" } else { "token_missing" };
-        self.counters.refused.add(self.listener, reason);
         let detail = if presented.is_some() {
             "token is not the one of this listener; use the token file in control's state folder"
         } else {
-            "token is missing; send `Authorization: Bearer …` with the token file in control's state folder"
+            "token is missing; send `Authorization: Bearer` with what the token file in control's state folder holds"
         };
-        let mut response = failure(StatusCode::UNAUTHORIZED, reason, detail).into_response();
+        let mut response = self.refuse(headers, StatusCode::UNAUTHORIZED, reason, detail);
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Some(response)
+    }
+
+    fn refuse(
+        &self,
+        headers: &HeaderMap,
+        status: StatusCode,
+        reason: &'static str,
+        detail: &str,
+    ) -> Response {
+        self.counters.refused.add(self.listener, reason);
+        let mut response = failure(status, reason, detail).into_response();
+        if text(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/grpc")) {
+            // A gRPC client shows these; without them it would only learn the HTTP status, and late.
+            let code = if status == StatusCode::UNAUTHORIZED {
+                Code::Unauthenticated
+            } else {
+                Code::PermissionDenied
+            };
+            // A sentence that is no header value is left out; the status alone says enough.
+            let _ = Status::new(code, detail).add_header(response.headers_mut());
+        }
+        response
     }
 }
 

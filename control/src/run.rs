@@ -67,7 +67,8 @@ fn serve(runtime: &Runtime, args: ControlArgs) -> anyhow::Result<()> {
 }
 
 fn new_epoch(runtime: &Runtime, args: &ControlArgs) -> anyhow::Result<()> {
-    let state_dir = StateDir::open(args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("control")))?;
+    let state_dir =
+        StateDir::open(args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("control")))?;
     let (epoch, fleets) = runtime.block_on(async {
         let store = open_store(&state_dir, WallClock::system(), &Hub::default()).await?;
         let minted = store.new_epoch().await;
@@ -76,7 +77,9 @@ fn new_epoch(runtime: &Runtime, args: &ControlArgs) -> anyhow::Result<()> {
         anyhow::Ok((minted?, fleets?.len()))
     })?;
     write_epoch(&state_dir, epoch)?;
-    println!("epoch {epoch} begins; {fleets} fleets have their config as a new version of it. Start control again.");
+    println!(
+        "epoch {epoch} begins; {fleets} fleets have their config as a new version of it. Start control again."
+    );
     Ok(())
 }
 

@@ -83,11 +83,17 @@ async fn serve_connection(
     tokio::pin!(connection);
     let silence = tokio::time::sleep(HEADER_READ_TIMEOUT);
     tokio::pin!(silence);
+    let mut judged = false;
     loop {
         tokio::select! {
             outcome = connection.as_mut() => return outcome,
             // The protocol's own timeout starts with its first bytes; this one covers a peer that sends none.
-            () = silence.as_mut(), if !spoken.load(Ordering::Relaxed) => return Err("no request in time".into()),
+            () = silence.as_mut(), if !judged => {
+                if !spoken.load(Ordering::Relaxed) {
+                    return Err("no request in time".into());
+                }
+                judged = true;
+            }
             () = stop.cancelled() => break,
         }
     }
@@ -111,4 +117,80 @@ fn protocol() -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(H2_STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use http::StatusCode;
+    use http_body_util::{BodyExt, Empty};
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    type Served = JoinHandle<Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+
+    fn served() -> (DuplexStream, Served) {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let router = Router::new().route("/", get(|| async { "ok" }));
+        let stream = Stream::Boxed(Box::new(server));
+        let serving = serve_connection(stream, None, router, CancellationToken::new());
+        (client, tokio::spawn(serving))
+    }
+
+    async fn ask(sender: &mut hyper::client::conn::http2::SendRequest<Empty<bytes::Bytes>>) -> StatusCode {
+        let request = Request::get("http://localhost/").body(Empty::new()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status();
+        response.into_body().collect().await.unwrap();
+        status
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_hung_up_on() {
+        let (mut client, served) = served();
+        let started = Instant::now();
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        assert!(started.elapsed() < HEADER_READ_TIMEOUT * 2);
+        assert!(served.await.unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_spoken_stays_open_while_its_peer_answers_pings() {
+        let (client, _served) = served();
+        let io = TokioIo::new(client);
+        let (mut sender, driver) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(driver);
+        assert_eq!(ask(&mut sender).await, StatusCode::OK);
+        sleep(HEADER_READ_TIMEOUT * 8).await;
+        assert_eq!(ask(&mut sender).await, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_goes_silent_is_found_within_thirty_seconds() {
+        let (mut far, served) = served();
+        let (client, mut near) = tokio::io::duplex(64 * 1024);
+        let cut = CancellationToken::new();
+        let cutting = cut.clone();
+        // Once cut, the line takes nothing and says nothing, but is not closed.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                () = cutting.cancelled() => std::future::pending().await,
+            }
+        });
+        let io = TokioIo::new(client);
+        let (mut sender, driver) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(driver);
+        assert_eq!(ask(&mut sender).await, StatusCode::OK);
+        cut.cancel();
+        let started = Instant::now();
+        let ended = tokio::time::timeout(HEADER_READ_TIMEOUT * 8, served).await;
+        assert!(ended.is_ok(), "the connection was kept");
+        assert!(started.elapsed() <= Duration::from_secs(30), "{:?}", started.elapsed());
+    }
 }

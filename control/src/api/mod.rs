@@ -11,6 +11,9 @@ mod request;
 pub mod types;
 mod versions;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use axum::Router;

@@ -59,7 +59,8 @@ pub(super) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Failu
         (None, None) => Ok(None),
         (None, Some("*")) => Ok(Some(0)),
         (Some(tag), None) => {
-            let number = tag.trim().strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(bad)?;
+            let number =
+                tag.trim().strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(bad)?;
             number.parse().map(Some).map_err(|_| bad())
         }
         _ => Err(bad()),
@@ -80,7 +81,8 @@ pub(super) fn content_type(headers: &HeaderMap, text: &[u8]) -> String {
 /// The whole body, within the limits of size and time.
 pub(super) async fn body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
     let too_large = || {
-        let detail = format!("body is larger than {CONFIG_BYTES_MAX} bytes; split the config over several fleets");
+        let detail =
+            format!("body is larger than {CONFIG_BYTES_MAX} bytes; split the config over several fleets");
         failure(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
     };
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

@@ -94,7 +94,11 @@ mod tests {
     fn a_shared_body_with_a_nonce_in_front_decodes_as_the_whole_snapshot() {
         let shared = Snapshot {
             fleet: "default".to_owned(),
-            parts: vec![Part { kind: "settings".to_owned(), bytes: Bytes::from(vec![7; 300]), ..Part::default() }],
+            parts: vec![Part {
+                kind: "settings".to_owned(),
+                bytes: Bytes::from(vec![7; 300]),
+                ..Part::default()
+            }],
             ..Snapshot::default()
         };
         let body = encode_snapshot_body(&shared);

@@ -3,7 +3,7 @@
 //! A slot holds one version: a stream that comes late, or is slow, finds only the newest. Versions only move forward.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use ostler_core::build::VERSION;
@@ -20,8 +20,11 @@ use crate::store::StoredVersion;
 /// Slots by fleet. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Hub {
-    slots: Arc<Mutex<BTreeMap<FleetName, watch::Sender<Option<Arc<Desired>>>>>>,
+    slots: Arc<Mutex<BTreeMap<FleetName, Slot>>>,
 }
+
+/// Where a fleet's newest version stands, once it has one.
+type Slot = watch::Sender<Option<Arc<Desired>>>;
 
 /// What every node of a fleet should serve.
 #[derive(Debug)]
@@ -57,7 +60,9 @@ impl Hub {
         let slots = self.lock();
         slots
             .iter()
-            .filter_map(|(fleet, slot)| slot.borrow().as_ref().map(|desired| (fleet.clone(), desired.revision)))
+            .filter_map(|(fleet, slot)| {
+                slot.borrow().as_ref().map(|desired| (fleet.clone(), desired.revision))
+            })
             .collect()
     }
 
@@ -77,11 +82,11 @@ impl Hub {
         Some(receiver)
     }
 
-    fn slot(&self, fleet: &FleetName) -> watch::Sender<Option<Arc<Desired>>> {
+    fn slot(&self, fleet: &FleetName) -> Slot {
         self.lock().entry(fleet.clone()).or_insert_with(|| watch::channel(None).0).clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FleetName, watch::Sender<Option<Arc<Desired>>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<FleetName, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

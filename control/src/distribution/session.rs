@@ -38,7 +38,11 @@ const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 type Outbox = mpsc::Sender<Result<Outgoing, Status>>;
 
 /// Runs until either side ends the stream.
-pub(super) async fn run(distribution: Distribution, mut incoming: Streaming<wire::NodeMessage>, outbox: Outbox) {
+pub(super) async fn run(
+    distribution: Distribution,
+    mut incoming: Streaming<wire::NodeMessage>,
+    outbox: Outbox,
+) {
     let stop = distribution.tasks.token();
     let opened = tokio::select! {
         () = stop.cancelled() => return,
@@ -300,8 +304,7 @@ impl Session {
             return Some(error("capability_missing", message));
         }
         let (_, reason) = self.skipped.iter().find(|(digest, _)| *digest == revision.digest)?;
-        let message =
-            format!("node skips version {}: {reason}; apply a corrected config", revision.version);
+        let message = format!("node skips version {}: {reason}; apply a corrected config", revision.version);
         Some(error("skipped", message))
     }
 

@@ -31,7 +31,11 @@ pub enum Report {
     Ahead(NodeError),
     /// The node is to be given something.
     Behind,
-    Status { applied: Option<Revision>, mounts: Vec<MountInfo>, config_age_ms: u64 },
+    Status {
+        applied: Option<Revision>,
+        mounts: Vec<MountInfo>,
+        config_age_ms: u64,
+    },
     /// Said something that changes nothing.
     Seen,
 }

@@ -1,6 +1,7 @@
 use ostler_core::digest::Digest;
 
 use super::*;
+use crate::api::types::NodeError;
 
 fn introduction(node: &str, held: Option<Revision>) -> Introduction {
     Introduction {

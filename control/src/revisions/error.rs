@@ -13,7 +13,9 @@ pub enum SubmitError {
     Invalid(Report),
     #[error("fleet {fleet} follows the file {path}; change that file")]
     FollowsFile { fleet: FleetName, path: String },
-    #[error("config has {bytes} bytes; at most {CONFIG_BYTES_MAX} are accepted, split it over several fleets")]
+    #[error(
+        "config has {bytes} bytes; at most {CONFIG_BYTES_MAX} are accepted, split it over several fleets"
+    )]
     TooLarge { bytes: usize },
     #[error("message has {bytes} bytes; at most {MESSAGE_BYTES_MAX} are kept, shorten it")]
     MessageTooLong { bytes: usize },

@@ -133,9 +133,7 @@ impl Engine {
         let text = Bytes::copy_from_slice(text.value());
         let mut parts = Vec::new();
         let rows = read.open_table(PARTS)?;
-        for row in
-            rows.range((fleet.as_str(), version, 0_u32)..=(fleet.as_str(), version, u32::MAX))?
-        {
+        for row in rows.range((fleet.as_str(), version, 0_u32)..=(fleet.as_str(), version, u32::MAX))? {
             let (_, row) = row?;
             let (kind, name, sha256, bytes) = row.value();
             parts.push(Part {
@@ -214,7 +212,8 @@ impl Engine {
         let head_version = head.as_ref().map(|head| head.version);
         if let Some(head) = head.filter(|head| head.digest == proposal.digest) {
             // A request that is sent again after its answer was lost has been applied already (RFC 9110, 13.1.1).
-            let repeated = proposal.expected == head.parent || proposal.expected == Some(0) && head.parent.is_none();
+            let repeated =
+                proposal.expected == head.parent || proposal.expected == Some(0) && head.parent.is_none();
             if proposal.expected.is_none() || proposal.expected == head_version || repeated {
                 return Ok((Proposed::Unchanged(head), None));
             }
@@ -265,14 +264,14 @@ impl Engine {
         Ok(fleets)
     }
 
-    fn begin_write(&mut self) -> Result<WriteTransaction, StoreError> {
+    pub(super) fn begin_write(&mut self) -> Result<WriteTransaction, StoreError> {
         let mut write = self.database()?.begin_write()?;
         write.set_two_phase_commit(true);
         write.set_quick_repair(true);
         Ok(write)
     }
 
-    fn finish(&mut self, write: WriteTransaction) -> Result<(), StoreError> {
+    pub(super) fn finish(&mut self, write: WriteTransaction) -> Result<(), StoreError> {
         let committed = write.commit();
         if committed.is_err() {
             self.reopen_before_next_use();
@@ -301,13 +300,9 @@ fn prepare(database: &Database, path: &Path, epoch_if_new: u64) -> Result<u64, O
     let damaged = |error: StoreError| OpenError::Damaged { path: path.into(), reason: error.to_string() };
     let (format, epoch) = read_meta(database).map_err(damaged)?;
     match format {
-        Some(found) if found > FORMAT => {
-            Err(OpenError::Newer { path: path.into(), found, known: FORMAT })
-        }
-        Some(_) => epoch.ok_or_else(|| OpenError::Damaged {
-            path: path.into(),
-            reason: "it has no epoch".to_owned(),
-        }),
+        Some(found) if found > FORMAT => Err(OpenError::Newer { path: path.into(), found, known: FORMAT }),
+        Some(_) => epoch
+            .ok_or_else(|| OpenError::Damaged { path: path.into(), reason: "it has no epoch".to_owned() }),
         None => create_tables(database, epoch_if_new).map_err(damaged),
     }
 }
@@ -389,7 +384,7 @@ fn insert(write: &WriteTransaction, version: &StoredVersion, action: Action) -> 
 }
 
 /// Versions beyond the limit go with their content; the audit log still names them.
-fn forget_oldest(write: &WriteTransaction, fleet: &str, head: u64) -> Result<(), StoreError> {
+pub(super) fn forget_oldest(write: &WriteTransaction, fleet: &str, head: u64) -> Result<(), StoreError> {
     let keep_from = head.saturating_sub(VERSIONS_KEPT_MAX - 1);
     let mut versions = write.open_table(VERSIONS)?;
     versions.retain_in((fleet, 0)..(fleet, keep_from), |_, _| false)?;

@@ -45,7 +45,9 @@ pub enum StoreError {
 pub enum ProposeError {
     #[error("fleet {fleet} is at {}, not at version {expected}; look at what changed, then apply again", describe_head(*.current))]
     Conflict { fleet: FleetName, expected: u64, current: Option<u64> },
-    #[error("fleet {fleet} would be one more than the {FLEETS_MAX} that a store holds; use an existing fleet")]
+    #[error(
+        "fleet {fleet} would be one more than the {FLEETS_MAX} that a store holds; use an existing fleet"
+    )]
     TooManyFleets { fleet: FleetName },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,4 +75,10 @@ macro_rules! from_engine {
     };
 }
 
-from_engine!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError, redb::SetDurabilityError);
+from_engine!(
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError,
+    redb::SetDurabilityError
+);

@@ -12,6 +12,9 @@ mod error;
 mod records;
 mod tables;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

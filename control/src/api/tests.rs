@@ -1,0 +1,209 @@
+//! Holds `openapi.json` to the routes and to the types.
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use http::{Method, Request};
+use ostler_core::clock::WallClock;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::types::*;
+use super::*;
+use crate::store::StoreOptions;
+
+fn document() -> Value {
+    serde_json::from_str(OPENAPI).unwrap()
+}
+
+fn described() -> BTreeSet<String> {
+    document().get("paths").and_then(Value::as_object).unwrap().keys().cloned().collect()
+}
+
+fn state(folder: &tempfile::TempDir) -> ApiState {
+    let store = Store::open(StoreOptions {
+        path: folder.path().join("control.redb"),
+        clock: WallClock::manual(1),
+        epoch_floor: 0,
+        observer: Box::new(|_| {}),
+    })
+    .unwrap();
+    let counters = Arc::new(Counters::default());
+    ApiState {
+        revisions: Revisions::new(store.clone(), Arc::clone(&counters)),
+        store,
+        hub: Hub::default(),
+        registry: Registry::new(WallClock::manual(1)),
+        counters,
+        followed: None,
+        draining: CancellationToken::new(),
+        log_lines_dropped: Arc::new(|| 0),
+    }
+}
+
+#[tokio::test]
+async fn every_route_and_method_is_described_and_every_description_is_served() {
+    let served: BTreeSet<_> = routes().into_iter().map(|(path, _)| path.to_owned()).collect();
+    assert_eq!(served, described());
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(state(&folder));
+    let document = document();
+    for path in served {
+        let concrete = path.replace("{fleet}", "default").replace("{version}", "1");
+        for method in ["get", "put", "post", "delete", "patch"] {
+            let verb = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let request = Request::builder().method(verb).uri(&concrete).body(Body::empty()).unwrap();
+            let status = router.clone().oneshot(request).await.unwrap().status();
+            let described =
+                document.pointer(&format!("/paths/{}/{method}", path.replace('/', "~1"))).is_some();
+            assert_eq!(status != StatusCode::METHOD_NOT_ALLOWED, described, "{method} {path} gave {status}");
+        }
+    }
+}
+
+#[test]
+fn open_paths_are_described_as_open_and_no_other() {
+    let document = document();
+    for path in described() {
+        let operations = document.pointer(&format!("/paths/{}", path.replace('/', "~1"))).unwrap();
+        for (method, operation) in
+            operations.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters")
+        {
+            let open = operation.get("security") == Some(&json!([]));
+            assert_eq!(open, OPEN_PATHS.contains(&path.as_str()), "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn walk(value: &Value, document: &Value) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(target)) = fields.get("$ref") {
+                    assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+                }
+                fields.values().for_each(|value| walk(value, document));
+            }
+            Value::Array(items) => items.iter().for_each(|value| walk(value, document)),
+            _ => {}
+        }
+    }
+    let document = document();
+    walk(&document, &document);
+}
+
+#[test]
+fn schemas_name_exactly_the_fields_of_the_types() {
+    let diagnostic = ostler_config::judge_text(b"version: 1\nnope: 1\n").unwrap_err().diagnostics.remove(0);
+    let change = ostler_config::Change {
+        path: "p".to_owned(),
+        kind: ostler_config::ChangeKind::Changed,
+        before: Some("a".to_owned()),
+        after: Some("b".to_owned()),
+    };
+    let text = || "t".to_owned();
+    let revision = RevisionInfo { epoch: 1, version: 1, digest: text() };
+    let version = VersionInfo {
+        fleet: text(),
+        epoch: 1,
+        version: 1,
+        digest: text(),
+        parent: Some(1),
+        author: text(),
+        message: text(),
+        created_unix_ms: 1,
+        bytes: 1,
+    };
+    let mount = MountInfo {
+        name: text(),
+        upstream: text(),
+        state: text(),
+        reason: text(),
+        since_unix_ms: 1,
+        next_probe_unix_ms: Some(1),
+    };
+    let error = NodeError {
+        code: text(),
+        message: text(),
+        revision: Some(revision.clone()),
+        diagnostics: vec![diagnostic.clone()],
+    };
+    let node = NodeInfo {
+        node: text(),
+        fleet: text(),
+        labels: [(text(), text())].into(),
+        build: text(),
+        connected: true,
+        connected_since_unix_ms: Some(1),
+        last_seen_unix_ms: 1,
+        state: NodeState::InSync,
+        desired: Some(revision.clone()),
+        applied: Some(revision.clone()),
+        healthy: Some(revision.clone()),
+        config_age_ms: Some(1),
+        last_error: Some(error.clone()),
+        mounts: vec![mount.clone()],
+    };
+    let rejection =
+        FileRejection { message: text(), since_unix_ms: 1, diagnostics: vec![diagnostic.clone()] };
+    let file = FileInfo { path: text(), accepted_unix_ms: 1, rejected: Some(rejection.clone()) };
+    let fleet = FleetInfo {
+        fleet: text(),
+        desired: Some(revision.clone()),
+        nodes_connected: 1,
+        nodes_known: 1,
+        file: Some(file.clone()),
+    };
+    let applied = ApplyResult {
+        changed: true,
+        dry_run: false,
+        fleet: text(),
+        epoch: 1,
+        version: 1,
+        digest: text(),
+        parent: Some(1),
+        changes: vec![change.clone()],
+        warnings: vec![diagnostic.clone()],
+    };
+    let problem = Problem {
+        kind: text(),
+        title: text(),
+        status: 1,
+        detail: text(),
+        code: text(),
+        diagnostics: vec![diagnostic.clone()],
+    };
+    let rollback = RollbackRequest { version: 1, message: Some(text()), if_version: Some(1) };
+    let whole = [
+        ("Problem", json!(problem)),
+        ("Diagnostic", json!(diagnostic)),
+        ("Change", json!(change)),
+        ("ApplyResult", json!(applied)),
+        ("RollbackRequest", json!(rollback)),
+        ("VersionInfo", json!(version)),
+        ("VersionList", json!(VersionList { items: vec![version.clone()], next: Some(1) })),
+        ("VersionDetail", json!(VersionDetail { info: version, content_type: text(), text: text() })),
+        ("DiffResult", json!(DiffResult { from: 1, to: 2, changes: vec![change], text: text() })),
+        ("RevisionInfo", json!(revision)),
+        ("MountInfo", json!(mount)),
+        ("NodeError", json!(error)),
+        ("NodeInfo", json!(node)),
+        ("NodeList", json!(NodeList { desired: Some(revision), items: vec![node] })),
+        ("FileRejection", json!(rejection)),
+        ("FileInfo", json!(file)),
+        ("FleetInfo", json!(fleet)),
+        ("FleetList", json!(FleetList { items: vec![fleet] })),
+    ];
+    let document = document();
+    let schemas = document.pointer("/components/schemas").and_then(Value::as_object).unwrap();
+    for (name, example) in &whole {
+        let schema = schemas.get(*name).unwrap_or_else(|| panic!("{name} is not described"));
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(keys(schema.get("properties").unwrap()), keys(example), "{name}");
+    }
+    // The states are an enumeration of words, not an object.
+    let states: Vec<_> = NodeState::ALL.iter().map(|state| json!(state)).collect();
+    assert_eq!(document.pointer("/components/schemas/NodeState/enum"), Some(&Value::Array(states)));
+    assert_eq!(schemas.len(), whole.len() + 1);
+}
