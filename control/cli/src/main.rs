@@ -1,1 +1,48 @@
-fn main() {}
+//! `ostler`: the one binary a person needs. Here the command line is parsed and handed to the module of its command;
+//! nothing is done here.
+
+mod cli;
+mod client;
+mod demo;
+mod operator;
+mod output;
+#[cfg(test)]
+mod reference;
+mod up;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use output::Outcome;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Refused) => ExitCode::FAILURE,
+        Err(error) => {
+            output::complain(&format!("error: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Up(args) => up::run(*args),
+        Command::Control(args) => ostler_control::run(*args).map(|()| Outcome::Done),
+        Command::Dataplane(args) => ostler_dataplane::run(*args).map(|()| Outcome::Done),
+        Command::Validate(args) => validate::run(&args),
+        Command::Apply(args) => operator::run(operator::apply(&args)),
+        Command::Status(args) => operator::run(operator::status(&args)),
+        Command::Nodes(args) => operator::run(operator::nodes(&args)),
+        Command::Mounts(args) => operator::run(operator::mounts(&args)),
+        Command::Versions(args) => operator::run(operator::versions(&args)),
+        Command::Diff(args) => operator::run(operator::diff(&args)),
+        Command::Rollback(args) => operator::run(operator::rollback(&args)),
+        Command::Completions(args) => cli::completions(args.shell).map(|()| Outcome::Done),
+        Command::DemoServer => demo::run().map(|()| Outcome::Done),
+    }
+}
