@@ -129,3 +129,41 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     // A value that is not text must not pass for one that is absent.
     headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn broken() -> &'static str {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_request_alone_and_is_counted() {
+        let counters = Arc::new(Counters::default());
+        let rules = Guard {
+            listener: "api",
+            hosts: None,
+            token: None,
+            open_paths: &[],
+            counters: Arc::clone(&counters),
+        };
+        let router = Router::new()
+            .route("/broken", get(broken))
+            .route("/sound", get(|| async { "ok" }))
+            .layer(from_fn_with_state(rules, guard));
+        let ask = async |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(ask("/broken").await, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(ask("/sound").await, StatusCode::OK);
+        assert_eq!(counters.panics.get("api", ""), 1);
+    }
+}

@@ -2,10 +2,17 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use clap::{FromArgMatches, Parser};
+use http::StatusCode;
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
 use ostler_control::{Control, ControlArgs, StartError};
 use ostler_core::clock::WallClock;
+use ostler_core::net::Stream;
 use ostler_core::state_dir::read_listeners;
+use ostler_tls::{Alpn, ClientTls, ServerTls};
+use tokio::net::TcpStream;
 
 use crate::support::{World, options};
 
@@ -94,6 +101,50 @@ async fn the_addresses_are_published_while_it_runs_and_tokens_are_private() {
     }
     world.control.shutdown().await;
     assert_eq!(read_listeners(&state_dir), None);
+}
+
+#[tokio::test]
+async fn with_a_certificate_both_listeners_speak_tls_and_nothing_else() {
+    let mut files = None;
+    let world = World::start_with(|options, folder| {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        options.tls = Some(ServerTls::load(&certificate, &key).unwrap());
+        // With a certificate, other machines may reach it.
+        options.listen = SocketAddr::from(([0, 0, 0, 0], 0));
+        files = Some(certificate);
+    })
+    .await;
+    let trust = ClientTls::from_file(&files.unwrap(), Alpn::Http1).unwrap();
+    for (addr, path, expected) in [
+        (world.control.api_addr, "/healthz", StatusCode::OK),
+        (world.control.sync_addr, "/ostler.sync.v1.Sync/Stream", StatusCode::UNAUTHORIZED),
+    ] {
+        let addr = SocketAddr::from(([127, 0, 0, 1], addr.port()));
+        let stream = Stream::Tcp(TcpStream::connect(addr).await.unwrap());
+        let io = TokioIo::new(trust.connect("localhost", stream).await.unwrap());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request =
+            http::Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), expected, "{path}");
+
+        let (mut plain, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(TcpStream::connect(addr).await.unwrap()))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let request =
+            http::Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
+        assert!(plain.send_request(request).await.is_err(), "{path} was answered without TLS");
+    }
 }
 
 #[test]

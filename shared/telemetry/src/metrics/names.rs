@@ -84,10 +84,10 @@ metrics! {
     // Control.
     ControlNodes: Gauge "ostler_control_nodes" ["fleet", "state"] "Data planes known, by state.";
     ControlVersion: Gauge "ostler_control_version" ["fleet"] "Newest version of the fleet.";
-    ControlApplies: Counter "ostler_control_applies_total" ["source", "result"] "Candidates judged, by source (api, file, rollback) and result (applied, unchanged, rejected, conflict).";
+    ControlApplies: Counter "ostler_control_applies_total" ["source", "result"] "Candidates judged, by source (api, file, rollback) and result (applied, unchanged, dry_run, rejected, conflict, failed).";
     ControlStreams: Gauge "ostler_control_streams" [] "Sync streams open.";
     ControlPushes: Counter "ostler_control_pushes_total" ["result"] "Answers to what a node holds: snapshot, unchanged, ahead.";
-    ControlAcks: Counter "ostler_control_acks_total" ["stage"] "Acknowledgements received, by stage: applied, healthy, rejected.";
+    ControlAcks: Counter "ostler_control_acks_total" ["stage"] "Acknowledgements received, by stage: applied, healthy, rejected; ignored ones answered nothing that their stream had sent.";
     ControlStoreQueue: Gauge "ostler_control_store_queue" [] "Commands waiting for the store thread.";
 }
 
