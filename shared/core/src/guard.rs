@@ -65,6 +65,28 @@ impl HostGuard {
         }
     }
 
+    /// Judges one request by everything in it that names where it goes or which page sent it: the authority of its request
+    /// line, each `Host`, each `Origin`. Nothing may be left over that was not judged, or a reader further on could go by
+    /// it: hosts that disagree and repeated headers are foreign.
+    ///
+    /// # Errors
+    /// [`GuardError`], to be answered with 403.
+    pub fn check_request<'a>(
+        &self,
+        authority: Option<&'a str>,
+        hosts: impl IntoIterator<Item = &'a [u8]>,
+        origins: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), GuardError> {
+        let host = single(hosts).ok_or(GuardError::HostForeign)?;
+        let origin = single(origins).ok_or(GuardError::OriginForeign)?;
+        match (authority, host) {
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+                Err(GuardError::HostForeign)
+            }
+            _ => self.check(authority.or(host), origin),
+        }
+    }
+
     fn knows_origin(&self, origin: &str) -> bool {
         let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         rest.and_then(split_port).is_some_and(|name| self.knows(name))
@@ -74,6 +96,13 @@ impl HostGuard {
         self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
             || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
+}
+
+/// The one value there is, if any; `None` when there are several. What is no text passes for none of ours, never for absent.
+fn single<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<Option<&'a str>> {
+    let mut values = values.into_iter();
+    let first = values.next().map(|value| std::str::from_utf8(value).unwrap_or("\u{fffd}"));
+    values.next().is_none().then_some(first)
 }
 
 /// Host without its port and brackets; `None` when what follows the host is not a port.
@@ -132,6 +161,34 @@ mod tests {
         ] {
             assert_eq!(guard().check(Some(host), None), Err(GuardError::HostForeign), "{host}");
         }
+    }
+
+    #[test]
+    fn a_request_passes_only_when_everything_in_it_that_names_a_host_or_page_does() {
+        let check = |authority: Option<&'static str>, hosts: &[&'static str], origins: &[&'static str]| {
+            let bytes = |texts: &[&'static str]| texts.iter().map(|text| text.as_bytes()).collect::<Vec<_>>();
+            guard().check_request(authority, bytes(hosts), bytes(origins))
+        };
+        assert_eq!(check(None, &["localhost"], &[]), Ok(()));
+        assert_eq!(check(Some("localhost:1"), &[], &["http://localhost"]), Ok(()));
+        assert_eq!(check(Some("localhost:1"), &["LOCALHOST:1"], &[]), Ok(()));
+        assert_eq!(check(None, &[], &[]), Err(GuardError::HostMissing));
+        let foreign_hosts: [(Option<&'static str>, &[&'static str]); 5] = [
+            (Some("evil.example"), &["localhost"]),
+            (Some("localhost"), &["evil.example"]),
+            (None, &["localhost", "evil.example"]),
+            (None, &["localhost", "localhost"]),
+            (Some("u:p@localhost"), &[]),
+        ];
+        for (authority, hosts) in foreign_hosts {
+            assert_eq!(check(authority, hosts, &[]), Err(GuardError::HostForeign), "{authority:?} {hosts:?}");
+        }
+        for origins in
+            [&["http://localhost", "https://evil.example"][..], &["http://localhost", "http://localhost"]]
+        {
+            assert_eq!(check(None, &["localhost"], origins), Err(GuardError::OriginForeign), "{origins:?}");
+        }
+        assert_eq!(guard().check_request(None, [&b"localhost\xff"[..]], []), Err(GuardError::HostForeign));
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub enum Listener {
 pub trait Network: Send + Sync + 'static {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>>;
     fn bind(&self, addr: SocketAddr) -> io::Result<Listener>;
+
+    /// The addresses behind a name.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((unbracketed(host), port)).await?.collect()) })
+    }
 }
 
 /// Shared handle to a network.
@@ -54,8 +59,7 @@ pub struct SystemNetwork;
 impl Network for SystemNetwork {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async move {
-            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-            let stream = TcpStream::connect((host, port)).await?;
+            let stream = TcpStream::connect((unbracketed(host), port)).await?;
             stream.set_nodelay(true)?;
             Ok(Stream::Tcp(stream))
         })
@@ -64,6 +68,10 @@ impl Network for SystemNetwork {
     fn bind(&self, addr: SocketAddr) -> io::Result<Listener> {
         bind_std(addr).and_then(Listener::from_std)
     }
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Binds without a runtime, so that a taken port is known before anything starts and several workers can share the
@@ -138,6 +146,24 @@ impl fmt::Debug for Listener {
 }
 
 // === impl Stream ===
+
+impl Stream {
+    /// The address at the other end, where the stream has one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Boxed(_) => None,
+        }
+    }
+
+    /// The address at this end, where the stream has one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Boxed(_) => None,
+        }
+    }
+}
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

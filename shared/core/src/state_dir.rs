@@ -124,7 +124,7 @@ impl Drop for Published {
 
 fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!(".{name}.tmp"));
-    let mut file = open_private(&temporary)?;
+    let mut file = create_new_private(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
@@ -132,15 +132,18 @@ fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-#[cfg(unix)]
-fn open_private(path: &Path) -> io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-#[cfg(not(unix))]
-fn open_private(path: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)
+/// A file of our own making. One that lies there already, left by a crash or planted as a link to somewhere else or with
+/// wider permissions, is removed and not written through.
+fn create_new_private(path: &Path) -> io::Result<fs::File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 #[cfg(unix)]
@@ -181,6 +184,27 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(fs::metadata(state.path("x")).unwrap().permissions().mode() & 0o777, 0o600);
             assert_eq!(fs::metadata(state.root()).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_write_goes_through_no_link_and_takes_over_no_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path().join("state")).unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, state.path(".x.tmp")).unwrap();
+        fs::write(state.path(".y.tmp"), "left by a crash").unwrap();
+        fs::set_permissions(state.path(".y.tmp"), fs::Permissions::from_mode(0o666)).unwrap();
+        state.write_atomic("x", b"mine").unwrap();
+        state.write_atomic("y", b"mine").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        for name in ["x", "y"] {
+            let metadata = fs::symlink_metadata(state.path(name)).unwrap();
+            assert!(metadata.is_file(), "{name}");
+            assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
         }
     }
 

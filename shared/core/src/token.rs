@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -28,6 +28,8 @@ pub enum TokenError {
     Random(#[from] RandomError),
 }
 
+/// More than any token; a wrong path must not be read for ever.
+const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Anything shorter can be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
 
@@ -63,8 +65,13 @@ impl fmt::Debug for BearerToken {
 /// # Errors
 /// When it is missing, readable by others, or holds no token.
 pub fn load(path: &Path) -> Result<BearerToken, TokenError> {
-    let text = fs::read_to_string(path).map_err(|source| TokenError::Read { path: path.into(), source })?;
-    refuse_readable_by_others(path)?;
+    let unreadable = |source| TokenError::Read { path: path.into(), source };
+    // One handle for both, so that the file that was judged is the file that is read.
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    refuse_readable_by_others(path, &metadata)?;
+    let mut text = String::new();
+    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
     BearerToken::from_text(&text).ok_or_else(|| TokenError::Malformed { path: path.into() })
 }
 
@@ -97,15 +104,14 @@ fn new_private_file(path: &Path) -> io::Result<fs::File> {
 }
 
 #[cfg(unix)]
-fn refuse_readable_by_others(path: &Path) -> Result<(), TokenError> {
+fn refuse_readable_by_others(path: &Path, metadata: &fs::Metadata) -> Result<(), TokenError> {
     use std::os::unix::fs::PermissionsExt;
-    let metadata = fs::metadata(path).map_err(|source| TokenError::Read { path: path.into(), source })?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 == 0 { Ok(()) } else { Err(TokenError::Permissions { path: path.into(), mode }) }
 }
 
 #[cfg(not(unix))]
-fn refuse_readable_by_others(_path: &Path) -> Result<(), TokenError> {
+fn refuse_readable_by_others(_path: &Path, _metadata: &fs::Metadata) -> Result<(), TokenError> {
     Ok(())
 }
 
