@@ -105,6 +105,10 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Concurrent HTTP/2 streams of one connection.
 pub const H2_STREAMS_MAX: u32 = 256;
+/// HTTP/2 keepalive towards clients: long enough not to wake a laptop, short enough that a gone client frees its place.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// See [`KEEPALIVE_INTERVAL`].
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
