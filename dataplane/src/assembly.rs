@@ -25,6 +25,7 @@ use crate::apply::generations::{Generations, SkippedGeneration};
 use crate::apply::{Allowed, Applier, Candidate, ConfigStatus, Origin, Source, references};
 use crate::deps::Deps;
 use crate::listener::{McpListener, Workers};
+use crate::own::OwnListeners;
 use crate::pipeline::{self, BufferBudget};
 use crate::prober::Prober;
 use crate::snapshot::SnapshotCell;
@@ -124,8 +125,16 @@ impl DataPlane {
             })
             .transpose()?;
 
+        let bound =
+            [Some(mcp.addr()), Some(admin_listener.addr), metrics_listener.as_ref().map(|bound| bound.addr)];
+        let control = match &options.config {
+            ConfigFrom::Control(sync) => Some(&sync.control),
+            ConfigFrom::File(_) => None,
+        };
+        let own = OwnListeners::new(bound.into_iter().flatten().collect(), control);
         let deps =
-            Deps::new(options.clock.clone(), Arc::clone(&options.network), options.workers, options.seed);
+            Deps::new(options.clock.clone(), Arc::clone(&options.network), options.workers, options.seed)
+                .keeping_from(own);
         let core = Core::build(
             &options.fleet,
             &options.config,

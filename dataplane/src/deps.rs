@@ -11,6 +11,8 @@ use ostler_core::rng::Jitter;
 use ostler_core::tasks::Tasks;
 use ostler_telemetry::metrics::Counter;
 
+use crate::own::OwnListeners;
+
 /// Shared by everything in one data plane. Cheap to clone.
 #[derive(Clone)]
 pub struct Deps {
@@ -22,6 +24,8 @@ pub struct Deps {
     pub tasks: Tasks,
     /// Requests that ended in a panic.
     pub panics: Arc<Counter>,
+    /// Where no upstream may be.
+    pub own: OwnListeners,
     seed: Arc<AtomicU64>,
 }
 
@@ -34,8 +38,15 @@ impl Deps {
             workers,
             tasks: Tasks::new(),
             panics: Arc::default(),
+            own: OwnListeners::default(),
             seed: Arc::new(AtomicU64::new(seed)),
         }
+    }
+
+    /// The same, with addresses that no upstream may have.
+    #[must_use]
+    pub fn keeping_from(self, own: OwnListeners) -> Self {
+        Self { own, ..self }
     }
 
     /// A fresh source of jitter, different from every other of this data plane.

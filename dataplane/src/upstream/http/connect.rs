@@ -14,11 +14,13 @@ use ostler_tls::{Alpn, ClientTls};
 
 use super::RequestBody;
 use crate::deps::Deps;
+use crate::own::OwnListeners;
 use crate::upstream::UpstreamError;
 
 /// Knows where the upstream is and how to get there.
 pub(super) struct Connector {
     network: SharedNetwork,
+    own: OwnListeners,
     tasks: Tasks,
     host: String,
     port: u16,
@@ -32,6 +34,7 @@ impl Connector {
     pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
         Self {
             network: Arc::clone(&deps.network),
+            own: deps.own.clone(),
             tasks: deps.tasks.clone(),
             host: transport.host.clone(),
             port: transport.port,
@@ -43,6 +46,9 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, UpstreamError> {
         let stream =
             self.network.connect(&self.host, self.port).await.map_err(|error| explain_connect(&error))?;
+        if self.own.are_behind(&stream, self.network.as_ref()).await {
+            return Err(own_listener());
+        }
         let stream = if self.https { self.secure(stream).await? } else { stream };
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
@@ -72,6 +78,14 @@ impl fmt::Debug for Connector {
             .field("port", &self.port)
             .finish_non_exhaustive()
     }
+}
+
+fn own_listener() -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamUnavailable,
+        "upstream's address is one of Ostler's own listeners; point its URL at the MCP server itself",
+    )
+    .fault("own_listener")
 }
 
 fn explain_connect(error: &io::Error) -> UpstreamError {

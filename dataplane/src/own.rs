@@ -1,0 +1,111 @@
+//! The addresses that are this Ostler's own. Config must not make an upstream of one of them: calls would go round in
+//! circles, and the agent would reach ports that are kept from it through a connection that carries an operator's
+//! credentials.
+//!
+//! Judged by where a connection has arrived, not by what its URL says: a name may resolve to anything, and to something
+//! else the next time.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::Uri;
+use ostler_core::net::{Network, Stream};
+
+/// What a data plane listens on, and the control process that it follows. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct OwnListeners {
+    bound: Arc<[SocketAddr]>,
+    control: Option<Arc<Control>>,
+}
+
+#[derive(Debug)]
+struct Control {
+    host: String,
+    port: u16,
+}
+
+impl OwnListeners {
+    /// Addresses as bound, with their real ports; `control` is the address of its sync listener.
+    pub fn new(bound: Vec<SocketAddr>, control: Option<&Uri>) -> Self {
+        let control = control.and_then(|uri| {
+            let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+            let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+            Some(Arc::new(Control { host: host.to_owned(), port }))
+        });
+        Self { bound: bound.into(), control }
+    }
+
+    /// Whether this connection has one of them at its other end. A stream without addresses has none.
+    pub fn are_behind<'a>(
+        &'a self,
+        stream: &Stream,
+        network: &'a dyn Network,
+    ) -> impl Future<Output = bool> + Send + use<'a> {
+        let ends = (stream.peer_addr(), stream.local_addr().map(|addr| addr.ip()));
+        async move {
+            match ends {
+                (Some(peer), near) => self.are_at(peer, near, network).await,
+                (None, _) => false,
+            }
+        }
+    }
+
+    async fn are_at(&self, peer: SocketAddr, near: Option<IpAddr>, network: &dyn Network) -> bool {
+        if self.bound.iter().any(|listener| is_served_by(peer, near, *listener)) {
+            return true;
+        }
+        let Some(control) = self.control.as_ref().filter(|control| control.port == peer.port()) else {
+            return false;
+        };
+        // Only for a peer with control's port, so that other upstreams never wait for the name.
+        let resolved = network.resolve(&control.host, control.port).await.unwrap_or_default();
+        resolved.iter().any(|listener| is_served_by(peer, near, *listener))
+    }
+}
+
+/// Whether a connection to `peer`, made from `near`, ended at this listener.
+fn is_served_by(peer: SocketAddr, near: Option<IpAddr>, listener: SocketAddr) -> bool {
+    if peer.port() != listener.port() {
+        return false;
+    }
+    let (far, own) = (peer.ip().to_canonical(), listener.ip().to_canonical());
+    // A listener on all addresses has every one of this machine: the loopback ones, and any that is at both ends.
+    far == own
+        || own.is_unspecified() && (far.is_loopback() || near.is_some_and(|near| near.to_canonical() == far))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(peer: &str, near: &str, listener: &str) -> bool {
+        is_served_by(peer.parse().unwrap(), near.parse().ok(), listener.parse().unwrap())
+    }
+
+    #[test]
+    fn a_listener_is_known_by_every_address_that_leads_to_it() {
+        for (peer, near, listener) in [
+            ("127.0.0.1:1", "127.0.0.1", "127.0.0.1:1"),
+            ("[::ffff:127.0.0.1]:1", "::1", "127.0.0.1:1"),
+            ("[::1]:1", "::1", "[::1]:1"),
+            ("127.0.0.2:1", "127.0.0.1", "0.0.0.0:1"),
+            ("[::1]:1", "::1", "[::]:1"),
+            ("127.0.0.1:1", "127.0.0.1", "[::]:1"),
+            ("10.0.0.5:1", "10.0.0.5", "0.0.0.0:1"),
+        ] {
+            assert!(served(peer, near, listener), "{peer} from {near} is {listener}");
+        }
+    }
+
+    #[test]
+    fn another_port_address_or_machine_is_not_ours() {
+        for (peer, near, listener) in [
+            ("127.0.0.1:2", "127.0.0.1", "127.0.0.1:1"),
+            ("127.0.0.2:1", "127.0.0.1", "127.0.0.1:1"),
+            ("10.0.0.6:1", "10.0.0.5", "0.0.0.0:1"),
+        ] {
+            assert!(!served(peer, near, listener), "{peer} from {near} is not {listener}");
+        }
+    }
+}
