@@ -22,10 +22,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
-use ostler_core::guard::HostGuard;
-use ostler_mcp::headers::{JSON, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, Mirrored};
+use ostler_core::guard::{GuardError, HostGuard};
+use ostler_mcp::headers::{
+    JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored,
+};
 use ostler_mcp::{Envelope, Era, Reason};
 use ostler_telemetry::metrics::Counter;
 
@@ -104,9 +106,7 @@ impl Pipeline {
     async fn judge_and_forward(&self, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
         let mut record = Record::start(self.ids.next());
-        if let Err(error) =
-            self.shared.guard.check(host(&head.headers, &head.uri), text(&head.headers, ORIGIN.as_str()))
-        {
+        if let Err(error) = guard(&self.shared.guard, &head.headers, &head.uri) {
             self.shared.refusals.guard(error);
             return refuse::guarded(error, record);
         }
@@ -165,6 +165,8 @@ impl Pipeline {
             })?),
             Verb::Get | Verb::Delete => None,
         };
+        let id = || envelope.as_ref().and_then(|envelope| envelope.id.as_ref()).map(|id| id.raw().to_owned());
+        unambiguous(headers).map_err(|refusal| (refusal, id()))?;
         let version = text(headers, MCP_PROTOCOL_VERSION);
         let era = match &envelope {
             Some(envelope) => Era::of_request(envelope, version),
@@ -172,10 +174,8 @@ impl Pipeline {
         };
         record.message(envelope.as_ref(), era);
         if let Some(envelope) = &envelope {
-            agree(headers, envelope, era)
-                .map_err(|refusal| (refusal, envelope.id.map(|id| id.raw().to_owned())))?;
+            agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
-        let id = || envelope.as_ref().and_then(|envelope| envelope.id.as_ref()).map(|id| id.raw().to_owned());
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
         let place = limit(routed).map_err(|refusal| (refusal, id()))?;
         record.hold(place);
@@ -237,8 +237,7 @@ fn limit(routed: &Routed) -> Result<Option<InFlight>, Refusal> {
 }
 
 impl Refusals {
-    fn guard(&self, error: ostler_core::guard::GuardError) {
-        use ostler_core::guard::GuardError;
+    fn guard(&self, error: GuardError) {
         match error {
             GuardError::HostMissing => self.host_missing.increment(),
             GuardError::HostForeign => self.host_foreign.increment(),
@@ -272,13 +271,22 @@ impl Routed {
     }
 }
 
-/// `Host`, or the authority of an HTTP/2 request. More than one `Host` is none.
-fn host<'a>(headers: &'a HeaderMap, uri: &'a http::Uri) -> Option<&'a str> {
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().ok(),
-        (None, _) => uri.authority().map(http::uri::Authority::as_str),
-        (Some(_), Some(_)) => None,
+fn guard(guard: &HostGuard, headers: &HeaderMap, uri: &http::Uri) -> Result<(), GuardError> {
+    let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    guard.check_request(uri.authority().map(http::uri::Authority::as_str), all(HOST), all(ORIGIN))
+}
+
+/// Headers that say what a message is may stand there once: of two, one would be judged and the other believed.
+fn unambiguous(headers: &HeaderMap) -> Result<(), Refusal> {
+    let says_what = |name: &HeaderName| {
+        *name == CONTENT_TYPE || name.as_str() == LAST_EVENT_ID || name.as_str().starts_with(MCP_PREFIX)
+    };
+    match headers.keys().find(|name| says_what(name) && headers.get_all(*name).iter().nth(1).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(Refusal::new(
+            Reason::HeaderMismatch,
+            format!("`{name}` stands there more than once; send it once"),
+        )),
     }
 }
 

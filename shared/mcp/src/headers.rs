@@ -13,6 +13,8 @@ use crate::envelope::{Envelope, Kind};
 use crate::era::Era;
 use crate::method;
 
+/// What all headers of the protocol's own begin with.
+pub const MCP_PREFIX: &str = "mcp-";
 // Lower case, as HTTP/2 and the `http` crate want them.
 pub const MCP_SESSION_ID: &str = "mcp-session-id";
 pub const MCP_PROTOCOL_VERSION: &str = "mcp-protocol-version";

@@ -8,14 +8,13 @@ use http::header::{
 use http::{HeaderMap, HeaderValue};
 use ostler_mcp::Era;
 use ostler_mcp::headers::{
-    BAGGAGE, LAST_EVENT_ID, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
+    BAGGAGE, LAST_EVENT_ID, MCP_PREFIX, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
 };
 
 const UP: [HeaderName; 4] = [ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, USER_AGENT];
 const UP_BY_NAME: [&str; 4] = [TRACEPARENT, TRACESTATE, BAGGAGE, LAST_EVENT_ID];
 const DOWN: [HeaderName; 5] = [CONTENT_TYPE, CACHE_CONTROL, CONTENT_LANGUAGE, RETRY_AFTER, ALLOW];
 const DOWN_BY_NAME: [&str; 1] = [X_ACCEL_BUFFERING];
-const MCP_PREFIX: &str = "mcp-";
 
 /// The client's headers as the upstream may see them. `Mcp-*` headers go up as they are (unrecognised `Mcp-Param-*`
 /// must, 2026-07-28 transports), but for the session id, which is the data plane's own.
@@ -47,9 +46,14 @@ pub(super) fn returned(upstream: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// The media type, without parameters, lower case.
+/// The media type, without parameters, lower case. None where there are several, in one header or in more: a browser goes
+/// by the last of them, and what was judged as JSON would be a page on Ostler's own origin.
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(CONTENT_TYPE).map(HeaderValue::to_str)?.ok()?;
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let value = values.next().map(HeaderValue::to_str)?.ok()?;
+    if values.next().is_some() || value.contains(',') {
+        return None;
+    }
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
@@ -110,5 +114,12 @@ mod tests {
             media_type(&map(&[("content-type", "Application/JSON; charset=utf-8")])).as_deref(),
             Some("application/json")
         );
+    }
+
+    #[test]
+    fn several_media_types_are_none() {
+        let twice = map(&[("content-type", "application/json"), ("content-type", "text/html")]);
+        let listed = map(&[("content-type", "application/json;a=b, text/html")]);
+        assert_eq!((media_type(&twice), media_type(&listed)), (None, None));
     }
 }

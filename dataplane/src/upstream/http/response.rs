@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_SESSION_ID};
+use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_SESSION_ID, is_session_id};
 use ostler_mcp::{Era, Reason, method};
 
 use super::{Lease, headers, retry_after};
@@ -29,6 +30,10 @@ pub(super) fn judge(
     let mut answer_headers = headers::returned(&head.headers);
     if let Some(session_id) = own_session_id(&head.headers, head.status, call)? {
         answer_headers.insert(MCP_SESSION_ID, session_id);
+    }
+    if shape == Shape::Other {
+        // Its body stays behind, and so does what it claims to be.
+        answer_headers.remove(CONTENT_TYPE);
     }
     let mut answer = Response::new(body(incoming, lease, call, shape));
     *answer.status_mut() = head.status;
@@ -127,6 +132,13 @@ fn own_session_id(
         .is_some_and(|envelope| envelope.messages().any(|message| message.method == method::INITIALIZE));
     if !starts_session {
         return Ok(None);
+    }
+    // One is kept for each session, so its size is bounded like that of our own.
+    if !is_session_id(upstream_id.as_bytes()) {
+        return Err(UpstreamError::new(
+            Reason::UpstreamInvalidResponse,
+            "upstream's session id is too long or not visible ASCII; correct the upstream",
+        ));
     }
     let mut upstream_id = upstream_id.clone();
     upstream_id.set_sensitive(true);
