@@ -84,7 +84,9 @@ impl Admin {
     }
 
     fn answer_private<B>(&self, door: &AdminDoor, path: &str, request: &Request<B>) -> Response<AdminBody> {
-        let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let mut presented = request.headers().get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        // Two of them leave open which one counts.
+        let authorization = presented.next().filter(|_| presented.next().is_none());
         let Some(token) = &door.token else {
             return text(StatusCode::NOT_FOUND, "this listener has only /metrics, /healthz and /readyz\n");
         };
@@ -108,9 +110,9 @@ impl Admin {
     }
 
     fn guard<B>(&self, door: &AdminDoor, request: &Request<B>) -> Result<(), Response<AdminBody>> {
-        let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-        let host = header(HOST).or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
-        door.guard.check(host, header(ORIGIN)).map_err(|error| {
+        let all = |name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes);
+        let authority = request.uri().authority().map(http::uri::Authority::as_str);
+        door.guard.check_request(authority, all(HOST), all(ORIGIN)).map_err(|error| {
             let counter = match error {
                 ostler_core::guard::GuardError::OriginForeign => &self.refusals.origin,
                 _ => &self.refusals.host,

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
@@ -25,13 +26,24 @@ pub struct AdminListener {
     pub door: AdminDoor,
 }
 
+/// After an accept that failed for want of file descriptors, trying at once would only spin, on the thread that also
+/// applies config.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Accepts until the task is dropped.
 pub async fn serve(admin: Arc<Admin>, bound: AdminListener) {
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
     let door = Arc::new(bound.door);
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = bound.listener.accept().await else { continue };
+        let stream = match bound.listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the admin port could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let (admin, door, tls) = (Arc::clone(&admin), Arc::clone(&door), bound.tls.clone());
         let tasks = admin.deps.tasks.clone();
         tasks.spawn_until_stopped("admin connection", async move {
