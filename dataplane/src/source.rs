@@ -84,7 +84,7 @@ impl FileSource {
             self.applier.status.confirmed();
             return Ok(());
         }
-        self.version += 1;
+        self.version = self.version.saturating_add(1);
         let revision = Revision {
             source: Source::File,
             fleet: self.fleet.clone(),

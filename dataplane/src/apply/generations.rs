@@ -95,7 +95,8 @@ impl Generations {
     /// When the mark cannot be written.
     pub fn mark_attempt(&self, revision: &Revision) -> Result<(), StateDirError> {
         let mut attempts = self.lock();
-        attempts.entry(key(revision)).or_default().unfinished += 1;
+        let attempt = attempts.entry(key(revision)).or_default();
+        attempt.unfinished = attempt.unfinished.saturating_add(1);
         self.write_attempts(&attempts)
     }
 
@@ -182,7 +183,7 @@ fn next_order(files: &[PathBuf]) -> u64 {
         .filter_map(|file| read_header(file))
         .map(|header| header.kept_order)
         .max()
-        .map_or(1, |newest| newest + 1)
+        .map_or(1, |newest| newest.saturating_add(1))
 }
 
 fn key(revision: &Revision) -> String {

@@ -85,7 +85,9 @@ impl SyncClient {
             if ended.was_stable {
                 backoff.reset();
             }
-            let delay = ended.reconnect_after.unwrap_or_else(|| backoff.next_delay());
+            // Control may ask for more time than the backoff gives, never for less: one that asks for none is not to be
+            // called without pause.
+            let delay = backoff.next_delay().max(ended.reconnect_after.unwrap_or_default());
             tracing::info!(control = %self.options.control, reason = ended.reason, delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "not connected to control; what was applied is served on");
             tokio::time::sleep(delay).await;
         }
