@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ostler_core::clock::WallClock;
 use ostler_core::net::SharedNetwork;
@@ -24,6 +24,8 @@ pub struct Deps {
     pub tasks: Tasks,
     /// Requests that ended in a panic.
     pub panics: Arc<Counter>,
+    /// Set when a mount's state changes, for whoever reports it.
+    pub states_changed: Arc<AtomicBool>,
     /// Where no upstream may be.
     pub own: OwnListeners,
     seed: Arc<AtomicU64>,
@@ -38,6 +40,7 @@ impl Deps {
             workers,
             tasks: Tasks::new(),
             panics: Arc::default(),
+            states_changed: Arc::default(),
             own: OwnListeners::default(),
             seed: Arc::new(AtomicU64::new(seed)),
         }

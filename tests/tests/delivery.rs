@@ -101,6 +101,33 @@ async fn a_restarted_node_presents_what_it_holds_and_is_not_sent_it_again() {
 }
 
 #[tokio::test]
+async fn control_sees_a_mount_go_down_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    let url = server.url();
+    control.apply(&config(&[("up", &url)])).await;
+    let until = async |state: &str| {
+        let started = std::time::Instant::now();
+        eventually(&format!("control sees {state}"), async || {
+            (control.node("a").await?["mounts"][0]["state"] == state).then_some(())
+        })
+        .await;
+        started.elapsed()
+    };
+    until("ready").await;
+    let addr = server.stop().await;
+    Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &initialize()).send().await;
+    let soon = ostler_core::limits::STATUS_INTERVAL;
+    assert!(until("down").await < soon, "a change must not wait for the periodic report");
+    let _server = FakeServer::start_at("up", addr).await;
+    until("ready").await;
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_rollback_is_a_new_version_with_old_content_on_every_node() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (FakeServer::start("old").await, FakeServer::start("new").await);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use ostler_core::limits::{
-    RECONNECT_CAP, RECONNECT_STABLE_AFTER, STATUS_INTERVAL, SYNC_KEEPALIVE_INTERVAL, SYNC_KEEPALIVE_TIMEOUT,
-    SYNC_MESSAGE_BYTES_MAX,
+    RECONNECT_CAP, RECONNECT_STABLE_AFTER, STATUS_CHANGE_INTERVAL, STATUS_INTERVAL, SYNC_KEEPALIVE_INTERVAL,
+    SYNC_KEEPALIVE_TIMEOUT, SYNC_MESSAGE_BYTES_MAX,
 };
 use ostler_proto::sync::v1::control_message::Message as FromControl;
 use ostler_proto::sync::v1::directive::Directive as Order;
@@ -133,6 +133,8 @@ type Settling<'a> = std::pin::Pin<Box<dyn Future<Output = Option<(String, Candid
 impl Session<'_> {
     async fn run(mut self, mut incoming: Streaming<proto::ControlMessage>) -> Ended {
         let mut status = tokio::time::interval(STATUS_INTERVAL);
+        // Changes are gathered: a mount that flaps with every call is reported a few times a second.
+        let mut changes = tokio::time::interval(STATUS_CHANGE_INTERVAL);
         let mut settling: Option<Settling<'_>> = None;
         loop {
             tokio::select! {
@@ -158,6 +160,9 @@ impl Session<'_> {
                     }
                 },
                 _ = status.tick() => self.report(),
+                _ = changes.tick() => if self.client.deps.states_changed.swap(false, Ordering::Relaxed) {
+                    self.report();
+                },
             }
         }
     }

@@ -8,8 +8,8 @@
 //! ```
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ostler_core::clock::WallClock;
@@ -61,6 +61,8 @@ pub struct Health {
     clock: WallClock,
     state: AtomicU8,
     inner: Mutex<Inner>,
+    /// Raised with every change of state.
+    changed: Arc<AtomicBool>,
 }
 
 struct Inner {
@@ -97,7 +99,7 @@ impl fmt::Display for State {
 // === impl Health ===
 
 impl Health {
-    pub fn new(clock: WallClock) -> Self {
+    pub fn new(clock: WallClock, changed: Arc<AtomicBool>) -> Self {
         let since_unix_ms = clock.unix_ms();
         let reading = Reading {
             state: State::Pending,
@@ -107,7 +109,7 @@ impl Health {
             era: None,
         };
         let state = AtomicU8::new(State::Pending as u8);
-        Self { clock, state, inner: Mutex::new(Inner { reading, failures: 0, probing: false }) }
+        Self { clock, state, inner: Mutex::new(Inner { reading, failures: 0, probing: false }), changed }
     }
 
     /// Whether a call may be sent. While the upstream is down and nothing probes it, one call after each
@@ -196,6 +198,7 @@ impl Health {
     fn enter(&self, inner: &mut Inner, state: State, reason: &'static str) {
         if inner.reading.state != state {
             inner.reading.since_unix_ms = self.clock.unix_ms();
+            self.changed.store(true, Ordering::Relaxed);
         }
         inner.reading.state = state;
         inner.reading.reason = reason;
@@ -221,9 +224,13 @@ impl fmt::Debug for Health {
 mod tests {
     use super::*;
 
+    fn health(clock: &WallClock) -> Health {
+        Health::new(clock.clone(), Arc::default())
+    }
+
     #[test]
     fn one_failure_degrades_and_a_failed_probe_takes_it_down() {
-        let health = Health::new(WallClock::manual(1));
+        let health = health(&WallClock::manual(1));
         assert_eq!(health.reading().state, State::Pending);
         health.record(Evidence::Answered);
         health.record(Evidence::Failed("refused"));
@@ -237,7 +244,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_the_breaker_and_an_answer_between_them_does_not() {
-        let health = Health::new(WallClock::manual(1));
+        let health = health(&WallClock::manual(1));
         for _ in 1..BREAKER_FAILURES {
             health.record(Evidence::Failed("http_5xx"));
         }
@@ -253,7 +260,7 @@ mod tests {
     #[test]
     fn without_a_prober_one_trial_is_let_through_at_a_time() {
         let clock = WallClock::manual(1);
-        let health = Health::new(clock.clone());
+        let health = health(&clock);
         for _ in 0..BREAKER_FAILURES {
             assert!(health.admit());
             health.record(Evidence::Failed("spawn_failed"));
@@ -268,7 +275,7 @@ mod tests {
 
     #[test]
     fn recovery_is_claimed_once() {
-        let health = Health::new(WallClock::manual(1));
+        let health = health(&WallClock::manual(1));
         health.record(Evidence::Failed("refused"));
         assert!(health.claim_recovery());
         assert!(!health.claim_recovery());
@@ -282,7 +289,7 @@ mod tests {
     #[test]
     fn the_time_of_a_state_is_when_it_was_entered() {
         let clock = WallClock::manual(10);
-        let health = Health::new(clock.clone());
+        let health = health(&clock);
         health.record(Evidence::ProbeFailed("refused"));
         clock.advance(5);
         health.record(Evidence::ProbeFailed("timeout"));

@@ -107,7 +107,7 @@ impl Upstream {
         Self {
             name: config.name.clone(),
             identity: config.identity,
-            health: Arc::new(Health::new(deps.clock.clone())),
+            health: Arc::new(Health::new(deps.clock.clone(), Arc::clone(&deps.states_changed))),
             metrics: UpstreamMetrics::default(),
             transport,
         }

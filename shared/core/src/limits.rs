@@ -48,6 +48,8 @@ pub const SYNC_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const SYNC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a data plane reports its status when nothing changes.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// How soon a data plane reports that a mount's state has changed.
+pub const STATUS_CHANGE_INTERVAL: Duration = Duration::from_millis(250);
 /// Reconnect backoff of a data plane: first step.
 pub const RECONNECT_BASE: Duration = Duration::from_secs(1);
 /// Reconnect backoff of a data plane: cap.
