@@ -105,3 +105,60 @@ fn encode(version: &StoredVersion) -> Desired {
     };
     Desired { revision, body: codec::encode_snapshot_body(&snapshot) }
 }
+
+#[cfg(test)]
+mod tests {
+    use ostler_core::digest::Digest;
+
+    use super::*;
+    use crate::store::VersionRecord;
+
+    fn fleet(name: &str) -> FleetName {
+        FleetName::parse(name).unwrap()
+    }
+
+    fn version(epoch: u64, version: u64) -> StoredVersion {
+        let record = VersionRecord {
+            fleet: fleet("default"),
+            epoch,
+            version,
+            digest: Digest::of(&version.to_be_bytes()),
+            parent: None,
+            author: String::new(),
+            message: String::new(),
+            created_unix_ms: 0,
+            content_type: String::new(),
+            text_bytes: 0,
+        };
+        StoredVersion { record, text: Bytes::new(), parts: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_offered_only_moves_forward() {
+        let hub = Hub::default();
+        let mut offered = hub.subscribe(&fleet("default")).unwrap();
+        for (publish, expected) in
+            [((5, 2), (5, 2)), ((5, 1), (5, 2)), ((4, 9), (5, 2)), ((5, 3), (5, 3)), ((6, 1), (6, 1))]
+        {
+            let before = hub.desired(&fleet("default")).map(|desired| desired.revision);
+            hub.publish(&version(publish.0, publish.1));
+            let now = hub.desired(&fleet("default")).unwrap().revision;
+            assert_eq!((now.epoch, now.version), expected);
+            assert_eq!(offered.has_changed().unwrap(), before != Some(now), "{publish:?}");
+            offered.borrow_and_update();
+        }
+    }
+
+    #[test]
+    fn fleets_that_nobody_follows_any_more_make_room() {
+        let hub = Hub::default();
+        hub.publish(&version(1, 1));
+        let held: Vec<_> =
+            (1..FLEETS_MAX).map(|index| hub.subscribe(&fleet(&format!("f{index}"))).unwrap()).collect();
+        assert!(hub.subscribe(&fleet("late")).is_none());
+        assert!(hub.subscribe(&fleet("f1")).is_some());
+        drop(held);
+        assert!(hub.subscribe(&fleet("late")).is_some());
+        assert!(hub.desired(&fleet("default")).is_some());
+    }
+}
