@@ -1,25 +1,18 @@
 //! A fleet that follows a file: what stands in the file becomes a version, by the same path as everything else.
 //!
-//! The folder is watched, not the file, because editors and orchestrators replace files; events are only hints, and a
-//! poll stands in where there are none. Content is what counts: it is read until it holds still, and compared by digest.
 //! A file that is missing, unreadable or refused changes nothing: what is in force stays, and the reason is logged in
 //! full, counted and shown.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecursiveMode, Watcher};
 use ostler_config::{Diagnostic, Report, render};
 use ostler_core::clock::WallClock;
-use ostler_core::digest::Digest;
-use ostler_core::limits::{CONFIG_BYTES_MAX, WATCH_DEBOUNCE, WATCH_DEBOUNCE_MAX, WATCH_POLL};
+use ostler_core::limits::WATCH_POLL;
 use ostler_core::name::FleetName;
-use tokio::io::AsyncReadExt;
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use ostler_watch::FileWatch;
+use tokio::sync::watch;
 
 use crate::api::types::{FileInfo, FileRejection};
 use crate::metrics::Counters;
@@ -40,8 +33,7 @@ pub struct FileSource {
     counters: Arc<Counters>,
     clock: WallClock,
     info: watch::Sender<FileInfo>,
-    /// The last content that was judged, or the last reason why there was none.
-    seen: Seen,
+    watch: FileWatch,
 }
 
 /// A file that cannot be followed from the start.
@@ -51,14 +43,8 @@ pub enum FileError {
     Unreadable { path: PathBuf, reason: String },
     #[error("config file {path} was refused\n\n{rendered}")]
     Invalid { path: PathBuf, rendered: String, report: Report },
-    #[error("config file {path} cannot be applied: {source}")]
-    Refused { path: PathBuf, source: SubmitError },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
-    Content(Digest),
-    Unreadable(String),
+    #[error("config file {path} cannot be applied: {cause}")]
+    Refused { path: PathBuf, cause: SubmitError },
 }
 
 impl Followed {
@@ -80,16 +66,17 @@ impl FileSource {
         clock: WallClock,
     ) -> Result<(Self, Followed), FileError> {
         revisions.follow_file(fleet.clone(), &path);
-        let text =
-            read(&path).await.map_err(|reason| FileError::Unreadable { path: path.clone(), reason })?;
-        let seen = Seen::Content(Digest::of(&text));
-        match revisions.apply(candidate(&fleet, &path, text)).await {
+        let text = ostler_watch::read(&path)
+            .await
+            .map_err(|reason| FileError::Unreadable { path: path.clone(), reason })?;
+        let watch = FileWatch::new(&path, Some(&text));
+        match revisions.apply(candidate(&fleet, &path, text.into())).await {
             Ok(_) => {}
             Err(SubmitError::Invalid(report)) => {
                 let rendered = render::plain(&report, &path.display().to_string());
                 return Err(FileError::Invalid { path, rendered, report });
             }
-            Err(source) => return Err(FileError::Refused { path, source }),
+            Err(cause) => return Err(FileError::Refused { path, cause }),
         }
         let (info, followed) = watch::channel(FileInfo {
             path: path.display().to_string(),
@@ -97,66 +84,25 @@ impl FileSource {
             rejected: None,
         });
         let followed = Followed { fleet: fleet.clone(), info: followed };
-        Ok((Self { path, fleet, revisions, counters, clock, info, seen }, followed))
+        Ok((Self { path, fleet, revisions, counters, clock, info, watch }, followed))
     }
 
     /// Follows the file for ever.
     pub async fn follow(mut self) {
-        let hint = Arc::new(Notify::new());
-        // Kept alive for as long as its events are wanted.
-        let _watcher = match watch_folder(&self.path, &hint) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "folder cannot be watched; the file is polled instead");
-                None
-            }
-        };
-        let mut poll = tokio::time::interval(WATCH_POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = hint.notified() => {}
-                _ = poll.tick() => {}
-            }
-            self.look().await;
-        }
-    }
-
-    async fn look(&mut self) {
-        if seen(&read(&self.path).await) == self.seen {
-            return;
-        }
-        let content = self.settled().await;
-        let now_seen = seen(&content);
-        if now_seen == self.seen {
-            return;
-        }
-        match content {
-            Ok(text) => {
-                if self.submit(text).await {
-                    self.seen = now_seen;
+            match self.watch.changed().await {
+                Ok(text) => {
+                    if !self.submit(text.into()).await {
+                        self.watch.try_again();
+                        tokio::time::sleep(WATCH_POLL).await;
+                    }
+                }
+                Err(reason) => {
+                    self.counters.applies.add("file", "rejected");
+                    tracing::error!(path = %self.path.display(), reason, "config file cannot be read; what is in force stays");
+                    self.show_rejection(format!("file cannot be read: {reason}"), Vec::new());
                 }
             }
-            Err(reason) => {
-                self.seen = now_seen;
-                self.counters.applies.add("file", "rejected");
-                tracing::error!(path = %self.path.display(), reason, "config file cannot be read; what is in force stays");
-                self.show_rejection(format!("file cannot be read: {reason}"), Vec::new());
-            }
-        }
-    }
-
-    /// Reads until two reads in a row agree, so that a file is not judged while it is being written.
-    async fn settled(&self) -> Result<Bytes, String> {
-        let started = Instant::now();
-        let mut before = read(&self.path).await;
-        loop {
-            tokio::time::sleep(WATCH_DEBOUNCE).await;
-            let now = read(&self.path).await;
-            if now == before || started.elapsed() >= WATCH_DEBOUNCE_MAX {
-                return now;
-            }
-            before = now;
         }
     }
 
@@ -205,51 +151,4 @@ fn candidate(fleet: &FleetName, path: &Path, text: Bytes) -> Candidate {
         expected: None,
         dry_run: false,
     }
-}
-
-fn seen(content: &Result<Bytes, String>) -> Seen {
-    match content {
-        Ok(text) => Seen::Content(Digest::of(text)),
-        Err(reason) => Seen::Unreadable(reason.clone()),
-    }
-}
-
-/// The whole file, or in words why not.
-async fn read(path: &Path) -> Result<Bytes, String> {
-    let explain = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    };
-    let file = tokio::fs::File::open(path).await.map_err(explain)?;
-    let metadata = file.metadata().await.map_err(explain)?;
-    if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
-    }
-    let mut text = Vec::new();
-    file.take(CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut text).await.map_err(explain)?;
-    if text.len() > CONFIG_BYTES_MAX {
-        return Err(format!("it is larger than {CONFIG_BYTES_MAX} bytes"));
-    }
-    Ok(text.into())
-}
-
-fn watch_folder(path: &Path, hint: &Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let hint = Arc::clone(hint);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the file is an event too, and must not lead to another read. Lost events are a hint like any other.
-        let wanted = event.map_or(true, |event| match event.kind {
-            EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-            _ => true,
-        });
-        if wanted {
-            hint.notify_one();
-        }
-    })?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
 }

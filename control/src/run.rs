@@ -47,14 +47,15 @@ fn serve(runtime: &Runtime, args: ControlArgs) -> anyhow::Result<()> {
         format: args.log_format,
         levels: args.log_level.clone(),
         color: std::io::stderr().is_terminal(),
-    })?;
+    })
+    .map_err(whole)?;
     let exit_with_parent = args.exit_with_parent;
     let mut options = options(args)?;
     options.log_lines_dropped = Arc::new(log.counter());
     runtime.block_on(async {
         // Asked for first, so that a signal during start is not lost.
         let ended = ended(exit_with_parent)?;
-        let running = Control::start(options).await?;
+        let running = Control::start(options).await.map_err(whole)?;
         tracing::info!(
             api = %running.api_addr, sync = %running.sync_addr, metrics = ?running.metrics_addr,
             "control is running"
@@ -70,11 +71,11 @@ fn new_epoch(runtime: &Runtime, args: &ControlArgs) -> anyhow::Result<()> {
     let state_dir =
         StateDir::open(args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("control")))?;
     let (epoch, fleets) = runtime.block_on(async {
-        let store = open_store(&state_dir, WallClock::system(), &Hub::default()).await?;
+        let store = open_store(&state_dir, WallClock::system(), &Hub::default()).await.map_err(whole)?;
         let minted = store.new_epoch().await;
         let fleets = store.heads().await;
         store.close().await;
-        anyhow::Ok((minted?, fleets?.len()))
+        anyhow::Ok((minted.map_err(whole)?, fleets.map_err(whole)?.len()))
     })?;
     write_epoch(&state_dir, epoch)?;
     println!(
@@ -85,7 +86,7 @@ fn new_epoch(runtime: &Runtime, args: &ControlArgs) -> anyhow::Result<()> {
 
 fn options(args: ControlArgs) -> anyhow::Result<ControlOptions> {
     let tls = match (&args.tls_cert, &args.tls_key) {
-        (Some(certificate), Some(key)) => Some(ServerTls::load(certificate, key)?),
+        (Some(certificate), Some(key)) => Some(ServerTls::load(certificate, key).map_err(whole)?),
         (None, None) => None,
         _ => anyhow::bail!("TLS needs both --tls-cert and --tls-key"),
     };
@@ -105,6 +106,11 @@ fn options(args: ControlArgs) -> anyhow::Result<ControlOptions> {
         jitter: Jitter::from_entropy(),
         log_lines_dropped: Arc::new(|| 0),
     })
+}
+
+/// The sentence without its chain of sources, which it has told already.
+fn whole(error: impl std::error::Error) -> anyhow::Error {
+    anyhow::Error::msg(error.to_string())
 }
 
 /// Resolves, with the reason, when the process should end.

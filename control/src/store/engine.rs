@@ -4,6 +4,7 @@
 //! open does not walk the file. After a failed write the database is opened again, because redb refuses everything
 //! once the disk has failed under it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -289,10 +290,24 @@ impl Engine {
 }
 
 fn open_database(path: &Path) -> Result<Database, OpenError> {
+    make_private(path)
+        .map_err(|error| OpenError::Damaged { path: path.into(), reason: error.to_string() })?;
     Database::builder().set_cache_size(STORE_CACHE_BYTES_MAX).create(path).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.into() },
         error => OpenError::Damaged { path: path.into(), reason: error.to_string() },
     })
+}
+
+/// A config may hold literals that only its owner should read; an empty file becomes a new database.
+#[cfg(unix)]
+fn make_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+#[cfg(not(unix))]
+fn make_private(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Creates what is missing, refuses what is too new, and returns the store's epoch.

@@ -1,4 +1,4 @@
-//! Why the store refused or failed.
+//! Why the store refused or failed. Each text is whole: what lies behind is in it, not in a chain of sources.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub enum OpenError {
     )]
     Damaged { path: PathBuf, reason: String },
     #[error("store thread cannot be started: {0}; raise the limit of threads")]
-    Thread(#[source] io::Error),
+    Thread(io::Error),
 }
 
 /// A store that failed while it was used.
@@ -31,13 +31,13 @@ pub enum StoreError {
     #[error("store failed inside; see the log, nothing was changed")]
     Failed,
     #[error("store cannot be read or written: {0}; check the disk, nothing was changed")]
-    Engine(#[source] Box<redb::Error>),
+    Engine(Box<redb::Error>),
     #[error("store holds a record that cannot be read ({what}): {reason}; restore it from a backup")]
     Record { what: String, reason: String },
     #[error("audit record {seq} does not follow from the one before it; the log was altered or damaged")]
     ChainBroken { seq: u64 },
     #[error("store cannot be opened again: {0}")]
-    Reopen(#[source] Box<OpenError>),
+    Reopen(Box<OpenError>),
 }
 
 /// A proposal that did not become a version.

@@ -87,14 +87,14 @@ async fn both_tokens_must_differ() {
 }
 
 #[tokio::test]
-async fn the_addresses_are_published_while_it_runs_and_tokens_are_private() {
+async fn the_addresses_are_published_while_it_runs_and_its_files_are_private() {
     let world = World::start().await;
     let state_dir = world.folder.path().join("state");
     let published = read_listeners(&state_dir).unwrap();
     assert_eq!(published.listeners.get("api"), Some(&world.control.api_addr));
     assert_eq!(published.listeners.get("sync"), Some(&world.control.sync_addr));
     #[cfg(unix)]
-    for file in ["operator.token", "node.token"] {
+    for file in ["operator.token", "node.token", "control.redb", "epoch"] {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(state_dir.join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
