@@ -24,7 +24,7 @@ pub struct FileSource {
 /// Why the file gives no config.
 #[derive(Debug)]
 pub enum FileError {
-    Unreadable { path: PathBuf, source: std::io::Error },
+    Unreadable { path: PathBuf, reason: String },
     Invalid { path: PathBuf, report: Report },
     Rejected { path: PathBuf, rejection: Rejection },
 }
@@ -42,8 +42,8 @@ impl FileSource {
     /// # Errors
     /// [`FileError`], already remembered as the last rejection.
     pub async fn first(&mut self) -> Result<Vec<u8>, FileError> {
-        let read = std::fs::read(&self.path)
-            .map_err(|source| FileError::Unreadable { path: self.path.clone(), source });
+        let read = ostler_watch::read(&self.path).await;
+        let read = read.map_err(|reason| FileError::Unreadable { path: self.path.clone(), reason });
         let text = read.inspect_err(|error| self.report_unreadable(&error.to_string()))?;
         self.apply(&text).await?;
         Ok(text)
@@ -59,9 +59,9 @@ impl FileSource {
                         tracing::warn!("{error}");
                     }
                 }
-                Err(error) => {
+                Err(reason) => {
                     let path = self.path.clone();
-                    self.report_unreadable(&FileError::Unreadable { path, source: error }.to_string());
+                    self.report_unreadable(&FileError::Unreadable { path, reason }.to_string());
                 }
             }
         }
@@ -148,10 +148,10 @@ fn name_of(path: &Path) -> String {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { path, source } => {
+            Self::Unreadable { path, reason } => {
                 write!(
                     f,
-                    "config file {} cannot be read: {source}; check its path and permissions",
+                    "config file {} cannot be read: {reason}; check its path and permissions",
                     path.display()
                 )
             }

@@ -1,13 +1,12 @@
 //! A watch against a real folder. Deadlines are coarse: they only keep a defect from hanging the run.
 
 use std::fs;
-use std::io;
 use std::time::Duration;
 
 use ostler_watch::FileWatch;
 use tokio::time::timeout;
 
-async fn next(watch: &mut FileWatch) -> io::Result<Vec<u8>> {
+async fn next(watch: &mut FileWatch) -> Result<Vec<u8>, String> {
     timeout(Duration::from_secs(30), watch.changed()).await.expect("no change was seen")
 }
 
@@ -42,7 +41,7 @@ async fn a_missing_file_is_told_once_and_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ostler.yaml");
     let mut watch = FileWatch::new(&path, None);
-    assert_eq!(next(&mut watch).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(next(&mut watch).await.unwrap_err(), "it does not exist");
     fs::write(&path, "back").unwrap();
     assert_eq!(next(&mut watch).await.unwrap(), b"back");
 }
@@ -61,4 +60,15 @@ async fn a_symlink_swap_is_seen() {
     std::os::unix::fs::symlink("v2", dir.path().join("..data_tmp")).unwrap();
     fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
     assert_eq!(next(&mut watch).await.unwrap(), b"two");
+}
+
+#[tokio::test]
+async fn content_that_was_not_taken_is_handed_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ostler.yaml");
+    fs::write(&path, "one").unwrap();
+    let mut watch = FileWatch::new(&path, None);
+    assert_eq!(next(&mut watch).await.unwrap(), b"one");
+    watch.try_again();
+    assert_eq!(next(&mut watch).await.unwrap(), b"one");
 }
