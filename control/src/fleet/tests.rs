@@ -1,3 +1,5 @@
+//! The registry: states follow what nodes answer, and only the newest stream speaks for a node.
+
 use ostler_core::digest::Digest;
 
 use super::*;

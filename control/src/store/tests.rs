@@ -1,3 +1,5 @@
+//! The store: nothing acknowledged is lost, nothing is made twice, and the log shows what happened.
+
 use std::path::Path;
 use std::sync::Mutex;
 
