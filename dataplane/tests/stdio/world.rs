@@ -53,7 +53,7 @@ pub fn fake_transport() -> StdioTransport {
     StdioTransport {
         command,
         args: fake::ARGS.iter().map(|arg| SecretString::new((*arg).to_owned())).collect(),
-        env: vec![(fake::ROLE.to_owned(), SecretString::new("server".to_owned()))],
+        env: vec![(fake::ROLE.to_owned(), SecretString::new("1".to_owned()))],
         cwd: None,
         share: Share::Session,
         warm: false,

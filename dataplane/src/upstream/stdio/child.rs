@@ -90,6 +90,7 @@ struct Watch {
 impl Watch {
     async fn supervise(mut self, mut process: Child, place: OwnedSemaphorePermit) {
         let group = Group::of(&process);
+        let armed = KillOnDrop(group);
         let mut ending = tokio::select! {
             biased;
             () = self.link.stop.cancelled() => Ending::Asked,
@@ -109,7 +110,7 @@ impl Watch {
         }
         self.link.stop.cancel();
         end(&mut process, group, &self.host.kill).await;
-        group.kill();
+        drop(armed);
         if !output_is_over {
             // What the child said last is still in the pipe; with the group gone the pipe has an end.
             let _ = timeout(CHILD_STOP_GRACE, &mut self.output).await;
@@ -117,6 +118,16 @@ impl Watch {
         self.abandoned.cancel();
         self.link.gone(ending);
         drop(place);
+    }
+}
+
+/// Kills what is left of a group, also when the runtime goes away under the task that watches it. Not to be kept beyond
+/// the leader's reaping: the group's id may then become somebody else's.
+struct KillOnDrop(Group);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.0.kill();
     }
 }
 
