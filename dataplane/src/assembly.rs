@@ -264,7 +264,6 @@ impl Core {
                 parts: generation.parts.into(),
             };
             if applier.restore(&candidate, generation.kept_unix_ms).await {
-                settle_in_background(&applier, candidate);
                 break;
             }
         }
@@ -303,14 +302,6 @@ impl Core {
             }
         }
     }
-}
-
-/// A config from disk has to live through its settle time like any other, or the attempt counts against it.
-fn settle_in_background(applier: &Arc<Applier>, candidate: Candidate) {
-    let settling = Arc::clone(applier);
-    applier.tasks().spawn_until_stopped("settle", async move {
-        settling.settled(&candidate).await;
-    });
 }
 
 fn require_tls(

@@ -9,7 +9,7 @@ use ostler_config::Report;
 use ostler_core::name::FleetName;
 use ostler_watch::FileWatch;
 
-use crate::apply::{Applied, Applier, Candidate, Origin, Rejection, Revision, Source};
+use crate::apply::{Applier, Candidate, Origin, Rejection, Revision, Source};
 
 /// Follows a config file.
 #[derive(Debug)]
@@ -95,9 +95,8 @@ impl FileSource {
         self.applier.status.desired(&revision);
         let candidate = Candidate { origin: Origin::File, revision, parts: judged.config.parts().into() };
         match self.applier.apply(&candidate).await {
-            Ok(applied) => {
+            Ok(_) => {
                 self.applier.status.confirmed();
-                self.settle(candidate, applied);
                 Ok(())
             }
             Err(mut rejection) => {
@@ -105,15 +104,6 @@ impl FileSource {
                 self.applier.status.relocated(&rejection);
                 Err(FileError::Rejected { path: self.path.clone(), rejection })
             }
-        }
-    }
-
-    fn settle(&self, candidate: Candidate, applied: Applied) {
-        if applied == Applied::Swapped {
-            let applier = Arc::clone(&self.applier);
-            self.applier.tasks().spawn_until_stopped("settle", async move {
-                applier.settled(&candidate).await;
-            });
         }
     }
 

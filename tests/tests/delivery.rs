@@ -49,6 +49,7 @@ async fn what_a_node_may_not_run_is_nacked_with_the_flag_and_the_old_config_stay
     assert_eq!(info["last_error"]["code"], "not_allowed_here");
     let diagnostic = &info["last_error"]["diagnostics"][0];
     assert!(diagnostic["help"].as_str().unwrap().contains("--allow-command"), "{diagnostic}");
+    assert_eq!(diagnostic["line"], 1, "{diagnostic}");
     assert_eq!(info["applied"]["version"], 1);
     assert!(client.who(1).await.json()["result"].is_object());
     dataplane.shutdown().await;
@@ -125,6 +126,44 @@ async fn control_sees_a_mount_go_down_and_come_back() {
     until("ready").await;
     dataplane.shutdown().await;
     control.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_restarted_control_hears_that_what_a_node_holds_is_healthy() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    control.apply(&config(&[("up", &server.url())])).await;
+    control.until("a", "in_sync").await;
+    dataplane.shutdown().await;
+    let state = control.state_dir.clone();
+    control.running.shutdown().await;
+    let control = TestControl::start(&state).await;
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    let info = control.until("a", "in_sync").await;
+    assert_eq!(info["healthy"]["version"], 1);
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_config_becomes_last_known_good_though_control_dies_while_it_settles() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let follow = world::following(control.running.sync_addr, &control.state_dir.join("node.token"), "a");
+    let mut options = world::options(&dir.path().join("a"), follow);
+    options.settle = std::time::Duration::from_secs(1);
+    let dataplane = ostler_dataplane::DataPlane::start(options).await.unwrap();
+    control.apply(&config(&[("up", &server.url())])).await;
+    control.until("a", "applied").await;
+    control.running.shutdown().await;
+    eventually("the config is healthy", async || {
+        admin(&dataplane, &dir.path().join("a"), "/config").await["healthy"].is_object().then_some(())
+    })
+    .await;
+    dataplane.shutdown().await;
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub struct Desired {
     pub revision: Revision,
     /// Encoded snapshot without a nonce.
     pub(super) body: Bytes,
+    /// The operator's own text, to show where in it a node found fault.
+    pub(super) text: Bytes,
 }
 
 impl Hub {
@@ -103,7 +105,7 @@ fn encode(version: &StoredVersion) -> Desired {
         signature: Vec::new(),
         parts: version.parts.iter().map(super::wire::part_to_wire).collect(),
     };
-    Desired { revision, body: codec::encode_snapshot_body(&snapshot) }
+    Desired { revision, body: codec::encode_snapshot_body(&snapshot), text: version.text.clone() }
 }
 
 #[cfg(test)]

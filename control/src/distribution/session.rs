@@ -262,7 +262,13 @@ impl Session {
 
     fn hear_nack(&mut self, nack: wire::Nack) {
         let Some(revision) = self.answered(&nack.nonce, nack.revision.as_ref()) else { return };
-        let error = nack_from_wire(nack, &revision);
+        let mut error = nack_from_wire(nack, &revision);
+        if let Some(desired) =
+            self.distribution.hub.desired(&self.fleet).filter(|desired| desired.revision == revision)
+        {
+            // A node judges parts and knows only paths; the text they came from is here.
+            ostler_config::locate(&desired.text, &mut error.diagnostics);
+        }
         self.distribution.counters.acks.add("rejected", "");
         tracing::warn!(
             node = %self.node, fleet = %self.fleet, version = revision.version, code = %bounded(&error.code),

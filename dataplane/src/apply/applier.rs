@@ -7,7 +7,6 @@ use std::time::Duration;
 use ostler_config::{Compiled, GlobList, Host, Lookup, Unresolved, Validated};
 use ostler_core::digest::Digest;
 use ostler_core::limits::CHILD_STOP_GRACE;
-use ostler_core::tasks::Tasks;
 use tokio::sync::Mutex;
 
 use super::generations::Generations;
@@ -32,7 +31,7 @@ pub struct Applier {
     deps: Deps,
     allowed: Allowed,
     lookup: Box<dyn Lookup + Send + Sync>,
-    settle: Duration,
+    settle_time: Duration,
     prober: Prober,
     generations: Option<Generations>,
     /// What is served. Held from lineage check to swap, so that two sources cannot interleave.
@@ -48,7 +47,7 @@ struct Served {
 /// A candidate that is being served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// Swapped in now; [`Applier::settled`] tells when it may be called healthy.
+    /// Swapped in now; the status tells when it is called healthy.
     Swapped,
     /// It was already being served.
     Unchanged,
@@ -62,7 +61,7 @@ impl Applier {
         deps: Deps,
         allowed: Allowed,
         lookup: Box<dyn Lookup + Send + Sync>,
-        settle: Duration,
+        settle_time: Duration,
         prober: Prober,
         generations: Option<Generations>,
     ) -> Self {
@@ -72,7 +71,7 @@ impl Applier {
             deps,
             allowed,
             lookup,
-            settle,
+            settle_time,
             prober,
             generations,
             served: Mutex::new(None),
@@ -83,8 +82,13 @@ impl Applier {
     ///
     /// # Errors
     /// [`Rejection`] with every diagnostic; it is also remembered in the status and counted.
-    pub async fn apply(&self, candidate: &Candidate) -> Result<Applied, Rejection> {
+    pub async fn apply(self: &Arc<Self>, candidate: &Candidate) -> Result<Applied, Rejection> {
         let result = self.try_apply(candidate).await;
+        if result.as_ref().is_ok_and(|applied| *applied == Applied::Swapped) {
+            // On its own, so that losing a source does not keep a config from becoming last-known-good.
+            let (applier, candidate) = (Arc::clone(self), candidate.clone());
+            self.deps.tasks.spawn_until_stopped("settle", async move { applier.settle(&candidate).await });
+        }
         match &result {
             Ok(Applied::Swapped) => {
                 self.status.count(candidate.origin, ResultWord::Applied);
@@ -107,7 +111,7 @@ impl Applier {
 
     /// Serves a generation from disk at start, once the process has nothing newer. False when it cannot be served, which
     /// is remembered like any rejection.
-    pub async fn restore(&self, candidate: &Candidate, confirmed_unix_ms: u64) -> bool {
+    pub async fn restore(self: &Arc<Self>, candidate: &Candidate, confirmed_unix_ms: u64) -> bool {
         let restored = self.apply(candidate).await.is_ok();
         if restored {
             self.status.restored(&candidate.revision, confirmed_unix_ms);
@@ -205,21 +209,21 @@ impl Applier {
         }
     }
 
-    /// Waits out the settle time. True when the candidate is still what is served: then it is kept as last-known-good
-    /// and may be called healthy.
-    pub async fn settled(&self, candidate: &Candidate) -> bool {
+    /// Waits out the settle time. If the candidate is still what is served, it is kept as last-known-good and called
+    /// healthy.
+    async fn settle(&self, candidate: &Candidate) {
         let panics = self.deps.panics.get();
-        tokio::time::sleep(self.settle).await;
+        tokio::time::sleep(self.settle_time).await;
         let still_served = self.snapshots.load().is_some_and(|held| held.revision == candidate.revision);
         if !still_served {
-            return false;
+            return;
         }
         if self.deps.panics.get() > panics {
             tracing::error!(
                 version = candidate.revision.version,
                 "requests ended in a panic while this config settled; it is not called healthy"
             );
-            return false;
+            return;
         }
         if let Some(generations) = &self.generations
             && let Err(error) =
@@ -229,12 +233,6 @@ impl Applier {
             tracing::error!(%error, "last-known-good could not be written; the config is served all the same");
         }
         self.status.healthy(&candidate.revision);
-        true
-    }
-
-    /// Where work beside the apply path lives.
-    pub fn tasks(&self) -> &Tasks {
-        &self.deps.tasks
     }
 
     /// A clean exit is no crash: the attempt marks are cleared.
@@ -287,6 +285,6 @@ const RETIRE_POLL: Duration = Duration::from_millis(50);
 
 impl fmt::Debug for Applier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Applier").field("settle", &self.settle).finish_non_exhaustive()
+        f.debug_struct("Applier").field("settle_time", &self.settle_time).finish_non_exhaustive()
     }
 }

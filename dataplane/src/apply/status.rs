@@ -6,6 +6,7 @@ use ostler_config::Diagnostic;
 use ostler_core::clock::WallClock;
 use ostler_telemetry::metrics::Counter;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{Origin, Rejection, Revision};
 
@@ -14,6 +15,7 @@ use super::{Origin, Rejection, Revision};
 pub struct ConfigStatus {
     clock: WallClock,
     inner: Mutex<Inner>,
+    healthy: watch::Sender<Option<Revision>>,
     pub persist_failures: Counter,
     counts: [[Counter; 3]; 3],
 }
@@ -22,7 +24,6 @@ pub struct ConfigStatus {
 struct Inner {
     applied: Option<Revision>,
     applied_unix_ms: u64,
-    healthy: Option<Revision>,
     desired: Option<Revision>,
     /// When the source last confirmed that what is served is what it wants.
     confirmed_unix_ms: u64,
@@ -72,6 +73,7 @@ impl ConfigStatus {
         Self {
             clock,
             inner: Mutex::default(),
+            healthy: watch::Sender::new(None),
             persist_failures: Counter::default(),
             counts: Default::default(),
         }
@@ -82,7 +84,7 @@ impl ConfigStatus {
         Reading {
             applied: inner.applied.clone(),
             applied_unix_ms: inner.applied_unix_ms,
-            healthy: inner.healthy.clone(),
+            healthy: self.healthy.borrow().clone(),
             desired: inner.desired.clone(),
             confirmed_unix_ms: inner.confirmed_unix_ms,
             rejection: inner.rejection.clone(),
@@ -107,13 +109,17 @@ impl ConfigStatus {
 
     /// What is served comes from disk: it was healthy here, and its source last confirmed it then.
     pub(super) fn restored(&self, revision: &Revision, confirmed_unix_ms: u64) {
-        let mut inner = self.lock();
-        inner.healthy = Some(revision.clone());
-        inner.confirmed_unix_ms = confirmed_unix_ms;
+        self.lock().confirmed_unix_ms = confirmed_unix_ms;
+        self.healthy(revision);
+    }
+
+    /// Tells of each revision that is called healthy.
+    pub fn watch_healthy(&self) -> watch::Receiver<Option<Revision>> {
+        self.healthy.subscribe()
     }
 
     pub(super) fn healthy(&self, revision: &Revision) {
-        self.lock().healthy = Some(revision.clone());
+        self.healthy.send_replace(Some(revision.clone()));
     }
 
     /// Remembers a refusal. Nothing else changes.

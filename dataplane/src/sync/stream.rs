@@ -24,7 +24,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::SyncClient;
 use super::wire;
-use crate::apply::{Applied, Candidate, Revision};
+use crate::apply::{Revision, Source};
 
 /// Why a stream ended, and what that means for the next.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(super) async fn serve(client: &SyncClient) -> Ended {
     };
     client.metrics.connected.store(true, Ordering::Relaxed);
     tracing::info!(control = %client.options.control, node = %client.options.node, "connected to control");
-    Session { client, outbox, opened: Instant::now(), was_applied: false }.run(opened).await
+    Session { client, outbox, opened: Instant::now(), was_applied: false, settling: None }.run(opened).await
 }
 
 async fn open(
@@ -108,7 +108,10 @@ fn tower_service_fn<F>(connect: F) -> tower::util::ServiceFn<F> {
 }
 
 fn hello(client: &SyncClient) -> proto::Hello {
-    let held = client.applier.snapshots.load();
+    // What belongs to another history means nothing to this control.
+    let held = client.applier.snapshots.load().filter(|held| {
+        held.revision.source == Source::Control && held.revision.fleet == client.options.fleet
+    });
     proto::Hello {
         node: client.options.node.to_string(),
         fleet: client.options.fleet.to_string(),
@@ -125,66 +128,51 @@ struct Session<'a> {
     outbox: mpsc::Sender<NodeMessage>,
     opened: Instant,
     was_applied: bool,
+    /// What was acknowledged as applied and waits to be called healthy, with the nonce it came with.
+    settling: Option<(String, Revision)>,
 }
-
-/// A candidate that was swapped in and waits to be called healthy.
-type Settling<'a> = std::pin::Pin<Box<dyn Future<Output = Option<(String, Candidate)>> + Send + 'a>>;
 
 impl Session<'_> {
     async fn run(mut self, mut incoming: Streaming<proto::ControlMessage>) -> Ended {
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         // Changes are gathered: a mount that flaps with every call is reported a few times a second.
         let mut changes = tokio::time::interval(STATUS_CHANGE_INTERVAL);
-        let mut settling: Option<Settling<'_>> = None;
+        let mut healthy = self.client.applier.status.watch_healthy();
         loop {
-            tokio::select! {
+            let next = tokio::select! {
                 message = incoming.message() => match message {
-                    Ok(Some(message)) => match self.receive(message).await {
-                        Next::Go => {}
-                        Next::Settle(next) => settling = Some(next),
-                        Next::Leave { after } => return self.ended("control asked to reconnect", Some(after)),
-                        Next::Lost => return self.ended("stream closed while answering", None),
-                    },
+                    Ok(Some(message)) => self.receive(message).await,
                     Ok(None) => return self.ended("control closed the stream", None),
                     Err(status) => {
                         let reason = refused(&status);
                         return self.ended(&reason, None);
                     }
                 },
-                settled = settled(&mut settling) => {
-                    settling = None;
-                    if let Some((nonce, candidate)) = settled
-                        && !self.ack(nonce, &candidate.revision, proto::ack::Stage::Healthy).await
-                    {
-                        return self.ended("stream closed while answering", None);
-                    }
-                },
-                _ = status.tick() => self.report(),
-                _ = changes.tick() => if self.client.deps.states_changed.swap(false, Ordering::Relaxed) {
+                // The sender lives as long as the applier, which this session holds.
+                _ = healthy.changed() => self.ack_healthy().await,
+                _ = status.tick() => {
                     self.report();
-                },
+                    Next::Go
+                }
+                _ = changes.tick() => {
+                    if self.client.deps.states_changed.swap(false, Ordering::Relaxed) {
+                        self.report();
+                    }
+                    Next::Go
+                }
+            };
+            match next {
+                Next::Go => {}
+                Next::Leave { after } => return self.ended("control asked to reconnect", Some(after)),
+                Next::Lost => return self.ended("stream closed while answering", None),
             }
         }
     }
 
-    async fn receive<'b>(&mut self, message: proto::ControlMessage) -> Next<'b>
-    where
-        Self: 'b,
-    {
+    async fn receive(&mut self, message: proto::ControlMessage) -> Next {
         match message.message {
             Some(FromControl::Snapshot(snapshot)) => self.apply(snapshot).await,
-            Some(FromControl::Unchanged(unchanged)) => {
-                self.was_applied = true;
-                if let Some(revision) = unchanged
-                    .revision
-                    .and_then(|revision| wire::revision_in(&revision, &self.client.options.fleet).ok())
-                {
-                    self.client.applier.status.desired(&revision);
-                }
-                self.client.applier.status.confirmed();
-                self.report();
-                Next::Go
-            }
+            Some(FromControl::Unchanged(unchanged)) => self.hear_unchanged(unchanged).await,
             Some(FromControl::Directive(directive)) => match directive.directive {
                 Some(Order::Reconnect(reconnect)) => {
                     Next::Leave { after: Duration::from_millis(reconnect.after_ms).min(RECONNECT_CAP) }
@@ -196,58 +184,64 @@ impl Session<'_> {
         }
     }
 
-    async fn apply<'b>(&mut self, snapshot: proto::Snapshot) -> Next<'b>
-    where
-        Self: 'b,
-    {
+    /// What is held is what is wanted. It may have become healthy on an earlier stream, so it is said again.
+    async fn hear_unchanged(&mut self, unchanged: proto::Unchanged) -> Next {
+        self.was_applied = true;
+        self.client.applier.status.confirmed();
+        let revision = unchanged
+            .revision
+            .and_then(|revision| wire::revision_in(&revision, &self.client.options.fleet).ok());
+        let Some(revision) = revision else { return Next::Go };
+        self.client.applier.status.desired(&revision);
+        self.settling = Some((String::new(), revision));
+        self.report();
+        self.ack_healthy().await
+    }
+
+    async fn apply(&mut self, snapshot: proto::Snapshot) -> Next {
         let nonce = snapshot.nonce.clone();
         let offered = snapshot.revision.clone();
+        let applier = &self.client.applier;
         let candidate = match wire::candidate_in(snapshot, &self.client.options.fleet) {
             Ok(candidate) => candidate,
             Err(rejection) => {
-                let applier = &self.client.applier;
                 applier.status.rejected(crate::apply::Origin::Stream, None, &rejection);
-                let nack = wire::nack_out(nonce, offered, &rejection);
-                return self.send(ToControl::Nack(nack)).await;
+                return self.send(ToControl::Nack(wire::nack_out(nonce, offered, &rejection))).await;
             }
         };
-        self.client.applier.status.desired(&candidate.revision);
-        match self.client.applier.apply(&candidate).await {
-            Ok(applied) => {
-                self.was_applied = true;
-                self.client.applier.status.confirmed();
-                if !self.ack(nonce.clone(), &candidate.revision, proto::ack::Stage::Applied).await {
-                    return Next::Lost;
-                }
-                self.settle(nonce, candidate, &applied).await
-            }
-            Err(rejection) => {
-                let nack = wire::nack_out(nonce, offered, &rejection);
-                self.send(ToControl::Nack(nack)).await
-            }
+        applier.status.desired(&candidate.revision);
+        if let Err(rejection) = applier.apply(&candidate).await {
+            return self.send(ToControl::Nack(wire::nack_out(nonce, offered, &rejection))).await;
+        }
+        self.was_applied = true;
+        applier.status.confirmed();
+        self.settling = Some((nonce.clone(), candidate.revision.clone()));
+        match self.ack(nonce, &candidate.revision, proto::ack::Stage::Applied).await {
+            Next::Go => self.ack_healthy().await,
+            lost => lost,
         }
     }
 
-    async fn settle<'b>(&self, nonce: String, candidate: Candidate, applied: &Applied) -> Next<'b> {
-        if *applied == Applied::Unchanged {
-            self.ack(nonce, &candidate.revision, proto::ack::Stage::Healthy).await;
-            return Next::Go;
+    /// Acknowledges what was applied, once it is what the applier calls healthy.
+    async fn ack_healthy(&mut self) -> Next {
+        let healthy = self.client.applier.status.read().healthy;
+        match self.settling.take_if(|(_, revision)| healthy.as_ref() == Some(revision)) {
+            Some((nonce, revision)) => self.ack(nonce, &revision, proto::ack::Stage::Healthy).await,
+            None => Next::Go,
         }
-        let applier = Arc::clone(&self.client.applier);
-        Next::Settle(Box::pin(async move { applier.settled(&candidate).await.then_some((nonce, candidate)) }))
     }
 
-    async fn ack(&self, nonce: String, revision: &Revision, stage: proto::ack::Stage) -> bool {
+    async fn ack(&self, nonce: String, revision: &Revision, stage: proto::ack::Stage) -> Next {
         let ack = proto::Ack {
             nonce,
             revision: Some(wire::revision_out(revision)),
             stage: stage.into(),
             mounts: wire::mounts_out(&self.client.applier.snapshots),
         };
-        matches!(self.send(ToControl::Ack(ack)).await, Next::Go)
+        self.send(ToControl::Ack(ack)).await
     }
 
-    async fn send<'b>(&self, message: ToControl) -> Next<'b> {
+    async fn send(&self, message: ToControl) -> Next {
         match self.outbox.send(NodeMessage { message: Some(message) }).await {
             Ok(()) => Next::Go,
             Err(_) => Next::Lost,
@@ -280,18 +274,10 @@ impl Session<'_> {
     }
 }
 
-enum Next<'a> {
+enum Next {
     Go,
-    Settle(Settling<'a>),
     Leave { after: Duration },
     Lost,
-}
-
-async fn settled(settling: &mut Option<Settling<'_>>) -> Option<(String, Candidate)> {
-    match settling {
-        Some(settling) => settling.await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Ended {
