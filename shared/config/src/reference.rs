@@ -167,7 +167,7 @@ impl Reference {
 }
 
 /// Absolute on any system that a data plane may run on; control may judge for another one.
-fn is_absolute(path: &str) -> bool {
+pub(crate) fn is_absolute(path: &str) -> bool {
     let drive = path.get(..3).is_some_and(|start| {
         start.starts_with(|c: char| c.is_ascii_alphabetic())
             && (start.ends_with(":\\") || start.ends_with(":/"))

@@ -199,6 +199,27 @@ fn a_list_of_commands_is_not_got_round_through_the_environment() {
     let report = run(text, &Fake::default(), &allow, Unresolved::Refuse).unwrap_err();
     assert_eq!(report.diagnostics.len(), 2, "{report}");
     assert!(run(text, &Fake::default(), &Allow::everything(), Unresolved::Refuse).is_ok());
+    for name in ["NODE_OPTIONS", "PYTHONPATH", "BASH_ENV", "npm_config_registry", "BASH_FUNC_ls%%"] {
+        let text =
+            format!("version: 1\nupstream: {{ stdio: {{ command: npx, env: {{ \"{name}\": x }} }} }}\n");
+        assert!(run(&text, &Fake::default(), &allow, Unresolved::Refuse).is_err(), "{name}");
+    }
+    let harmless =
+        "version: 1\nupstream: { stdio: { command: npx, env: { PYTHONUNBUFFERED: '1' }, cwd: /tmp } }\n";
+    assert!(run(harmless, &Fake::default(), &allow, Unresolved::Refuse).is_ok());
+}
+
+#[test]
+fn a_list_of_commands_is_not_got_round_through_the_folder() {
+    let text =
+        |command: &str| format!("version: 1\nupstream: {{ stdio: {{ command: {command}, cwd: /tmp }} }}\n");
+    let allow = Allow(GlobList::parse(["./tool", "bin/tool", "/opt/tool"]).unwrap(), GlobList::any());
+    for command in ["./tool", "bin/tool"] {
+        let report = run(&text(command), &Fake::default(), &allow, Unresolved::Refuse).unwrap_err();
+        assert!(report.diagnostics[0].path.ends_with("stdio.cwd"), "{report}");
+        assert!(run(&text(command), &Fake::default(), &Allow::everything(), Unresolved::Refuse).is_ok());
+    }
+    assert!(run(&text("/opt/tool"), &Fake::default(), &allow, Unresolved::Refuse).is_ok());
 }
 
 #[test]

@@ -8,16 +8,42 @@ use http::{HeaderMap, Uri};
 use ostler_core::digest::{Digest, DigestBuilder};
 
 use crate::compiled::{HttpTransport, SecretString, StdioTransport, Transport};
-use crate::reference::Template;
+use crate::reference::{Template, is_absolute};
 use crate::secret;
 use crate::validate::url;
 use crate::validated::{HttpUpstream, StdioUpstream, Upstream, UpstreamTransport};
 
 use super::resolve::{Resolver, flag_help};
 
-/// Variables that decide which code a command runs. With a list of allowed commands they would make the list worthless.
-const CODE_CHOOSING_ENV: [&str; 4] = ["PATH", "LD_*", "DYLD_*", "PATHEXT"];
-
+/// Variables that decide which code a command runs: the system's, and those of the interpreters that MCP servers are
+/// written for. With a list of allowed commands they would make the list worthless.
+const CODE_CHOOSING_ENV: [&str; 25] = [
+    "PATH",
+    "PATHEXT",
+    "LD_*",
+    "DYLD_*",
+    "GCONV_PATH",
+    "BASH_ENV",
+    "BASH_FUNC_*",
+    "ENV",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "NPM_CONFIG_*",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "PYTHONUSERBASE",
+    "RUBYOPT",
+    "RUBYLIB",
+    "PERL5OPT",
+    "PERL5LIB",
+    "PERL5DB",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "CLASSPATH",
+    "DOTNET_STARTUP_HOOKS",
+];
 pub(super) fn compile(upstream: &Upstream, resolver: &mut Resolver<'_>) -> (Transport, Digest) {
     match &upstream.transport {
         UpstreamTransport::Http(http) => compile_http(http, resolver),
@@ -102,6 +128,15 @@ fn compile_stdio(stdio: &StdioUpstream, resolver: &mut Resolver<'_>) -> (Transpo
         let text = process_value(resolver, &path, template);
         identity.update(name.as_bytes()).update(text.as_bytes());
         env.push((name.clone(), SecretString::new(text)));
+    }
+
+    let is_relative_path = command.contains(['/', '\\']) && !is_absolute(command);
+    if stdio.cwd.is_some() && is_relative_path && !resolver.host().allow_command.allows_everything() {
+        resolver.not_allowed(
+            "stdio.cwd",
+            format!("this data plane allows only some commands, and `cwd` would decide which program `{command}` is"),
+            "write the command with its whole path, or start the data plane with `--allow-command '*'`".to_owned(),
+        );
     }
 
     identity.update(b"cwd").update(stdio.cwd.as_deref().unwrap_or_default().as_bytes());
