@@ -47,7 +47,8 @@ pub(super) async fn collect(incoming: Incoming, budget: &BufferBudget) -> Result
 async fn read(mut incoming: Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
     let mut reserved = Reserved { budget: budget.clone(), bytes: 0 };
-    reserved.grow_to(announced)?;
+    // What is only announced is judged and takes no memory of others: a client may never send it.
+    fits(announced)?;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -58,14 +59,20 @@ async fn read(mut incoming: Incoming, budget: &BufferBudget) -> Result<Buffered,
         if first.is_empty() {
             first = data;
         } else {
-            if rest.is_empty() {
-                rest.reserve(announced.max(first.len() + data.len()).saturating_sub(first.len()));
-            }
             rest.extend_from_slice(&data);
         }
     }
     let bytes = if rest.is_empty() { first } else { [first.as_ref(), rest.as_ref()].concat().into() };
     Ok(Buffered { bytes, _reserved: Some(reserved) })
+}
+
+/// Whether one body may have this size, whatever others take up.
+fn fits(bytes: usize) -> Result<(), Refusal> {
+    if bytes <= MCP_BODY_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!("request body is larger than {MCP_BODY_BYTES_MAX} bytes; send less");
+    Err(Refusal::new(Reason::BodyTooLarge, detail))
 }
 
 impl Buffered {
@@ -99,10 +106,7 @@ impl BufferBudget {
 
 impl Reserved {
     fn grow_to(&mut self, total: usize) -> Result<(), Refusal> {
-        if total > MCP_BODY_BYTES_MAX {
-            let detail = format!("request body is larger than {MCP_BODY_BYTES_MAX} bytes; send less");
-            return Err(Refusal::new(Reason::BodyTooLarge, detail));
-        }
+        fits(total)?;
         let missing = total.saturating_sub(self.bytes);
         if missing > 0 && !self.budget.take(missing) {
             return Err(Refusal::new(

@@ -25,10 +25,11 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
+use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_mcp::headers::{
     JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored,
 };
-use ostler_mcp::{Envelope, Era, Reason};
+use ostler_mcp::{Envelope, Era, Reason, method};
 use ostler_telemetry::metrics::Counter;
 
 use crate::mount::Mount;
@@ -177,7 +178,7 @@ impl Pipeline {
             agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
-        let place = limit(routed).map_err(|refusal| (refusal, id()))?;
+        let place = limit(routed, envelope.as_ref()).map_err(|refusal| (refusal, id()))?;
         record.hold(place);
         let call = Call {
             verb: routed.verb,
@@ -214,9 +215,9 @@ fn agree(headers: &HeaderMap, envelope: &Envelope<'_>, era: Era) -> Result<(), R
         .map_err(|mismatch| Refusal::new(Reason::HeaderMismatch, mismatch.to_string()))
 }
 
-/// Admission: a mount that is down fails fast, a full one refuses at once. Server-push streams wait for nothing and
-/// take no place among the calls.
-fn limit(routed: &Routed) -> Result<Option<InFlight>, Refusal> {
+/// Admission: a mount that is down fails fast, a full one refuses at once. Server-push streams wait for nothing, so they
+/// take no place among the calls but have places of their own.
+fn limit(routed: &Routed, envelope: Option<&Envelope<'_>>) -> Result<Option<InFlight>, Refusal> {
     let mount = &routed.mount;
     if let Some(reference) = &mount.upstream_config.unresolved {
         return Err(Refusal::unresolved(reference));
@@ -224,15 +225,20 @@ fn limit(routed: &Routed) -> Result<Option<InFlight>, Refusal> {
     if !mount.upstream.health.admit() {
         return Err(Refusal::down(&mount.upstream.health));
     }
-    if routed.verb != Verb::Post {
+    if routed.verb == Verb::Delete {
         return Ok(None);
     }
-    mount.upstream.admit(&mount.upstream_config).map(Some).ok_or_else(|| {
-        Refusal::new(
-            Reason::Overloaded,
-            "upstream has as many calls in flight as `limits.in_flight` allows; try again",
-        )
-        .retry_after(std::time::Duration::from_secs(1))
+    let is_push = routed.verb == Verb::Get
+        || envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
+    mount.upstream.admit(&mount.upstream_config, is_push).map(Some).ok_or_else(|| {
+        let detail = if is_push {
+            format!(
+                "upstream has {UPSTREAM_STREAMS_MAX} streams open, as many as it may; close some or try again"
+            )
+        } else {
+            "upstream has as many calls in flight as `limits.in_flight` allows; try again".to_owned()
+        };
+        Refusal::new(Reason::Overloaded, detail).retry_after(std::time::Duration::from_secs(1))
     })
 }
 

@@ -15,7 +15,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use ostler_config::{CompiledUpstream, Transport};
 use ostler_core::digest::Digest;
-use ostler_core::limits::CHILDREN_PER_MOUNT_MAX;
+use ostler_core::limits::{CHILDREN_PER_MOUNT_MAX, UPSTREAM_STREAMS_MAX};
 use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, Era};
 use ostler_telemetry::metrics::{Counter, Gauge};
@@ -77,6 +77,8 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 pub struct UpstreamMetrics {
     pub in_flight: Gauge,
+    /// Server-push streams open.
+    pub streams: Gauge,
     pub connects_ok: Counter,
     pub connects_failed: Counter,
     pub probes_alive: Counter,
@@ -89,9 +91,12 @@ enum UpstreamTransport {
     Stdio(stdio::StdioUpstream),
 }
 
-/// Holds one of the upstream's places for calls in flight.
+/// Holds one of the upstream's places, for a call in flight or for a server-push stream.
 #[derive(Debug)]
-pub struct InFlight(Arc<Upstream>);
+pub struct InFlight {
+    upstream: Arc<Upstream>,
+    is_push: bool,
+}
 
 // === impl Upstream ===
 
@@ -113,11 +118,13 @@ impl Upstream {
         }
     }
 
-    /// Takes a place among the calls in flight, or `None` when the limit is reached. Nothing waits in a queue.
-    pub fn admit(self: &Arc<Self>, config: &CompiledUpstream) -> Option<InFlight> {
-        self.metrics.in_flight.add(1);
-        let place = InFlight(Arc::clone(self));
-        (self.metrics.in_flight.get() <= i64::from(config.limits.in_flight)).then_some(place)
+    /// Takes a place among the calls in flight, or among the server-push streams; `None` when there are as many as may
+    /// be. Nothing waits in a queue.
+    pub fn admit(self: &Arc<Self>, config: &CompiledUpstream, is_push: bool) -> Option<InFlight> {
+        let place = InFlight { upstream: Arc::clone(self), is_push };
+        let max = if is_push { UPSTREAM_STREAMS_MAX } else { config.limits.in_flight };
+        place.gauge().add(1);
+        (place.gauge().get() <= i64::from(max)).then_some(place)
     }
 
     /// Sends the call and waits for the head of its answer. What happened becomes evidence of health.
@@ -195,8 +202,15 @@ impl Upstream {
 
 // === impl InFlight ===
 
+impl InFlight {
+    fn gauge(&self) -> &Gauge {
+        let metrics = &self.upstream.metrics;
+        if self.is_push { &metrics.streams } else { &metrics.in_flight }
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.metrics.in_flight.add(-1);
+        self.gauge().add(-1);
     }
 }

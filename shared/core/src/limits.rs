@@ -143,6 +143,9 @@ pub const AVAILABLE_MOUNTS_MAX: usize = 100;
 
 /// Requests in flight to one upstream, unless its `limits.in_flight` says otherwise.
 pub const UPSTREAM_IN_FLIGHT_MAX: u32 = 100;
+/// Server-push streams open to one upstream. Each holds a client's connection or stream and an upstream connection, and
+/// nothing but its client ends it; beside the calls, so that neither takes the places of the other.
+pub const UPSTREAM_STREAMS_MAX: u32 = 1_024;
 /// Idle connections kept per upstream and worker.
 pub const POOL_IDLE_MAX: usize = 64;
 /// Idle time of a pooled connection; below the 5 s keep-alive that Node servers use by default.
