@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
-use ostler_core::guard::HostGuard;
+use ostler_core::guard::{GuardError, HostGuard};
 use ostler_core::token::BearerToken;
 use tonic::{Code, Status};
 
@@ -66,7 +66,7 @@ impl Guard {
     fn refusal(&self, request: &Request) -> Option<Response> {
         let headers = request.headers();
         if let Some(hosts) = &self.hosts
-            && let Err(error) = hosts.check(host(request), text(headers, &ORIGIN))
+            && let Err(error) = judge_names(hosts, request)
         {
             return Some(self.refuse(headers, StatusCode::FORBIDDEN, error.reason(), &error.to_string()));
         }
@@ -114,15 +114,11 @@ impl Guard {
     }
 }
 
-/// HTTP/2 has the authority in the request line; where both are given they must agree, which the stricter check of
-/// a `Host` header that is there ensures.
-fn host(request: &Request) -> Option<&str> {
+/// HTTP/2 has the authority in the request line, HTTP/1 in `Host`; whatever is there must agree and be known.
+fn judge_names(hosts: &HostGuard, request: &Request) -> Result<(), GuardError> {
+    let all = |name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes);
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let header = text(request.headers(), &HOST);
-    match (authority, header) {
-        (Some(authority), Some(header)) if authority != header => None,
-        (authority, header) => authority.or(header),
-    }
+    hosts.check_request(authority, all(HOST), all(ORIGIN))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
