@@ -66,7 +66,8 @@ pub(super) fn untracked(answer: Response<AnswerBody>) -> Served {
 // === impl Record ===
 
 impl Record {
-    pub(super) fn start(id: RequestId) -> Self {
+    /// The trace context of the HTTP headers wins over that of the message's `_meta`.
+    pub(super) fn start(id: RequestId, traceparent: Option<&str>) -> Self {
         Self {
             id,
             started: Instant::now(),
@@ -75,7 +76,7 @@ impl Record {
             verb: None,
             method: None,
             target: None,
-            trace: None,
+            trace: traceparent.map(|trace| bounded(trace).into_owned()),
             era: None,
             status: StatusCode::OK,
             outcome: Outcome::Ok,
@@ -106,7 +107,9 @@ impl Record {
         let Some(envelope) = envelope else { return };
         self.method = Some(bounded(&envelope.method).into_owned());
         self.target = envelope.target().map(|target| bounded(target).into_owned());
-        self.trace = envelope.meta.traceparent.as_deref().map(|trace| bounded(trace).into_owned());
+        if self.trace.is_none() {
+            self.trace = envelope.meta.traceparent.as_deref().map(|trace| bounded(trace).into_owned());
+        }
     }
 
     /// Keeps the place among the upstream's calls until the body has ended.

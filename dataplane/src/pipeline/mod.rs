@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
 use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_mcp::headers::{
-    JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored,
+    JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored, TRACEPARENT,
 };
 use ostler_mcp::{Envelope, Era, Reason, method};
 use ostler_telemetry::metrics::Counter;
@@ -106,7 +106,7 @@ impl Pipeline {
 
     async fn judge_and_forward(&self, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
-        let mut record = Record::start(self.ids.next());
+        let mut record = Record::start(self.ids.next(), text(&head.headers, TRACEPARENT));
         if let Err(error) = guard(&self.shared.guard, &head.headers, &head.uri) {
             self.shared.refusals.guard(error);
             return refuse::guarded(error, record);
