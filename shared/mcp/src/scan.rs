@@ -150,6 +150,9 @@ impl<'a> Scanner<'a> {
                 self.lexer.peek_token();
                 let key = self.lexer.string()?.decode();
                 let mut field = place.field(&key);
+                if matches!(field, Field::Other) && place.resembles(&key) {
+                    self.note("a member is spelled like one of the protocol's but for its case");
+                }
                 if !self.keys.insert(&mut held, key) {
                     self.note("an object holds the same key twice");
                     if let Field::Id = field {

@@ -316,3 +316,23 @@ fn equal_ids_are_equal_however_they_are_written() {
     assert_ne!(canonical("1"), canonical(r#""1""#));
     assert_eq!(canonical("123456789012345678901234567890"), "123456789012345678901234567890");
 }
+
+#[test]
+fn a_member_that_a_reader_without_case_would_take_for_another_is_refused() {
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","METHOD":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","\u004dethod":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"},"param\u017f":{"name":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"a","tas\u212aid":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"PROGRESSTOKEN":1}}}"#,
+    ] {
+        let error = Envelope::scan(body.as_bytes()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid, "{body}");
+    }
+    let data = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"Name":"b","Method":"c"}}}"#;
+    assert!(Envelope::scan(data.as_bytes()).is_ok());
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"ResultType":"x"}}"#;
+    assert!(Envelope::scan(answer.as_bytes()).is_ok());
+}

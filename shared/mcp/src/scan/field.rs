@@ -71,6 +71,43 @@ impl Place {
             _ => Field::Other,
         }
     }
+
+    /// Whether a key is another spelling of one that matters here. Readers that ignore case, as Go's do, would take it
+    /// for that one, and run what was never judged.
+    pub fn resembles(self, key: &str) -> bool {
+        let listed: &[&str] = match self {
+            Place::Message => &["jsonrpc", "id", "method", "params", "result", "error"],
+            Place::Params => &[
+                "name",
+                "uri",
+                "taskId",
+                "arguments",
+                "progressToken",
+                "requestId",
+                "protocolVersion",
+                "_meta",
+            ],
+            Place::Meta => &[
+                "io.modelcontextprotocol/protocolVersion",
+                "io.modelcontextprotocol/subscriptionId",
+                "progressToken",
+                "traceparent",
+                "tracestate",
+            ],
+            // What a server answers is not what is judged.
+            Place::Result | Place::Error | Place::Elsewhere => &[],
+        };
+        listed.iter().any(|known| *known != key && folded(key).eq(folded(known)))
+    }
+}
+
+/// The two characters that fold to an ASCII letter in Unicode are folded with it, as Go does.
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    text.chars().map(|c| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        _ => c.to_ascii_lowercase(),
+    })
 }
 
 impl Field {
