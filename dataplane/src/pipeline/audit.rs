@@ -2,7 +2,7 @@
 //! the answer's body has ended or was given up, whichever way.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, Era};
 use ostler_telemetry::text::bounded;
+use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
 
 use super::ids::RequestId;
@@ -48,6 +49,13 @@ struct MountRecord {
 /// An answer's body that ends with its record.
 #[derive(Debug)]
 pub struct TrackedBody {
+    tracked: Arc<Mutex<Option<Tracked>>>,
+    /// Ends the body when its time is up although nobody polls it.
+    watchdog: Option<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Tracked {
     body: AnswerBody,
     record: Option<Box<Record>>,
 }
@@ -55,12 +63,23 @@ pub struct TrackedBody {
 /// Attaches the record to the answer.
 pub(super) fn track(answer: Response<AnswerBody>, mut record: Record) -> Served {
     record.headed(answer.status());
-    answer.map(|body| TrackedBody { body, record: Some(Box::new(record)) })
+    answer.map(|body| TrackedBody::new(body, Some(Box::new(record))))
+}
+
+/// The same, for an answer that must be over in time. Its own clocks run only while its client reads; one that does not
+/// would hold the upstream and a place among its calls for as long as it likes.
+pub(super) fn track_until(answer: Response<AnswerBody>, record: Record, limit: Duration) -> Served {
+    let is_over = answer.body().is_end_stream();
+    let mut served = track(answer, record);
+    if !is_over {
+        served.body_mut().watch(limit);
+    }
+    served
 }
 
 /// An answer whose record was lost with a panic.
 pub(super) fn untracked(answer: Response<AnswerBody>) -> Served {
-    answer.map(|body| TrackedBody { body, record: None })
+    answer.map(|body| TrackedBody::new(body, None))
 }
 
 // === impl Record ===
@@ -177,24 +196,16 @@ fn micros(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }
 
-// === impl TrackedBody ===
+// === impl Tracked ===
 
-impl TrackedBody {
+impl Tracked {
     fn end(&mut self, cut: Option<&'static str>) {
         if let Some(mut record) = self.record.take() {
             record.cut = cut;
         }
     }
-}
 
-impl Body for TrackedBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -206,32 +217,73 @@ impl Body for TrackedBody {
                     self.end(None);
                 }
             }
-            Poll::Ready(Some(Err(error))) => {
-                let cut = match error {
-                    BodyError::Upstream(_) => "upstream_broke_off",
-                    BodyError::Idle => "idle_timeout",
-                    BodyError::Total => "total_timeout",
-                };
-                self.end(Some(cut));
-            }
+            Poll::Ready(Some(Err(error))) => self.end(Some(error.word())),
             Poll::Ready(None) => self.end(None),
             Poll::Pending => {}
         }
         polled
     }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let complete = self.body.is_end_stream();
+        self.end((!complete).then_some("client_left"));
+    }
+}
+
+// === impl TrackedBody ===
+
+impl TrackedBody {
+    fn new(body: AnswerBody, record: Option<Box<Record>>) -> Self {
+        Self { tracked: Arc::new(Mutex::new(Some(Tracked { body, record }))), watchdog: None }
+    }
+
+    fn watch(&mut self, limit: Duration) {
+        let watched = Arc::downgrade(&self.tracked);
+        let watchdog = tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            let Some(watched) = watched.upgrade() else { return };
+            let cut = lock(&watched).take();
+            if let Some(mut cut) = cut {
+                cut.end(Some(BodyError::Total.word()));
+            }
+        });
+        self.watchdog = Some(watchdog.abort_handle());
+    }
+}
+
+fn lock(tracked: &Mutex<Option<Tracked>>) -> MutexGuard<'_, Option<Tracked>> {
+    tracked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Body for TrackedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match lock(&self.tracked).as_mut() {
+            Some(tracked) => tracked.poll_frame(cx),
+            None => Poll::Ready(Some(Err(BodyError::Total))),
+        }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        lock(&self.tracked).as_ref().is_some_and(|tracked| tracked.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        lock(&self.tracked).as_ref().map(|tracked| tracked.body.size_hint()).unwrap_or_default()
     }
 }
 
 impl Drop for TrackedBody {
     fn drop(&mut self) {
-        let complete = self.body.is_end_stream();
-        self.end((!complete).then_some("client_left"));
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.abort();
+        }
     }
 }

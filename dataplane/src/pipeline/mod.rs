@@ -18,6 +18,7 @@ mod session;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -41,6 +42,9 @@ pub use audit::TrackedBody;
 pub use body::BufferBudget;
 use ids::RequestIds;
 use refuse::Refusal;
+
+/// Between the end of an answer's time and its being cut unread: enough to write the error that says so.
+const CUT_GRACE: Duration = Duration::from_secs(2);
 
 /// The answer that the listener writes.
 pub type Served = Response<TrackedBody>;
@@ -125,7 +129,8 @@ impl Pipeline {
         };
         let served = self.forward(&head.headers, &body.bytes, &routed, &mut record).await;
         match served {
-            Ok(answer) => audit::track(answer, record),
+            Ok((answer, Some(limit))) => audit::track_until(answer, record, limit),
+            Ok((answer, None)) => audit::track(answer, record),
             Err((refusal, id)) => refuse::mount(refusal, &routed, id.as_deref(), record),
         }
     }
@@ -150,14 +155,15 @@ impl Pipeline {
         })
     }
 
-    /// The stages that need the message. An error carries the id to answer to.
+    /// The stages that need the message. The answer comes with the time by which it must be over, if there is one; an
+    /// error carries the id to answer to.
     async fn forward(
         &self,
         headers: &HeaderMap,
         body: &Bytes,
         routed: &Routed,
         record: &mut Record,
-    ) -> Result<Response<AnswerBody>, (Refusal, Option<String>)> {
+    ) -> Result<(Response<AnswerBody>, Option<Duration>), (Refusal, Option<String>)> {
         let envelope = match routed.verb {
             Verb::Post => Some(Envelope::scan(body).map_err(|error| {
                 self.shared.refusals.malformed.increment();
@@ -178,7 +184,8 @@ impl Pipeline {
             agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
-        let place = limit(routed, envelope.as_ref()).map_err(|refusal| (refusal, id()))?;
+        let is_push = is_push(routed.verb, envelope.as_ref());
+        let place = limit(routed, is_push).map_err(|refusal| (refusal, id()))?;
         record.hold(place);
         let call = Call {
             verb: routed.verb,
@@ -191,8 +198,10 @@ impl Pipeline {
             sessions: &routed.mount.runtime.sessions,
             config: &routed.mount.upstream_config,
         };
+        // Its own clock has the first word; this one is for a client that does not hear it.
+        let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let answer = routed.mount.upstream.call(call).await;
-        answer.map_err(|error| {
+        answer.map(|answer| (answer, (!is_push).then_some(total))).map_err(|error| {
             if error.fault != Fault::None {
                 self.shared.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
             }
@@ -215,9 +224,14 @@ fn agree(headers: &HeaderMap, envelope: &Envelope<'_>, era: Era) -> Result<(), R
         .map_err(|mismatch| Refusal::new(Reason::HeaderMismatch, mismatch.to_string()))
 }
 
+/// Whether the answer is a stream on which the server speaks unasked, which has no end of its own.
+fn is_push(verb: Verb, envelope: Option<&Envelope<'_>>) -> bool {
+    verb == Verb::Get || envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN)
+}
+
 /// Admission: a mount that is down fails fast, a full one refuses at once. Server-push streams wait for nothing, so they
 /// take no place among the calls but have places of their own.
-fn limit(routed: &Routed, envelope: Option<&Envelope<'_>>) -> Result<Option<InFlight>, Refusal> {
+fn limit(routed: &Routed, is_push: bool) -> Result<Option<InFlight>, Refusal> {
     let mount = &routed.mount;
     if let Some(reference) = &mount.upstream_config.unresolved {
         return Err(Refusal::unresolved(reference));
@@ -228,8 +242,6 @@ fn limit(routed: &Routed, envelope: Option<&Envelope<'_>>) -> Result<Option<InFl
     if routed.verb == Verb::Delete {
         return Ok(None);
     }
-    let is_push = routed.verb == Verb::Get
-        || envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
     mount.upstream.admit(&mount.upstream_config, is_push).map(Some).ok_or_else(|| {
         let detail = if is_push {
             format!(
@@ -238,7 +250,7 @@ fn limit(routed: &Routed, envelope: Option<&Envelope<'_>>) -> Result<Option<InFl
         } else {
             "upstream has as many calls in flight as `limits.in_flight` allows; try again".to_owned()
         };
-        Refusal::new(Reason::Overloaded, detail).retry_after(std::time::Duration::from_secs(1))
+        Refusal::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
     })
 }
 

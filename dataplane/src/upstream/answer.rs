@@ -46,6 +46,19 @@ pub enum BodyError {
     Total,
 }
 
+// === impl BodyError ===
+
+impl BodyError {
+    /// One word for the access log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Upstream(_) => "upstream_broke_off",
+            Self::Idle => "idle_timeout",
+            Self::Total => "total_timeout",
+        }
+    }
+}
+
 // === impl AnswerBody ===
 
 impl AnswerBody {
