@@ -1,5 +1,7 @@
 //! The arrows between crates, and the page that explains the tree, against the tree itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! Attacks on the trust boundaries that exist, each tried for real: what crosses a boundary here crossed it once, or
 //! was tried and did not. A test is named by the behaviour that it protects.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -303,14 +305,16 @@ async fn a_request_is_framed_anew_for_the_upstream() {
     ];
     for request in refused {
         let answer = raw(dataplane.mcp_addr(), &request).await;
-        assert!(matches!(status(&answer), 400 | 411 | 501 | 202), "{request:?}: {answer}");
+        assert!(matches!(status(&answer), 400 | 501), "{request:?}: {answer}");
     }
     let both = format!(
         "{head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: Mcp-Param-A, close\r\nMcp-Param-A: 1\r\nCookie: canary\r\nAuthorization: Bearer canary\r\nX-Forwarded-For: canary\r\nForwarded: canary\r\nUpgrade: canary\r\nTE: trailers\r\nProxy-Authorization: canary\r\n\r\n{chunked}{smuggled}"
     );
     raw(dataplane.mcp_addr(), both).await;
-    let seen = seen.lock().unwrap().join("\n---\n");
-    for request in seen.split("\n---\n").filter(|request| !request.contains("ostler-probe")) {
+    let seen = seen.lock().unwrap().clone();
+    let sent: Vec<_> = seen.iter().filter(|request| !request.contains("ostler-probe")).collect();
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    for request in sent {
         let lower = request.to_ascii_lowercase();
         assert_eq!(lower.matches("content-length").count(), 1, "{request}");
         assert!(!lower.contains("transfer-encoding") && !lower.contains("canary"), "{request}");
@@ -454,16 +458,10 @@ async fn an_upstream_at_one_of_ostlers_own_listeners_is_refused_when_connecting(
         let error = answer.json()["error"].clone();
         assert_eq!(error["data"]["reason"], "upstream_unavailable", "{url}: {error}");
         let message = error["message"].as_str().unwrap();
-        // Names that do not resolve at all are as good.
-        assert!(
-            message.contains("own listeners")
-                || message.contains("own_listener")
-                || message.contains("connect_failed"),
-            "{url}: {message}"
-        );
-        if index < 4 {
-            assert!(message.contains("own"), "{url}: {message}");
-        }
+        let is_refused = message.contains("own listeners") || message.contains("own_listener");
+        // What no resolver of this machine takes for an address leads nowhere, which is as good.
+        let is_odd = ["LOCALHOST.", "127.1:", "2130706433", "0x7f"].iter().any(|odd| url.contains(odd));
+        assert!(is_refused || is_odd && message.contains("connect_failed"), "{url}: {message}");
     }
     dataplane.shutdown().await;
     control.running.shutdown().await;
@@ -612,7 +610,11 @@ async fn a_state_folder_that_was_tampered_with_costs_no_more_than_its_generation
             standalone(dir.path(), &config(&[("up", &server.url()), (&mount, &server.url())])).await;
         let status =
             Ask::mcp(dataplane.mcp_addr(), &format!("/mcp/{mount}"), &initialize()).send().await.status;
-        assert!(status == 200 || *what == "version", "{what}: {status}");
+        // A place in the history beyond every other is believed, as only a signature could tell; what follows is refused
+        // aloud, and the last-known-good serves on.
+        let shown = admin(&dataplane, &state, "/config").await;
+        let is_ahead = matches!(*what, "version" | "epoch") && shown["last_rejection"]["code"].is_string();
+        assert!(status == 200 || is_ahead, "{what}: {status}: {shown}");
         dataplane.shutdown().await;
         for entry in std::fs::read_dir(&generations).unwrap() {
             let path = entry.unwrap().path();

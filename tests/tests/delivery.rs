@@ -1,5 +1,7 @@
 //! From `PUT` to served and back: control, the stream, the swap, acks and nacks, and life without control.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use ostler_tests::support::control::TestControl;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;

@@ -1,6 +1,8 @@
 //! One document with ten mistakes of different kinds: the API, the command line and both watchers report the same ten,
 //! each with its line and a remedy.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;

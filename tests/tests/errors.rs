@@ -1,5 +1,7 @@
 //! The error contract on the agent's port, each row against a real upstream that misbehaves.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::{FakeServer, Manner};
 use ostler_tests::support::world::{self, LegacyClient, call, config, initialize, standalone};

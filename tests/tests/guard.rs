@@ -1,6 +1,8 @@
 //! Every port probed without its token, with another's, from a foreign Origin and Host: refused, nothing changed,
 //! counted.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::{admin_token, config, initialize, standalone};

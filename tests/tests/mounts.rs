@@ -1,6 +1,8 @@
 //! Two mounts beside each other: what belongs to one never shows in the other, answers stream as they come, and a mount
 //! that was down comes back by itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
 use ostler_tests::support::eventually;

@@ -1,5 +1,7 @@
 //! A watched file: a change is swapped in, a bad one changes nothing, and the last good one is served after a restart.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::fs;
 
 use ostler_tests::support::eventually;

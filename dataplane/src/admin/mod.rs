@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use ostler_core::guard::HostGuard;
+use ostler_core::guard::{GuardError, HostGuard};
 use ostler_core::token::BearerToken;
 use ostler_telemetry::metrics::{CONTENT_TYPE as PROMETHEUS, Counter};
 
@@ -66,8 +66,8 @@ pub type AdminBody = Full<bytes::Bytes>;
 impl Admin {
     /// Answers one request.
     pub fn answer<B>(&self, door: &AdminDoor, request: &Request<B>) -> Response<AdminBody> {
-        if let Err(refused) = self.guard(door, request) {
-            return refused;
+        if let Err(error) = self.guard(door, request) {
+            return text(StatusCode::FORBIDDEN, &format!("{error}\n"));
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(
@@ -109,16 +109,12 @@ impl Admin {
         }
     }
 
-    fn guard<B>(&self, door: &AdminDoor, request: &Request<B>) -> Result<(), Response<AdminBody>> {
+    fn guard<B>(&self, door: &AdminDoor, request: &Request<B>) -> Result<(), GuardError> {
         let all = |name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes);
         let authority = request.uri().authority().map(http::uri::Authority::as_str);
-        door.guard.check_request(authority, all(HOST), all(ORIGIN)).map_err(|error| {
-            let counter = match error {
-                ostler_core::guard::GuardError::OriginForeign => &self.refusals.origin,
-                _ => &self.refusals.host,
-            };
-            counter.increment();
-            text(StatusCode::FORBIDDEN, &format!("{error}\n"))
+        door.guard.check_request(authority, all(HOST), all(ORIGIN)).inspect_err(|error| match error {
+            GuardError::OriginForeign => self.refusals.origin.increment(),
+            GuardError::HostMissing | GuardError::HostForeign => self.refusals.host.increment(),
         })
     }
 

@@ -236,7 +236,7 @@ fn decode(file: &Path) -> Result<(Header, Generation), String> {
         return Err("its content does not match its header".to_owned());
     }
     let stored: Vec<StoredPart> = serde_json::from_slice(body).map_err(|_| "its content is damaged")?;
-    let parts = stored.into_iter().map(|part| stored_part(part)).collect();
+    let parts = stored.into_iter().map(stored_part).collect();
     let generation =
         Generation { revision: header.revision.clone(), parts, kept_unix_ms: header.kept_unix_ms };
     Ok((header, generation))

@@ -1,6 +1,5 @@
 //! Wire types in and out. They stop here: the rest of the data plane knows revisions, candidates and rejections.
 
-use bytes::Bytes;
 use ostler_config::{Diagnostic, Part, PartKind, Severity};
 use ostler_core::digest::Digest;
 use ostler_core::limits::SNAPSHOT_PARTS_MAX;
@@ -104,7 +103,7 @@ pub(super) fn mounts_out(snapshots: &SnapshotCell) -> Vec<proto::MountStatus> {
 
 fn part_in(part: proto::Part) -> Result<Part, Rejection> {
     let sha256 = Digest::from_slice(&part.sha256).map_err(|_| damaged("a part's checksum cannot be read"))?;
-    Ok(Part { kind: PartKind::from_wire(part.kind), name: part.name, sha256, bytes: Bytes::from(part.bytes) })
+    Ok(Part { kind: PartKind::from_wire(part.kind), name: part.name, sha256, bytes: part.bytes })
 }
 
 fn diagnostic_out(diagnostic: &Diagnostic) -> proto::Diagnostic {

@@ -169,7 +169,8 @@ impl Fake {
             }
             "exit" => std::process::exit(i32::try_from(number("code")).unwrap()),
             "answer_and_exit" => {
-                result(id, &json!({"last": true}));
+                // As much as a pipe holds, so that it is still being read when the exit is seen.
+                result(id, &json!({"last": true, "padding": "x".repeat(60_000)}));
                 std::process::exit(0);
             }
             other => panic!("no tool {other}"),

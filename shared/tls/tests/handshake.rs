@@ -1,5 +1,7 @@
 //! A listener's files and a client's trust, against each other on real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! A watch against a real folder. Deadlines are coarse: they only keep a defect from hanging the run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
 use std::fs;
 use std::time::Duration;
 
