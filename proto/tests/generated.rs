@@ -1,6 +1,5 @@
 //! Holds the checked-in code to the contract: it is regenerated and compared. `OSTLER_BLESS=1` rewrites it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::path::{Path, PathBuf};
