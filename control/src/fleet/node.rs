@@ -92,12 +92,12 @@ impl Node {
         match report {
             Report::Applied(revision, mounts) => {
                 self.applied = Some(revision);
-                self.accept(mounts);
+                self.accept(revision, mounts);
             }
             Report::Healthy(revision, mounts) => {
                 self.applied = Some(revision);
                 self.healthy = Some(revision);
-                self.accept(mounts);
+                self.accept(revision, mounts);
             }
             Report::Rejected(revision, error) => {
                 self.rejected = Some(revision);
@@ -172,10 +172,16 @@ impl Node {
         self.last_seen_unix_ms
     }
 
-    fn accept(&mut self, mounts: Vec<MountInfo>) {
+    fn accept(&mut self, revision: Revision, mounts: Vec<MountInfo>) {
         self.ahead = false;
-        self.rejected = None;
-        self.last_error = None;
+        // A version that settles while a newer one is refused takes nothing of that refusal back.
+        let refused_newer = self
+            .rejected
+            .is_some_and(|refused| (refused.epoch, refused.version) > (revision.epoch, revision.version));
+        if !refused_newer {
+            self.rejected = None;
+            self.last_error = None;
+        }
         if !mounts.is_empty() {
             self.mounts = mounts;
         }

@@ -72,6 +72,23 @@ fn a_refusal_is_forgotten_when_something_is_applied() {
 }
 
 #[test]
+fn a_refusal_outlives_the_settling_of_the_version_before_it() {
+    let registry = Registry::new(WallClock::manual(1));
+    let node = registry.connect(introduction("a", None)).unwrap();
+    node.report(Report::Applied(revision(1), Vec::new()));
+    let error = NodeError {
+        code: "not_allowed_here".to_owned(),
+        message: "no".to_owned(),
+        revision: None,
+        diagnostics: Vec::new(),
+    };
+    node.report(Report::Rejected(revision(2), error));
+    node.report(Report::Healthy(revision(1), Vec::new()));
+    assert_eq!(state(&registry, Some(&revision(2))), NodeState::Rejected);
+    assert!(registry.list(&fleet(), None).first().unwrap().last_error.is_some());
+}
+
+#[test]
 fn the_longest_unseen_node_makes_room() {
     let clock = WallClock::manual(1);
     let registry = Registry::new(clock.clone());
