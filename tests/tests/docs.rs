@@ -1,5 +1,7 @@
 //! What is written for people against what is there: dependencies, links, examples, the test command.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
