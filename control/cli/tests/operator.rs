@@ -1,6 +1,7 @@
 //! The operator's commands against a control process that `ostler up` started.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! `ostler up` from its first word to its end: the demo, a file, refusals, and what is left behind.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! `ostler validate` as people and scripts use it.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod support;
 
