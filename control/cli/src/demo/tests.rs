@@ -1,3 +1,5 @@
+//! The demo server as its clients see it: sessions of both eras, calls, and the answer to each mistake.
+
 use serde_json::{Value, json};
 
 use super::*;
