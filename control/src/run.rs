@@ -1,6 +1,5 @@
 //! The control process as a command: from flags to a running process, and from a signal to an orderly end.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ fn serve(runtime: &Runtime, args: ControlArgs) -> anyhow::Result<()> {
     let log = log::init(&LogOptions {
         format: args.log_format,
         levels: args.log_level.clone(),
-        color: std::io::stderr().is_terminal(),
+        color: ostler_telemetry::log::color_wanted(),
     })
     .map_err(whole)?;
     let exit_with_parent = args.exit_with_parent;

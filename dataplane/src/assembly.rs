@@ -21,8 +21,8 @@ use ostler_tls::{ClientTlsError, ServerTls, ServerTlsError};
 use tokio::runtime::Handle;
 
 use crate::admin::{self, Admin, AdminDoor, AdminListener};
-use crate::apply::generations::{Generations, SkippedGeneration};
-use crate::apply::{Allowed, Applier, Candidate, ConfigStatus, Origin, Source, references};
+use crate::apply::generations::{Generation, Generations, Loaded, SkippedGeneration};
+use crate::apply::{Allowed, Applier, Candidate, ConfigStatus, Source, references};
 use crate::deps::Deps;
 use crate::listener::{McpListener, Workers};
 use crate::own::OwnListeners;
@@ -235,7 +235,7 @@ impl Core {
     ) -> Result<Self, StartError> {
         let prober = Prober::new(deps.clone(), Handle::current());
         let generations = Generations::open(state)?;
-        let (kept, skipped) = generations.load();
+        let Loaded { usable, distrusted, skipped } = generations.load();
         let status = Arc::new(ConfigStatus::new(deps.clock.clone()));
         let applier = Arc::new(Applier::new(
             Arc::new(SnapshotCell::default()),
@@ -254,18 +254,22 @@ impl Core {
             ConfigFrom::Control(_) => Source::Control,
             ConfigFrom::File(_) => Source::File,
         };
-        for generation in kept {
-            if generation.revision.fleet != *fleet || generation.revision.source != source {
-                continue;
-            }
-            let candidate = Candidate {
-                origin: Origin::Disk,
-                revision: generation.revision,
-                parts: generation.parts.into(),
-            };
-            if applier.restore(&candidate, generation.kept_unix_ms).await {
+        let ours = |generation: &Generation| {
+            generation.revision.fleet == *fleet && generation.revision.source == source
+        };
+        for generation in usable.into_iter().filter(ours) {
+            let kept_unix_ms = generation.kept_unix_ms;
+            if applier.restore(&Candidate::from(generation), kept_unix_ms).await {
                 break;
             }
+        }
+        if let Some(newest) = distrusted.into_iter().find(ours).filter(|_| applier.snapshots.load().is_none())
+        {
+            let applier = Arc::clone(&applier);
+            deps.tasks.spawn_until_stopped("last resort", async move {
+                let kept_unix_ms = newest.kept_unix_ms;
+                applier.restore_with_patience(&Candidate::from(newest), kept_unix_ms).await;
+            });
         }
         Ok(Self { fleet: fleet.clone(), deps, applier, prober, skipped })
     }

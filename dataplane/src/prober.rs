@@ -30,9 +30,11 @@ impl Prober {
 
     /// Looks after the upstreams of a snapshot that nobody has contacted yet.
     pub fn watch(&self, snapshot: &Snapshot) {
+        let _on_runtime = self.runtime.enter();
         for upstream in snapshot.upstreams() {
             if let Some(config) = snapshot.compiled.upstreams.get(&upstream.name) {
                 self.recover(upstream, config);
+                upstream.warm_up(config);
             }
         }
     }

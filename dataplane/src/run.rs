@@ -26,7 +26,7 @@ pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
     let log = log::init(&LogOptions {
         format: args.log_format,
         levels: args.log_level.clone(),
-        color: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+        color: log::color_wanted(),
     })?;
     // One thread for everything that is not traffic: sync, apply, probes, admin.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -35,15 +35,33 @@ pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
         .build()
         .context("the runtime cannot start")?;
     let options = options(&args, Box::new(log.counter()))?;
-    runtime.block_on(async {
+    raise_file_limit();
+    let ended = runtime.block_on(async {
         let dataplane = DataPlane::start(options).await?;
         tracing::info!(mcp = %dataplane.mcp_addr(), admin = %dataplane.admin_addr(), "data plane is serving");
         until_stopped(args.exit_with_parent).await?;
         tracing::info!("stopping: finishing what is in flight");
         dataplane.shutdown().await;
         Ok(())
-    })
+    });
+    // A read of standard input that nobody ends would otherwise be waited for.
+    runtime.shutdown_background();
+    ended
 }
+
+/// Connections are files: takes as many as the system gives without asking anybody.
+#[cfg(unix)]
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit on open files could not be raised; it bounds the connections");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_file_limit() {}
 
 fn options(
     args: &DataplaneArgs,

@@ -122,7 +122,7 @@ async fn control_sees_a_mount_go_down_and_come_back() {
     until("ready").await;
     let addr = server.stop().await;
     Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &initialize()).send().await;
-    let soon = ostler_core::limits::STATUS_INTERVAL;
+    let soon = ostler_core::limits::STATUS_INTERVAL / 2;
     assert!(until("down").await < soon, "a change must not wait for the periodic report");
     let _server = FakeServer::start_at("up", addr).await;
     until("ready").await;

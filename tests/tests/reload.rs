@@ -135,3 +135,63 @@ async fn a_rotated_secret_file_takes_effect_without_a_version_and_keeps_sessions
     assert_eq!(shown["applied"]["version"], 1);
     dataplane.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_config_that_failed_its_last_starts_is_served_again_when_there_is_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let state_dir = dir.path().join("state");
+    eventually("the config is healthy", async || {
+        admin(&dataplane, &state_dir, "/config").await["healthy"].is_object().then_some(())
+    })
+    .await;
+    dataplane.shutdown().await;
+    // As three starts leave it that were killed before the config had settled.
+    let attempts = state_dir.join("generations/attempts.json");
+    let killed = fs::read_to_string(&attempts).unwrap().replace("\"unfinished\":0", "\"unfinished\":3");
+    fs::write(&attempts, killed).unwrap();
+    // Control that is gone for good leaves the disk as the only source; a file would be one more.
+    let token = dir.path().join("node.token");
+    ostler_core::token::load_or_create(&token).unwrap();
+    let generations = fs::read_dir(state_dir.join("generations")).unwrap().flatten();
+    for file in
+        generations.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "ostler"))
+    {
+        let text =
+            fs::read_to_string(&file).unwrap().replacen("\"source\":\"file\"", "\"source\":\"control\"", 1);
+        fs::write(&file, text).unwrap();
+    }
+    let follow = ostler_tests::support::world::following("127.0.0.1:1".parse().unwrap(), &token, "a");
+    let options = ostler_tests::support::world::options(&state_dir, follow);
+    let dataplane = ostler_dataplane::DataPlane::start(options).await.unwrap();
+    assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 503);
+    eventually("the config is served", async || {
+        (Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status == 200).then_some(())
+    })
+    .await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    assert!(client.who(1).await.json()["result"].is_object());
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_generation_whose_content_is_not_what_its_digest_says_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let state_dir = dir.path().join("state");
+    let shown = eventually("the config is healthy", async || {
+        let shown = admin(&dataplane, &state_dir, "/config").await;
+        shown["healthy"].is_object().then_some(shown)
+    })
+    .await;
+    dataplane.shutdown().await;
+    let digest = shown["healthy"]["digest"].as_str().unwrap();
+    let other = "0".repeat(digest.len());
+    for file in fs::read_dir(state_dir.join("generations")).unwrap().flatten().map(|entry| entry.path()) {
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace(digest, &other)).unwrap();
+    }
+    let error = try_standalone(dir.path(), "version: 9\n").await.unwrap_err().to_string();
+    assert!(error.contains("ostler.yaml"), "{error}");
+}

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_config::{Compiled, GlobList, Host, Lookup, Unresolved, Validated};
+use ostler_core::backoff::Backoff;
 use ostler_core::digest::Digest;
-use ostler_core::limits::CHILD_STOP_GRACE;
+use ostler_core::limits::{CHILD_STOP_GRACE, RECONNECT_BASE, RECONNECT_CAP};
 use tokio::sync::Mutex;
 
 use super::generations::Generations;
@@ -119,6 +120,26 @@ impl Applier {
         restored
     }
 
+    /// Serves a config that was healthy once but did not survive its last starts, if nothing better comes in the
+    /// meantime. The wait grows with every start that failed.
+    pub async fn restore_with_patience(self: &Arc<Self>, candidate: &Candidate, confirmed_unix_ms: u64) {
+        let failed =
+            self.generations.as_ref().map_or(0, |generations| generations.unfinished(&candidate.revision));
+        let mut backoff = Backoff::new(RECONNECT_BASE, RECONNECT_CAP, self.deps.jitter());
+        let delay = (0..failed).map(|_| backoff.next_delay()).last().unwrap_or_default();
+        tracing::error!(
+            version = candidate.revision.version,
+            failed,
+            delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            "no generation survived its last starts; the newest is tried again"
+        );
+        tokio::time::sleep(delay).await;
+        if self.snapshots.load().is_none() {
+            let again = Candidate { origin: Origin::LastResort, ..candidate.clone() };
+            self.restore(&again, confirmed_unix_ms).await;
+        }
+    }
+
     async fn try_apply(&self, candidate: &Candidate) -> Result<Applied, Rejection> {
         let mut served = self.served.lock().await;
         let held = self.snapshots.load();
@@ -126,10 +147,12 @@ impl Applier {
         if step == Step::Same {
             return Ok(Applied::Unchanged);
         }
-        self.refuse_crash_loop(&candidate.revision)?;
+        if candidate.origin != Origin::LastResort {
+            self.refuse_crash_loop(&candidate.revision)?;
+        }
         let config = judge(candidate)?;
         let unresolved = match candidate.origin {
-            Origin::Disk => Unresolved::MarkDown,
+            Origin::Disk | Origin::LastResort => Unresolved::MarkDown,
             Origin::Stream | Origin::File => Unresolved::Refuse,
         };
         let prepared = snapshot::prepare(self.compile(&config, unresolved)?, held.as_deref(), &self.deps);

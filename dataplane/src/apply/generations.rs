@@ -18,7 +18,7 @@ use ostler_core::limits::{CONFIG_BYTES_MAX, GENERATIONS_MAX};
 use ostler_core::state_dir::{StateDir, StateDirError};
 use serde::{Deserialize, Serialize};
 
-use super::Revision;
+use super::{Candidate, Origin, Revision};
 
 /// The generations of one data plane.
 #[derive(Debug)]
@@ -33,6 +33,22 @@ pub struct Generation {
     pub revision: Revision,
     pub parts: Vec<Part>,
     pub kept_unix_ms: u64,
+}
+
+/// What is on disk.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// To be tried in this order.
+    pub usable: Vec<Generation>,
+    /// Once healthy, but not at the last starts: tried again with patience when nothing else is there.
+    pub distrusted: Vec<Generation>,
+    pub skipped: Vec<SkippedGeneration>,
+}
+
+impl From<Generation> for Candidate {
+    fn from(generation: Generation) -> Self {
+        Self { origin: Origin::Disk, revision: generation.revision, parts: generation.parts.into() }
+    }
 }
 
 /// A file that was not used, and why.
@@ -143,22 +159,34 @@ impl Generations {
     }
 
     /// The generations that can be served, newest first, and those that cannot.
-    pub fn load(&self) -> (Vec<Generation>, Vec<SkippedGeneration>) {
+    pub fn load(&self) -> Loaded {
         let mut usable = Vec::new();
+        let mut distrusted = Vec::new();
         let mut skipped = Vec::new();
         for file in self.list() {
             match decode(&file) {
-                Ok((header, _)) if self.is_skipped(&header.revision) => skipped.push(SkippedGeneration {
-                    file,
-                    revision: Some(header.revision),
-                    reason: "it did not survive its settle time at earlier starts".to_owned(),
-                }),
+                Ok((header, generation)) if self.is_skipped(&header.revision) => {
+                    skipped.push(SkippedGeneration {
+                        file,
+                        revision: Some(header.revision),
+                        reason: "it did not survive its settle time at earlier starts".to_owned(),
+                    });
+                    distrusted.push((header.kept_order, generation));
+                }
                 Ok((header, generation)) => usable.push((header.kept_order, generation)),
                 Err(reason) => skipped.push(SkippedGeneration { file, revision: None, reason }),
             }
         }
-        usable.sort_by_key(|(kept, _)| std::cmp::Reverse(*kept));
-        (usable.into_iter().map(|(_, generation)| generation).collect(), skipped)
+        let newest_first = |mut generations: Vec<(u64, Generation)>| {
+            generations.sort_by_key(|(kept, _)| std::cmp::Reverse(*kept));
+            generations.into_iter().map(|(_, generation)| generation).collect()
+        };
+        Loaded { usable: newest_first(usable), distrusted: newest_first(distrusted), skipped }
+    }
+
+    /// Starts of this config that ended neither healthy nor cleanly.
+    pub fn unfinished(&self, revision: &Revision) -> u32 {
+        self.lock().get(&key(revision)).map_or(0, |attempts| attempts.unfinished)
     }
 
     fn list(&self) -> Vec<PathBuf> {

@@ -52,6 +52,8 @@ pub enum Origin {
     File,
     /// Last-known-good, read at start.
     Disk,
+    /// The same, though it did not survive its last starts: there is nothing else.
+    LastResort,
 }
 
 /// A config that asks to be served.
@@ -80,6 +82,7 @@ impl Origin {
             Self::Stream => "stream",
             Self::File => "file",
             Self::Disk => "disk",
+            Self::LastResort => "last_resort",
         }
     }
 }

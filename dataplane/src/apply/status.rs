@@ -17,7 +17,7 @@ pub struct ConfigStatus {
     inner: Mutex<Inner>,
     healthy: watch::Sender<Option<Revision>>,
     pub persist_failures: Counter,
-    counts: [[Counter; 3]; 3],
+    counts: [[Counter; 3]; 4],
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +150,7 @@ impl ConfigStatus {
 
     /// All counters with their words, for a scrape.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, &'static str, &Counter)> {
-        let origins = [Origin::Stream, Origin::File, Origin::Disk];
+        let origins = [Origin::Stream, Origin::File, Origin::Disk, Origin::LastResort];
         origins.into_iter().zip(&self.counts).flat_map(|(origin, row)| {
             ["applied", "unchanged", "rejected"]
                 .into_iter()

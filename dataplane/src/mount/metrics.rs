@@ -19,6 +19,8 @@ pub enum Outcome {
     Ok,
     /// The upstream answered with an HTTP error that carries a JSON-RPC error.
     JsonRpcError,
+    /// Not the MCP endpoint, or a verb that it does not have. Belongs to no mount.
+    NotFound,
     /// Ostler's own error.
     Refused(Reason),
 }
@@ -28,6 +30,7 @@ impl Outcome {
         match self {
             Self::Ok => "ok",
             Self::JsonRpcError => "jsonrpc_error",
+            Self::NotFound => "not_found",
             Self::Refused(reason) => reason.name(),
         }
     }
@@ -38,6 +41,7 @@ impl MountMetrics {
         let counter = match outcome {
             Outcome::Ok => Some(&self.ok),
             Outcome::JsonRpcError => Some(&self.jsonrpc_error),
+            Outcome::NotFound => None,
             Outcome::Refused(reason) => Reason::ALL
                 .iter()
                 .position(|known| *known == reason)

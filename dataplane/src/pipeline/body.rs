@@ -37,10 +37,7 @@ struct Reserved {
 /// Reads a body whole.
 pub(super) async fn collect(incoming: Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
     timeout(BODY_READ_TIMEOUT, read(incoming, budget)).await.unwrap_or_else(|_| {
-        Err(Refusal::new(
-            Reason::InvalidRequest,
-            "request body did not arrive in time; send it without pause",
-        ))
+        Err(Refusal::new(Reason::BodyTimeout, "request body did not arrive in time; send it without pause"))
     })
 }
 

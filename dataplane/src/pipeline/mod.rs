@@ -75,6 +75,7 @@ pub struct Refusals {
     pub host_foreign: Counter,
     pub origin_foreign: Counter,
     pub unknown_mount: Counter,
+    pub not_found: Counter,
     pub malformed: Counter,
     pub too_large: Counter,
     pub overloaded: Counter,
@@ -118,7 +119,7 @@ impl Pipeline {
         let routed = match route::route(&self.shared.snapshots, &head.method, head.uri.path()) {
             Ok(routed) => routed,
             Err(miss) => {
-                self.shared.refusals.unknown_mount.increment();
+                self.shared.refusals.unrouted(&miss);
                 return refuse::unrouted(&miss, record);
             }
         };
@@ -263,13 +264,21 @@ impl Refusals {
         }
     }
 
+    fn unrouted(&self, miss: &route::Miss) {
+        match miss {
+            route::Miss::UnknownMount { .. } => self.unknown_mount.increment(),
+            route::Miss::Method | route::Miss::NotFound => self.not_found.increment(),
+        }
+    }
+
     /// Reasons and their counts, for a scrape.
-    pub fn all(&self) -> [(&'static str, &Counter); 7] {
+    pub fn all(&self) -> [(&'static str, &Counter); 8] {
         [
             ("host_missing", &self.host_missing),
             ("host_foreign", &self.host_foreign),
             ("origin_foreign", &self.origin_foreign),
             ("unknown_mount", &self.unknown_mount),
+            ("not_found", &self.not_found),
             ("malformed", &self.malformed),
             ("too_large", &self.too_large),
             ("overloaded", &self.overloaded),

@@ -108,7 +108,7 @@ pub(super) fn guarded(error: GuardError, record: Record) -> Served {
 }
 
 /// A request that belongs to no mount.
-pub(super) fn unrouted(miss: &Miss, record: Record) -> Served {
+pub(super) fn unrouted(miss: &Miss, mut record: Record) -> Served {
     match miss {
         Miss::UnknownMount { snapshot, asked } => {
             let available = snapshot.as_ref().map(|snapshot| snapshot.available_mounts()).unwrap_or_default();
@@ -124,11 +124,15 @@ pub(super) fn unrouted(miss: &Miss, record: Record) -> Served {
             unmounted(Reason::UnknownMount, &detail, Some(&available), record)
         }
         Miss::Method => {
+            record.outcome(Outcome::NotFound);
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
             audit::track(response, record)
         }
-        Miss::NotFound => audit::track(plain(StatusCode::NOT_FOUND), record),
+        Miss::NotFound => {
+            record.outcome(Outcome::NotFound);
+            audit::track(plain(StatusCode::NOT_FOUND), record)
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use ostler_core::limits::{BREAKER_FAILURES, PROBE_CAP};
 use ostler_mcp::Era;
 use serde::Serialize;
 
+use super::{Fault, UpstreamError};
+
 /// State of an upstream, and of the mounts on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,6 +95,21 @@ impl State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+// === impl Evidence ===
+
+impl Evidence {
+    /// What the end of a call tells, if it tells anything.
+    pub(super) fn of<T>(outcome: &Result<T, UpstreamError>) -> Option<Self> {
+        match outcome {
+            Ok(_) => Some(Self::Answered),
+            Err(error) => match error.fault {
+                Fault::Upstream(what) => Some(Self::Failed(what)),
+                Fault::None => None,
+            },
+        }
     }
 }
 

@@ -136,17 +136,21 @@ impl Upstream {
             UpstreamTransport::Http(http) => http.call(call, &self.metrics).await,
             UpstreamTransport::Stdio(stdio) => stdio.call(call).await,
         };
-        match &result {
-            Ok(_) => self.health.record(Evidence::Answered),
-            Err(error) => match error.fault {
-                Fault::Upstream(what) => self.health.record(Evidence::Failed(what)),
-                Fault::None => {}
-            },
+        if let Some(evidence) = Evidence::of(&result) {
+            self.health.record(evidence);
         }
         result
     }
 
-    /// Whether a probe can tell anything: a stdio upstream is started by its users alone.
+    /// Starts the child of a `warm` upstream, and keeps it started from now on; what comes of it becomes evidence of
+    /// health. With any other config the upstream is left to its users. Must be called on a runtime.
+    pub fn warm_up(&self, config: &CompiledUpstream) {
+        if let UpstreamTransport::Stdio(stdio) = &self.transport {
+            stdio.warm_up(config, &self.health);
+        }
+    }
+
+    /// Whether a probe can tell anything: a stdio upstream is started by its users, or for them when it is `warm`.
     pub fn is_probed(&self) -> bool {
         matches!(self.transport, UpstreamTransport::Http(_))
     }
@@ -170,11 +174,14 @@ impl Upstream {
         verdict.alive
     }
 
-    /// Closes connections that nobody used for a while.
+    /// Closes connections that nobody used for a while, and starts a warm child that ended. Must be called on a runtime.
     pub fn sweep(&self) {
         match &self.transport {
             UpstreamTransport::Http(http) => http.sweep(),
-            UpstreamTransport::Stdio(stdio) => stdio.sweep(),
+            UpstreamTransport::Stdio(stdio) => {
+                stdio.sweep();
+                stdio.keep_warm(&self.health);
+            }
         }
     }
 

@@ -206,6 +206,10 @@ codes! {
         "`upstream` and the same thing in its long form",
         "`upstream:` is short for an upstream named `default` that also owns the bare path.",
         "Keep `upstream:` or the long form, not both.";
+    WarmNeedsMount = "OST0315", "warm_needs_mount", Error,
+        "`warm` needs `share: mount`",
+        "A child that serves one session cannot exist before the session does.",
+        "Add `share: mount`, or remove `warm`.";
     LiteralSecret = "OST0321", "literal_secret", Warning,
         "a secret seems to be written into the config",
         "The config is stored with its history and shown to whoever may read it. A reference is resolved on the data plane \

@@ -46,7 +46,8 @@ pub(crate) struct RawUpstream {
     /// Headers sent with every request to an `http` upstream. Values may hold references: `Bearer ${NAME}`,
     /// `${file:/run/secrets/name}`.
     pub(crate) headers: Option<Located<Entries<String>>>,
-    /// The protocol revision to speak with it; `auto` finds out.
+    /// The protocol revision to ask for where the data plane itself shakes hands, that is, with `share: mount`. Elsewhere
+    /// the client's own revision passes through.
     #[schemars(extend("enum" = protocols(), "default" = "auto"))]
     pub(crate) protocol: Option<Located<String>>,
     /// How long each step of a call may take.
@@ -86,7 +87,8 @@ pub(crate) struct RawStdio {
     /// `session` starts a child for each client session, `mount` one child for all of them.
     #[schemars(extend("enum" = ["session", "mount"], "default" = "session"))]
     pub(crate) share: Option<Located<String>>,
-    /// Start a child when the config is applied instead of on first use.
+    /// Start the child when the config is applied instead of on first use, again whenever it ends, and keep it when nobody
+    /// uses it. Needs `share: mount`.
     #[schemars(extend("default" = false))]
     pub(crate) warm: Option<Located<bool>>,
 }

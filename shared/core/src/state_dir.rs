@@ -18,10 +18,10 @@ pub struct StateDir {
 /// A state folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
-    #[error("state folder {path} cannot be used: {source}; create it, or choose another with --state-dir")]
-    Open { path: PathBuf, source: io::Error },
-    #[error("{path} cannot be written: {source}; free space or fix its permissions")]
-    Write { path: PathBuf, source: io::Error },
+    #[error("state folder {path} cannot be used: {cause}; create it, or choose another with --state-dir")]
+    Open { path: PathBuf, cause: io::Error },
+    #[error("{path} cannot be written: {cause}; free space or fix its permissions")]
+    Write { path: PathBuf, cause: io::Error },
 }
 
 /// What `listen.json` says: the process and its bound addresses by role (`api`, `sync`, `mcp`, `admin`, `metrics`).
@@ -40,7 +40,7 @@ impl StateDir {
     /// When it cannot be created, is no folder, or cannot be written to.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateDirError> {
         let path = path.into();
-        let failed = |source| StateDirError::Open { path: path.clone(), source };
+        let failed = |cause| StateDirError::Open { path: path.clone(), cause };
         create_private(&path).map_err(failed)?;
         if !fs::metadata(&path).map_err(failed)?.is_dir() {
             return Err(failed(io::Error::from(io::ErrorKind::NotADirectory)));
@@ -80,7 +80,7 @@ impl StateDir {
     /// When any step fails; the old content stays.
     pub fn write_atomic(&self, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
         let path = self.path.join(name);
-        write_atomic(&self.path, name, bytes).map_err(|source| StateDirError::Write { path, source })
+        write_atomic(&self.path, name, bytes).map_err(|cause| StateDirError::Write { path, cause })
     }
 
     /// Tells others which addresses this process has. The file is removed when the guard is dropped.

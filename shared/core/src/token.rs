@@ -16,10 +16,10 @@ pub struct BearerToken(String);
 /// Why a token could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    #[error("token file {path} cannot be read: {source}; check its path and permissions")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("token file {path} cannot be written: {source}; check the folder's permissions")]
-    Write { path: PathBuf, source: io::Error },
+    #[error("token file {path} cannot be read: {cause}; check its path and permissions")]
+    Read { path: PathBuf, cause: io::Error },
+    #[error("token file {path} cannot be written: {cause}; check the folder's permissions")]
+    Write { path: PathBuf, cause: io::Error },
     #[error("token file {path} is readable by others (mode {mode:03o}); run: chmod 600 {path}")]
     Permissions { path: PathBuf, mode: u32 },
     #[error("token file {path} holds no usable token; it must be at least {min} visible ASCII characters, or be deleted to get a new one", min = TOKEN_CHARS_MIN)]
@@ -65,7 +65,7 @@ impl fmt::Debug for BearerToken {
 /// # Errors
 /// When it is missing, readable by others, or holds no token.
 pub fn load(path: &Path) -> Result<BearerToken, TokenError> {
-    let unreadable = |source| TokenError::Read { path: path.into(), source };
+    let unreadable = |cause| TokenError::Read { path: path.into(), cause };
     // One handle for both, so that the file that was judged is the file that is read.
     let file = fs::File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
@@ -80,7 +80,7 @@ pub fn load(path: &Path) -> Result<BearerToken, TokenError> {
 /// # Errors
 /// As [`load`], or when the file cannot be written.
 pub fn load_or_create(path: &Path) -> Result<BearerToken, TokenError> {
-    let write_error = |source| TokenError::Write { path: path.into(), source };
+    let write_error = |cause| TokenError::Write { path: path.into(), cause };
     match new_private_file(path) {
         Ok(mut file) => {
             let token = secret_token()?;

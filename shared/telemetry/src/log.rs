@@ -69,6 +69,12 @@ pub fn init(options: &LogOptions) -> Result<Log, LogError> {
     Ok(Log { _writer: guard, dropped })
 }
 
+/// Whether standard error is a terminal that may be coloured (<https://no-color.org>).
+pub fn color_wanted() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && std::io::IsTerminal::is_terminal(&std::io::stderr())
+}
+
 impl Log {
     /// Lines lost because the reader did not keep up.
     pub fn dropped_lines(&self) -> u64 {

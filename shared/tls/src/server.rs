@@ -26,8 +26,8 @@ pub enum ServerTlsError {
     Key { path: PathBuf, reason: String },
     #[error("key file {path} is readable by everyone; run: chmod 600 {path}")]
     KeyReadable { path: PathBuf },
-    #[error("certificate {certificate} and key {key} do not fit together: {source}")]
-    Mismatch { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("certificate {certificate} and key {key} do not fit together: {cause}")]
+    Mismatch { certificate: PathBuf, key: PathBuf, cause: rustls::Error },
 }
 
 impl ServerTls {
@@ -41,7 +41,7 @@ impl ServerTls {
         let private = PrivateKeyDer::from_pem_file(key)
             .map_err(|error| ServerTlsError::Key { path: key.into(), reason: error.to_string() })?;
         let mismatch =
-            |source| ServerTlsError::Mismatch { certificate: certificate.into(), key: key.into(), source };
+            |cause| ServerTlsError::Mismatch { certificate: certificate.into(), key: key.into(), cause };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(mismatch)?

@@ -29,7 +29,7 @@ fn open(dir: &TempDir) -> Generations {
 }
 
 fn versions(generations: &Generations) -> Vec<u64> {
-    generations.load().0.iter().map(|generation| generation.revision.version).collect()
+    generations.load().usable.iter().map(|generation| generation.revision.version).collect()
 }
 
 fn file_of(generations: &Generations, version: u64) -> PathBuf {
@@ -46,8 +46,8 @@ fn the_newest_three_are_kept_and_read_back_whole() {
     }
     let generations = open(&dir);
     assert_eq!(versions(&generations), [5, 4, 3]);
-    assert_eq!(generations.load().0[0].parts, parts("5"));
-    assert_eq!(generations.load().0[0].kept_unix_ms, 7);
+    assert_eq!(generations.load().usable[0].parts, parts("5"));
+    assert_eq!(generations.load().usable[0].kept_unix_ms, 7);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_newest_file_cut_at_any_byte_or_with_any_header_bit_flipped_yields_to_the_on
     for length in 0..whole.len() {
         fs::write(&file, &whole[..length]).unwrap();
         assert_eq!(versions(&generations), [1], "cut at {length}");
-        assert_eq!(generations.load().1.len(), 1, "cut at {length}");
+        assert_eq!(generations.load().skipped.len(), 1, "cut at {length}");
     }
     let body = whole.iter().position(|byte| *byte == b'\n').unwrap();
     for position in body..whole.len() {
@@ -91,9 +91,9 @@ fn a_format_of_a_later_build_is_skipped_with_its_reason() {
     let file = file_of(&generations, 1);
     let text = fs::read_to_string(&file).unwrap().replace("\"format\":1", "\"format\":99");
     fs::write(&file, text).unwrap();
-    let (usable, skipped) = generations.load();
-    assert!(usable.is_empty());
-    assert!(skipped[0].reason.contains("later build"), "{}", skipped[0].reason);
+    let loaded = generations.load();
+    assert!(loaded.usable.is_empty() && loaded.distrusted.is_empty());
+    assert!(loaded.skipped[0].reason.contains("later build"), "{}", loaded.skipped[0].reason);
 }
 
 #[test]
@@ -109,6 +109,7 @@ fn a_new_config_gets_one_unfinished_start_and_a_proven_one_three() {
     }
     assert!(open(&dir).is_skipped(&revision(1)));
     assert!(versions(&open(&dir)).is_empty());
+    assert_eq!(open(&dir).load().distrusted[0].revision, revision(1));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts, Transport};
 use ostler_mcp::Reason;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Answer, Call, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
 use crate::deps::Deps;
@@ -49,10 +49,11 @@ impl HttpUpstream {
         metrics: &UpstreamMetrics,
     ) -> Result<Answer, UpstreamError> {
         let Transport::Http(transport) = &call.config.transport else { return Err(wrong_transport(&call)) };
+        let started = Instant::now();
         let request = build_request(&call, transport)?;
         let timeouts = &call.config.timeouts;
         let (response, lease) = self.send(call.worker, request, timeouts, metrics).await?;
-        response::judge(response, lease, &call)
+        response::judge(response, lease, &call, started)
     }
 
     /// Sends on a pooled connection or a new one. A request that provably never left on a stale connection is sent

@@ -9,6 +9,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_SESSION_ID, is_session_id};
 use ostler_mcp::{Era, Reason, method};
+use tokio::time::Instant;
 
 use super::{Lease, headers, retry_after};
 use crate::mount::session::SessionLink;
@@ -20,6 +21,7 @@ pub(super) fn judge(
     response: Response<Incoming>,
     lease: Lease,
     call: &Call<'_>,
+    started: Instant,
 ) -> Result<Answer, UpstreamError> {
     let (head, incoming) = response.into_parts();
     let media = headers::media_type(&head.headers);
@@ -35,7 +37,7 @@ pub(super) fn judge(
         // Its body stays behind, and so does what it claims to be.
         answer_headers.remove(CONTENT_TYPE);
     }
-    let mut answer = Response::new(body(incoming, lease, call, shape));
+    let mut answer = Response::new(body(incoming, lease, call, shape, started));
     *answer.status_mut() = head.status;
     *answer.headers_mut() = answer_headers;
     Ok(answer)
@@ -149,7 +151,7 @@ fn own_session_id(
     Ok(Some(Arc::clone(&session).id().clone()))
 }
 
-fn body(incoming: Incoming, lease: Lease, call: &Call<'_>, shape: Shape) -> AnswerBody {
+fn body(incoming: Incoming, lease: Lease, call: &Call<'_>, shape: Shape, started: Instant) -> AnswerBody {
     if incoming.is_end_stream() {
         lease.finish();
         return AnswerBody::Empty;
@@ -164,6 +166,6 @@ fn body(incoming: Incoming, lease: Lease, call: &Call<'_>, shape: Shape) -> Answ
     let timeouts = &call.config.timeouts;
     AnswerBody::Upstream(Box::new(match (is_push, shape) {
         (true, Shape::Events) => body,
-        _ => body.with_clocks(timeouts.idle, timeouts.total),
+        _ => body.with_clocks(timeouts.idle, timeouts.total.saturating_sub(started.elapsed())),
     }))
 }

@@ -9,6 +9,7 @@
 //! A start belongs to nobody's call: it goes on when the caller that caused it leaves, and all who wait share it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,20 @@ pub(super) struct Keeper {
     opening: Mutex<Opening>,
     /// What the child answered to an `initialize` of our own: a raw `InitializeResult`.
     greeting: Mutex<Option<Bytes>>,
+    /// Not ended for idleness.
+    warm: AtomicBool,
     state: Mutex<State>,
+}
+
+/// Why there is no child, nor one being started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// Nobody has asked for one since the last was ended on purpose.
+    NotStarted,
+    /// The last one ended by itself or could not be started, and it is too early for the next.
+    BackingOff,
+    /// The same, and the next one may be started.
+    Due,
 }
 
 struct State {
@@ -65,6 +79,7 @@ impl Keeper {
             stop: host.stop.child_token(),
             opening: Mutex::new(opening),
             greeting: Mutex::default(),
+            warm: AtomicBool::new(false),
             state: Mutex::new(State { phase: Phase::Idle, backoff: host.backoff() }),
         });
         host.register(&keeper);
@@ -92,6 +107,29 @@ impl Keeper {
         }
     }
 
+    /// Why there is no child; `None` while there is one, one is being started, or there will never be one again.
+    pub(super) fn absence(&self) -> Option<Absence> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        match &self.lock().phase {
+            Phase::Idle => Some(Absence::NotStarted),
+            Phase::Waiting(until) if *until > Instant::now() => Some(Absence::BackingOff),
+            Phase::Waiting(_) => Some(Absence::Due),
+            Phase::Starting(starting) if !is_under_way(starting) => Some(Absence::NotStarted),
+            Phase::Starting(_) | Phase::Running(_) | Phase::Ended => None,
+        }
+    }
+
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed)
+    }
+
+    /// Whether the child stays when nobody uses it.
+    pub(super) fn set_warm(&self, warm: bool) {
+        self.warm.store(warm, Ordering::Relaxed);
+    }
+
     /// How the next start greets the child.
     pub(super) fn open_with(&self, opening: Opening) {
         *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = opening;
@@ -110,8 +148,11 @@ impl Keeper {
         }
     }
 
-    /// Ends the child if nobody used it for a while; the next use starts another.
+    /// Ends the child if nobody used it for a while, unless it is warm; the next use starts another.
     pub(super) fn sweep(&self) {
+        if self.is_warm() {
+            return;
+        }
         if let Inbound::Session(mailbox) = &self.inbound
             && mailbox.is_listened_to()
         {

@@ -41,12 +41,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_config::{Share, StdioTransport};
+use ostler_config::{CompiledUpstream, Share, StdioTransport};
 use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, Era, Kind, method};
 
 pub use session::StdioSession;
 
+use super::health::Health;
 use super::{Answer, Call, UpstreamError, Verb};
 use crate::deps::Deps;
 use crate::mount::session::SessionLink;
@@ -133,7 +134,23 @@ impl StdioUpstream {
         }
     }
 
-    /// Ends children that nobody used for [`ostler_core::limits::CHILD_IDLE`]; their sessions stay.
+    /// Follows `warm` of the config, which may change while the upstream stays: a warm shared child is started now, and
+    /// not ended for idleness.
+    pub fn warm_up(&self, config: &CompiledUpstream, health: &Arc<Health>) {
+        if let Some(child) = &self.mount {
+            child.follow(config);
+            child.keep_warm(health);
+        }
+    }
+
+    /// Starts a warm child that is not running, once its backoff allows it.
+    pub fn keep_warm(&self, health: &Arc<Health>) {
+        if let Some(child) = &self.mount {
+            child.keep_warm(health);
+        }
+    }
+
+    /// Ends children that nobody used for [`ostler_core::limits::CHILD_IDLE`], but for a warm one; their sessions stay.
     pub fn sweep(&self) {
         self.host.sweep();
     }

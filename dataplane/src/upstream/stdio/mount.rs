@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ostler_config::ProtocolPin;
+use ostler_config::{CompiledUpstream, ProtocolPin, Transport};
 use ostler_mcp::{Envelope, Kind, Revision, message, method};
 use tokio::sync::mpsc;
 
@@ -16,7 +16,7 @@ use super::exchange;
 use super::handshake::Opening;
 use super::host::Host;
 use super::inbound::Inbound;
-use super::keeper::Keeper;
+use super::keeper::{Absence, Keeper};
 use super::lines::frame;
 use super::mailbox::Busy;
 use super::queue::Receiver;
@@ -24,6 +24,7 @@ use super::rewrite;
 use super::routes::Seat;
 use super::seats::Seats;
 use super::{errors, reply};
+use crate::upstream::health::{Evidence, Health, State};
 use crate::upstream::{Answer, Call, UpstreamError};
 
 pub(super) struct MountChild {
@@ -39,6 +40,37 @@ impl MountChild {
         let opening = Opening::Own(Revision::LATEST_LEGACY);
         let keeper = Keeper::new(host, Inbound::Mount(Arc::clone(&seats)), opening);
         Arc::new(Self { keeper, seats })
+    }
+
+    /// Learns whether the child is to be warm, and how it is greeted then. What misses a reference is not started.
+    pub(super) fn follow(&self, config: &CompiledUpstream) {
+        let wanted = matches!(&config.transport, Transport::Stdio(stdio) if stdio.warm);
+        let warm = wanted && config.unresolved.is_none();
+        if warm {
+            self.keeper.open_with(Opening::Own(revision(config.protocol)));
+        }
+        self.keeper.set_warm(warm);
+    }
+
+    /// Starts the child if it is warm and a start is due. The start is evidence as a call would be, and so is an end that
+    /// no call has told of.
+    pub(super) fn keep_warm(&self, health: &Arc<Health>) {
+        if !self.keeper.is_warm() {
+            return;
+        }
+        let Some(absence) = self.keeper.absence() else { return };
+        if absence != Absence::NotStarted && matches!(health.reading().state, State::Pending | State::Ready) {
+            health.record(Evidence::Failed("child_exited"));
+        }
+        if absence == Absence::BackingOff {
+            return;
+        }
+        let (keeper, health) = (Arc::clone(&self.keeper), Arc::clone(health));
+        self.keeper.host.deps.tasks.spawn("stdio_warm", async move {
+            if let Some(evidence) = Evidence::of(&keeper.link().await) {
+                health.record(evidence);
+            }
+        });
     }
 
     pub(super) fn join(&self) -> Seat {

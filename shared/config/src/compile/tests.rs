@@ -86,7 +86,7 @@ fn references_in_args_and_env_are_resolved() {
     let text = "
 version: 1
 upstream:
-  stdio: { command: npx, args: ['--root=${ROOT}', '$$HOME'], env: { B: '${B:-}', A: '${file:/a}' }, cwd: /srv, warm: true }
+  stdio: { command: npx, args: ['--root=${ROOT}', '$$HOME'], env: { B: '${B:-}', A: '${file:/a}' }, cwd: /srv, share: mount, warm: true }
 ";
     let compiled = resolved(text, &Fake::with(&[("ROOT", "/data")], &[("/a", "x\r\n")]));
     let stdio = stdio(&compiled, "default");

@@ -92,6 +92,7 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::UpstreamTwice => found(
             "version: 1\nupstream: { stdio: { command: npx } }\nupstreams:\n  default: { stdio: { command: npx } }\n",
         ),
+        Code::WarmNeedsMount => found("version: 1\nupstream: { stdio: { command: npx, warm: true } }\n"),
         Code::LiteralSecret => http("    headers: { Authorization: Bearer hunter2 }\n"),
         Code::NoUpstream => found("version: 1\n"),
         Code::UnmountedUpstream => http("    mount: false\n"),

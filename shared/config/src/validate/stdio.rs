@@ -30,14 +30,24 @@ pub(super) fn validate(raw: Located<RawStdio>, reporter: &Reporter<'_>) -> Optio
         reporter.report(Code::BadProcessValue, *at, "the folder cannot be used", help);
     }
     let shares = Share::ALL.iter().map(|share| (share.as_str(), *share));
-    let share = raw.share.and_then(|share| one_of(&share, shares, "a way to share a child", reporter));
+    let share = match raw.share {
+        // One that cannot be read was reported; what else would hold with it is not known.
+        Some(share) => one_of(&share, shares, "a way to share a child", reporter),
+        None => Some(Share::default()),
+    };
+    let warm_at = raw.warm.as_ref().map_or(at, |warm| warm.at);
+    let warm = raw.warm.and_then(|warm| warm.value).unwrap_or_default();
+    if warm && share == Some(Share::Session) {
+        let message = "a child of one session cannot be started before the session";
+        reporter.report(Code::WarmNeedsMount, warm_at, message, "add `share: mount`, or remove `warm`");
+    }
     Some(StdioUpstream {
         command: command?,
         args: args.unwrap_or_default(),
         env: env.unwrap_or_default(),
         cwd: cwd.map(|(_, text)| text),
         share: share.unwrap_or_default(),
-        warm: raw.warm.and_then(|warm| warm.value).unwrap_or_default(),
+        warm,
     })
 }
 
