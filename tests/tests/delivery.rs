@@ -169,6 +169,26 @@ async fn a_config_becomes_last_known_good_though_control_dies_while_it_settles()
 }
 
 #[tokio::test]
+async fn a_version_that_did_not_survive_its_first_start_here_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let digest =
+        control.apply(&config(&[("up", &server.url())])).await.json()["digest"].as_str().unwrap().to_owned();
+    // As a process leaves it that was killed between swap and healthy.
+    let generations = dir.path().join("a/generations");
+    std::fs::create_dir_all(&generations).unwrap();
+    let attempts = json!({digest: {"unfinished": 1, "once_healthy": false}});
+    std::fs::write(generations.join("attempts.json"), attempts.to_string()).unwrap();
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    let info = control.until("a", "rejected").await;
+    assert_eq!(info["last_error"]["code"], "crash_looping");
+    assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 503);
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_rollback_is_a_new_version_with_old_content_on_every_node() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (FakeServer::start("old").await, FakeServer::start("new").await);

@@ -108,6 +108,10 @@ async fn an_unresolved_reference_is_refused_new_and_marks_its_mount_down_from_di
         (sealed["state"].as_str(), sealed["reason"].as_str()),
         (Some("down"), Some("secret_unresolved"))
     );
+    let sent = server.seen().len();
+    let refused = Ask::mcp(dataplane.mcp_addr(), "/mcp/sealed", &initialize()).send().await.json();
+    assert_eq!(refused["error"]["data"]["reason"], "upstream_unavailable");
+    assert_eq!(server.seen().len(), sent, "a call went out without its secret");
     let client = LegacyClient::connect(dataplane.mcp_addr(), "kept").await;
     assert!(client.who(1).await.json()["result"].is_object());
     dataplane.shutdown().await;
