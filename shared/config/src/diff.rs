@@ -68,7 +68,16 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
                     compare_leaf(&mut changes, leaf, before.get(leaf), after.get(leaf));
                 }
             }
-            (before, after) => push(&mut changes, path, before.map(summary), after.map(summary)),
+            (before, after) => {
+                push(&mut changes, path.clone(), before.map(summary), after.map(summary));
+                // What comes or goes with an upstream is to be reviewed as much as what changes in one that stays.
+                let of =
+                    |upstream: Option<&Upstream>| upstream.map(|it| stated(&path, it)).unwrap_or_default();
+                let (before, after) = (of(before), of(after));
+                for leaf in before.keys().chain(after.keys()) {
+                    compare_leaf(&mut changes, leaf, before.get(leaf), after.get(leaf));
+                }
+            }
         }
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -116,9 +125,22 @@ fn summary(upstream: &Upstream) -> String {
     }
 }
 
+/// What the operator stated beyond what [`summary`] tells.
+fn stated(path: &str, upstream: &Upstream) -> BTreeMap<String, Leaf> {
+    let mut out = leaves_with(path, upstream, Defaults::LeaveOut);
+    for told in ["http.url", "stdio.command", "stdio.args"] {
+        out.remove(&format!("{path}.{told}"));
+    }
+    out
+}
+
 fn leaves(path: &str, upstream: &Upstream) -> BTreeMap<String, Leaf> {
+    leaves_with(path, upstream, Defaults::FillIn)
+}
+
+fn leaves_with(path: &str, upstream: &Upstream, defaults: Defaults) -> BTreeMap<String, Leaf> {
     let mut out = BTreeMap::new();
-    collect(path, None, &canonical::upstream_with(upstream, Defaults::FillIn), &mut out);
+    collect(path, None, &canonical::upstream_with(upstream, defaults), &mut out);
     // Arguments are one value for people: an inserted one must not look like a change of all that follow.
     if let UpstreamTransport::Stdio(stdio) = &upstream.transport {
         let prefix = format!("{path}.stdio.args[");

@@ -41,6 +41,26 @@ fn a_person_can_read_what_changes() {
 }
 
 #[test]
+fn all_that_comes_with_a_new_upstream_is_shown() {
+    let before = accepted("version: 1\nupstreams: { a: { http: { url: http://a/ } } }\n");
+    let after = accepted(
+        "version: 1\nupstreams: { a: { http: { url: http://a/ } }, b: { http: { url: http://b/ }, headers: { X-Api-Key: hunter2, X-Team: t }, limits: { in_flight: 5 } } }\n",
+    );
+    let changes = diff(&before, &after);
+    let shown: Vec<_> =
+        changes.iter().map(|change| (change.path.as_str(), change.after.as_deref().unwrap())).collect();
+    assert_eq!(
+        shown,
+        [
+            ("upstreams.b", "http http://b/"),
+            ("upstreams.b.headers.x-api-key", "[redacted]"),
+            ("upstreams.b.headers.x-team", "t"),
+            ("upstreams.b.limits.in_flight", "5"),
+        ]
+    );
+}
+
+#[test]
 fn a_rename_is_a_removal_and_an_addition() {
     let changes = diff(&accepted(BEFORE), &accepted(AFTER));
     let kind = |path: &str| changes.iter().find(|change| change.path == path).map(|change| change.kind);
