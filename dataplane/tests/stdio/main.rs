@@ -13,4 +13,5 @@ mod limits;
 mod modern;
 mod process;
 mod shared;
+mod warm;
 mod world;

@@ -9,7 +9,7 @@ use ostler_mcp::Reason;
 use serde_json::json;
 
 use crate::fake;
-use crate::world::{Events, World, fake_transport, is_alive, json_of, until_gone, within};
+use crate::world::{Events, World, fake_transport, is_alive, json_of, pass, until_gone, within};
 
 #[tokio::test]
 async fn a_childs_end_fails_its_calls_at_once_and_the_next_call_finds_a_new_one_initialised() {
@@ -218,11 +218,4 @@ async fn a_child_with_a_call_in_flight_or_a_listened_subscription_is_not_idle() 
     assert_eq!(after, before);
     drop((call, stream));
     world.shutdown().await;
-}
-
-/// Moves the clock alone; nothing sleeps.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
 }

@@ -253,3 +253,10 @@ pub async fn until_gone(pid: &Value) {
     })
     .await;
 }
+
+/// Moves the clock alone; nothing sleeps.
+pub async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}

@@ -107,11 +107,8 @@ impl Keeper {
         }
     }
 
-    /// Why there is no child; `None` while there is one, one is being started, or there will never be one again.
+    /// Why there is no child; `None` while there is one, one is being started, or [`Keeper::end`] was called.
     pub(super) fn absence(&self) -> Option<Absence> {
-        if self.stop.is_cancelled() {
-            return None;
-        }
         match &self.lock().phase {
             Phase::Idle => Some(Absence::NotStarted),
             Phase::Waiting(until) if *until > Instant::now() => Some(Absence::BackingOff),

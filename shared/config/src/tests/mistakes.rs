@@ -64,6 +64,9 @@ fn what_only_follows_from_a_mistake_is_not_reported() {
          mounts: { m: { upstream: a }, n: { upstream: B__ } }\ndefault_mount: a\n",
     );
     assert_eq!(codes(&report.diagnostics), ["OST0306", "OST0301"]);
+    // Whether a warm child can be depends on a value that could not be read.
+    let report = refused("version: 1\nupstream: { stdio: { command: npx, share: sideways, warm: true } }\n");
+    assert_eq!(codes(&report.diagnostics), ["OST0205"]);
 }
 
 #[test]
