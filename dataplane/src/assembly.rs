@@ -196,10 +196,7 @@ impl DataPlane {
     /// Stops accepting, finishes what is in flight up to the deadline, ends children, and leaves nothing behind.
     pub async fn shutdown(self) {
         self.admin.draining.store(true, Ordering::Relaxed);
-        let workers = self.workers;
-        if tokio::task::spawn_blocking(move || workers.drain(DRAIN_DEADLINE)).await.is_err() {
-            tracing::error!("draining the traffic workers failed");
-        }
+        self.workers.drain(DRAIN_DEADLINE).await;
         if let Some(snapshot) = self.admin.applier.snapshots.load() {
             for mount in snapshot.mounts() {
                 mount.runtime.sessions.clear();
@@ -210,6 +207,10 @@ impl DataPlane {
         self.admin.applier.clean_exit();
         if !self.admin.deps.tasks.shutdown(DRAIN_DEADLINE).await {
             tracing::warn!(left = self.admin.deps.tasks.len(), "some tasks did not end in time");
+        }
+        let workers = self.workers;
+        if tokio::task::spawn_blocking(move || workers.end()).await.is_err() {
+            tracing::error!("ending the traffic workers failed");
         }
     }
 }

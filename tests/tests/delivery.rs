@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
-use ostler_tests::support::control::TestControl;
+use ostler_tests::support::control::{TestControl, in_sync};
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::{self, LegacyClient, admin, config};
@@ -87,11 +87,7 @@ async fn a_data_plane_serves_and_restarts_without_control() {
 #[tokio::test]
 async fn a_restarted_node_presents_what_it_holds_and_is_not_sent_it_again() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let control = TestControl::start(&dir.path().join("control")).await;
-    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
-    control.apply(&config(&[("up", &server.url())])).await;
-    control.until("a", "in_sync").await;
+    let (_server, control, dataplane) = in_sync(dir.path()).await;
     dataplane.shutdown().await;
     control.until("a", "disconnected").await;
     let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
@@ -133,11 +129,7 @@ async fn control_sees_a_mount_go_down_and_come_back() {
 #[tokio::test]
 async fn a_restarted_control_hears_that_what_a_node_holds_is_healthy() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let control = TestControl::start(&dir.path().join("control")).await;
-    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
-    control.apply(&config(&[("up", &server.url())])).await;
-    control.until("a", "in_sync").await;
+    let (_server, control, dataplane) = in_sync(dir.path()).await;
     dataplane.shutdown().await;
     let state = control.state_dir.clone();
     control.running.shutdown().await;
@@ -219,11 +211,7 @@ async fn a_rollback_is_a_new_version_with_old_content_on_every_node() {
 #[tokio::test]
 async fn a_node_ahead_of_a_restored_store_is_shown_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let control = TestControl::start(&dir.path().join("control")).await;
-    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
-    control.apply(&config(&[("up", &server.url())])).await;
-    control.until("a", "in_sync").await;
+    let (server, control, dataplane) = in_sync(dir.path()).await;
     let state = control.state_dir.clone();
     control.running.shutdown().await;
     let backup = dir.path().join("backup");

@@ -9,8 +9,7 @@ use std::process::Command;
 
 use ostler_tests::support::control::TestControl;
 use ostler_tests::support::eventually;
-use ostler_tests::support::server::FakeServer;
-use ostler_tests::support::world::{admin, config, standalone};
+use ostler_tests::support::world::{admin, one_mount};
 use serde_json::Value;
 
 fn mistakes() -> PathBuf {
@@ -47,8 +46,7 @@ async fn api_and_watcher_report_the_same_ten_mistakes_as_the_judge() {
     assert_eq!(errors(&refused.json()["diagnostics"]), judged);
     control.running.shutdown().await;
 
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (_server, dataplane) = one_mount(dir.path()).await;
     std::fs::write(dir.path().join("ostler.yaml"), &text).unwrap();
     let shown = eventually("the watcher reports", async || {
         let config = admin(&dataplane, &dir.path().join("state"), "/config").await;

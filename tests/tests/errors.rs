@@ -4,7 +4,7 @@
 
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::{FakeServer, Manner};
-use ostler_tests::support::world::{self, LegacyClient, call, config, initialize, standalone};
+use ostler_tests::support::world::{self, LegacyClient, call, config, initialize, one_mount, standalone};
 use serde_json::json;
 
 #[tokio::test]
@@ -33,8 +33,7 @@ async fn an_unknown_mount_names_the_mounts_there_are() {
 #[tokio::test]
 async fn an_upstream_that_fails_is_answered_with_200_the_id_and_a_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (server, dataplane) = one_mount(dir.path()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
     let rows = [
         (Manner::Unauthorized, -31003, "upstream_unauthorized"),
@@ -96,8 +95,7 @@ async fn an_upstreams_own_errors_pass_with_their_status() {
 #[tokio::test]
 async fn malformed_requests_are_refused_before_they_reach_the_upstream() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (server, dataplane) = one_mount(dir.path()).await;
     let ask = || Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &call(1));
     let cases = [
         (ask().body("{"), 400, -32700),

@@ -4,14 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use ostler_tests::support::http::Ask;
-use ostler_tests::support::server::FakeServer;
-use ostler_tests::support::world::{admin_token, config, initialize, standalone};
+use ostler_tests::support::world::{admin_token, config, initialize, one_mount, standalone};
 
 #[tokio::test]
 async fn the_mcp_port_turns_foreign_hosts_and_origins_away() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (server, dataplane) = one_mount(dir.path()).await;
     let ask = || Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &initialize());
     let foreign = [
         ask().header("host", "evil.example"),

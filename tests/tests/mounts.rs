@@ -8,7 +8,9 @@ use http_body_util::BodyExt as _;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::{FakeServer, Manner};
-use ostler_tests::support::world::{self, LegacyClient, admin, call, config, initialize, standalone};
+use ostler_tests::support::world::{
+    self, LegacyClient, admin, call, config, initialize, one_mount, standalone,
+};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -52,8 +54,7 @@ async fn each_mount_answers_with_its_own_upstream_session_and_credentials() {
 #[tokio::test]
 async fn the_bytes_that_were_judged_are_the_bytes_that_are_sent() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (server, dataplane) = one_mount(dir.path()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
     let odd = "{ \"method\" : \"tools/call\",\n\t\"unknown\": [1e0, null], \"params\":{\"name\":\"who\",\"arguments\":{\"\\u0061\":1.50}}, \"id\":\"\\u00e9\", \"jsonrpc\":\"2.0\"}";
     let answer = client.ask(&call(1)).body(odd).send().await;
@@ -65,8 +66,7 @@ async fn the_bytes_that_were_judged_are_the_bytes_that_are_sent() {
 #[tokio::test]
 async fn an_event_stream_passes_event_by_event() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (server, dataplane) = one_mount(dir.path()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
     let events = server.next_call_streams();
     let response = client.ask(&call(1)).open().await;
@@ -90,8 +90,7 @@ async fn an_event_stream_passes_event_by_event() {
 #[tokio::test]
 async fn a_client_that_leaves_is_seen_by_the_upstream() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (server, dataplane) = one_mount(dir.path()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
     let events = server.next_call_streams();
     let response = client.ask(&call(1)).open().await;
@@ -105,8 +104,7 @@ async fn a_client_that_leaves_is_seen_by_the_upstream() {
 #[tokio::test]
 async fn the_servers_own_stream_and_the_end_of_a_session_pass() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (server, dataplane) = one_mount(dir.path()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
     let verb =
         |verb| Ask::new(dataplane.mcp_addr(), verb, "/mcp/up").header("mcp-session-id", &client.session);

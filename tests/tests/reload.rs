@@ -7,7 +7,9 @@ use std::fs;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
-use ostler_tests::support::world::{LegacyClient, admin, config, initialize, standalone, try_standalone};
+use ostler_tests::support::world::{
+    LegacyClient, admin, config, initialize, one_mount, standalone, try_standalone, until_healthy,
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -29,8 +31,7 @@ async fn a_changed_file_is_swapped_in_and_unchanged_mounts_keep_their_sessions()
 #[tokio::test]
 async fn a_bad_change_is_reported_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (_server, dataplane) = one_mount(dir.path()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
     fs::write(dir.path().join("ostler.yaml"), "version: 1\nupstreams:\n  up:\n    htttp: {}\n  two: {}\n")
         .unwrap();
@@ -54,13 +55,9 @@ async fn a_bad_file_at_start_is_fatal_only_without_a_last_known_good() {
     let dir = tempfile::tempdir().unwrap();
     let error = try_standalone(dir.path(), "version: 9\n").await.unwrap_err().to_string();
     assert!(error.contains("ostler.yaml:1:"), "{error}");
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (_server, dataplane) = one_mount(dir.path()).await;
     let state_dir = dir.path().join("state");
-    eventually("the config is healthy", async || {
-        admin(&dataplane, &state_dir, "/config").await["healthy"].is_object().then_some(())
-    })
-    .await;
+    until_healthy(&dataplane, &state_dir).await;
     dataplane.shutdown().await;
     let dataplane = try_standalone(dir.path(), "version: 9\n").await.unwrap();
     let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
@@ -91,10 +88,7 @@ async fn an_unresolved_reference_is_refused_new_and_marks_its_mount_down_from_di
             .get("authorization")
             .is_some_and(|value| value == "Bearer s3cret-canary"))
     );
-    eventually("the config is healthy", async || {
-        admin(&dataplane, &state_dir, "/config").await["healthy"].is_object().then_some(())
-    })
-    .await;
+    until_healthy(&dataplane, &state_dir).await;
     dataplane.shutdown().await;
     for file in fs::read_dir(state_dir.join("generations")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
@@ -143,13 +137,9 @@ async fn a_rotated_secret_file_takes_effect_without_a_version_and_keeps_sessions
 #[tokio::test]
 async fn a_config_that_failed_its_last_starts_is_served_again_when_there_is_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (_server, dataplane) = one_mount(dir.path()).await;
     let state_dir = dir.path().join("state");
-    eventually("the config is healthy", async || {
-        admin(&dataplane, &state_dir, "/config").await["healthy"].is_object().then_some(())
-    })
-    .await;
+    until_healthy(&dataplane, &state_dir).await;
     dataplane.shutdown().await;
     // As three starts leave it that were killed before the config had settled.
     let attempts = state_dir.join("generations/attempts.json");
@@ -182,8 +172,7 @@ async fn a_config_that_failed_its_last_starts_is_served_again_when_there_is_noth
 #[tokio::test]
 async fn a_generation_whose_content_is_not_what_its_digest_says_is_not_served() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let (_server, dataplane) = one_mount(dir.path()).await;
     let state_dir = dir.path().join("state");
     let shown = eventually("the config is healthy", async || {
         let shown = admin(&dataplane, &state_dir, "/config").await;

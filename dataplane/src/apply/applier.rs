@@ -126,7 +126,7 @@ impl Applier {
         let failed =
             self.generations.as_ref().map_or(0, |generations| generations.unfinished(&candidate.revision));
         let mut backoff = Backoff::new(RECONNECT_BASE, RECONNECT_CAP, self.deps.jitter());
-        let delay = (0..failed).map(|_| backoff.next_delay()).last().unwrap_or_default();
+        let delay = (0..failed.min(STEPS_TO_CAP)).map(|_| backoff.next_delay()).last().unwrap_or_default();
         tracing::error!(
             version = candidate.revision.version,
             failed,
@@ -302,6 +302,9 @@ fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, deps: &De
         });
     }
 }
+
+/// Doublings after which the backoff has reached its cap, and more count nothing.
+const STEPS_TO_CAP: u32 = 8;
 
 /// How often a removed upstream is looked at while it finishes its calls.
 const RETIRE_POLL: Duration = Duration::from_millis(50);

@@ -39,6 +39,7 @@ pub struct ListenerMetrics {
 pub struct Workers {
     workers: Vec<Worker>,
     stop: CancellationToken,
+    release: CancellationToken,
 }
 
 impl McpListener {
@@ -61,33 +62,53 @@ impl McpListener {
     /// # Errors
     /// When a thread or its runtime cannot be had.
     pub fn serve(&self, count: usize, shared: &Arc<Shared>) -> io::Result<Workers> {
-        let stop = CancellationToken::new();
-        let workers = (0..count.max(1))
-            .map(|index| {
-                let pipeline = Arc::new(Pipeline::new(index, Arc::clone(shared)));
-                Worker::start(
-                    index,
-                    self.socket.try_clone()?,
-                    self.tls.clone(),
-                    pipeline,
-                    Arc::clone(&self.metrics),
-                    stop.clone(),
-                )
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        Ok(Workers { workers, stop })
+        // Dropped with what was started so far when one cannot start.
+        let mut started = Workers {
+            workers: Vec::new(),
+            stop: CancellationToken::new(),
+            release: CancellationToken::new(),
+        };
+        for index in 0..count.max(1) {
+            let pipeline = Arc::new(Pipeline::new(index, Arc::clone(shared)));
+            started.workers.push(Worker::start(
+                index,
+                self.socket.try_clone()?,
+                self.tls.clone(),
+                pipeline,
+                Arc::clone(&self.metrics),
+                started.stop.clone(),
+                started.release.clone(),
+            )?);
+        }
+        Ok(started)
     }
 }
 
 impl Workers {
-    /// Stops accepting, lets requests in flight finish until the deadline, then cuts them. Blocks.
-    pub fn drain(self, deadline: Duration) {
+    /// Stops accepting and lets requests in flight finish until the deadline. The workers' runtimes go on.
+    pub async fn drain(&self, deadline: Duration) {
         for worker in &self.workers {
             worker.set_deadline(deadline);
         }
         self.stop.cancel();
-        for worker in self.workers {
+        for worker in &self.workers {
+            worker.drained().await;
+        }
+    }
+
+    /// Ends the workers, and what still runs on them. Blocks.
+    pub fn end(mut self) {
+        self.release.cancel();
+        for worker in std::mem::take(&mut self.workers) {
             worker.join();
         }
+    }
+}
+
+impl Drop for Workers {
+    /// Workers nobody holds any more stop by themselves.
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.release.cancel();
     }
 }

@@ -22,6 +22,7 @@ use crate::pipeline::Pipeline;
 pub struct Worker {
     thread: JoinHandle<()>,
     drain_ms: Arc<AtomicU64>,
+    drained: CancellationToken,
 }
 
 /// After an accept that failed for want of file descriptors, trying at once would only spin.
@@ -35,25 +36,36 @@ impl Worker {
         pipeline: Arc<Pipeline>,
         metrics: Arc<ListenerMetrics>,
         stop: CancellationToken,
+        release: CancellationToken,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let drain_ms = Arc::new(AtomicU64::new(0));
+        let drained = CancellationToken::new();
         let acceptor = Acceptor { tls, pipeline, metrics, stop, drain_ms: Arc::clone(&drain_ms) };
+        // Raised however the acceptor ends.
+        let raise_drained = drained.clone().drop_guard();
         let thread = std::thread::Builder::new().name(format!("traffic-{index}")).spawn(move || {
             runtime.block_on(async move {
                 match Listener::from_std(socket) {
                     Ok(listener) => acceptor.run(listener).await,
                     Err(error) => tracing::error!(%error, "traffic worker cannot watch its socket"),
                 }
+                drop(raise_drained);
+                // Children of upstreams end politely only while the runtime that watches them runs.
+                release.cancelled().await;
             });
             // Whatever outlived the drain deadline is cut, and not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Self { thread, drain_ms })
+        Ok(Self { thread, drain_ms, drained })
     }
 
     pub(super) fn set_deadline(&self, deadline: Duration) {
         self.drain_ms.store(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    pub(super) async fn drained(&self) {
+        self.drained.cancelled().await;
     }
 
     pub(super) fn join(self) {

@@ -8,7 +8,9 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use ostler_core::limits::{BODY_READ_TIMEOUT, MCP_BODY_BYTES_MAX};
+use ostler_core::limits::{
+    BODY_DISCARD_BYTES_MAX, BODY_DISCARD_TIMEOUT, BODY_READ_TIMEOUT, MCP_BODY_BYTES_MAX,
+};
 use ostler_mcp::Reason;
 use tokio::time::timeout;
 
@@ -35,13 +37,33 @@ struct Reserved {
 }
 
 /// Reads a body whole.
-pub(super) async fn collect(incoming: Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
-    timeout(BODY_READ_TIMEOUT, read(incoming, budget)).await.unwrap_or_else(|_| {
+pub(super) async fn collect(mut incoming: Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
+    let collected = timeout(BODY_READ_TIMEOUT, read(&mut incoming, budget)).await.unwrap_or_else(|_| {
         Err(Refusal::new(Reason::BodyTimeout, "request body did not arrive in time; send it without pause"))
-    })
+    });
+    if collected.as_ref().is_err_and(|refusal| refusal.reason == Reason::BodyTooLarge) {
+        discard(incoming).await;
+    }
+    collected
 }
 
-async fn read(mut incoming: Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
+/// Takes what is still being sent, within bounds: a connection that is closed on unread bytes is reset, and the client
+/// would never see why.
+async fn discard(mut incoming: Incoming) {
+    let mut left = BODY_DISCARD_BYTES_MAX;
+    let rest = async {
+        while let Some(Ok(frame)) = incoming.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever sends for longer is cut.
+    let _ = timeout(BODY_DISCARD_TIMEOUT, rest).await;
+}
+
+async fn read(incoming: &mut Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
     let mut reserved = Reserved { budget: budget.clone(), bytes: 0 };
     // What is only announced is judged and takes no memory of others: a client may never send it.

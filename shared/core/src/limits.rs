@@ -122,6 +122,10 @@ pub const MCP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Time for a client to send its body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is read and dropped of a body that was refused for its size, so that its client gets the answer.
+pub const BODY_DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// See [`BODY_DISCARD_BYTES_MAX`].
+pub const BODY_DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Nesting of a JSON-RPC message.
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Messages of one 2025-03-26 batch.

@@ -11,6 +11,7 @@ use ostler_dataplane::DataPlane;
 use serde_json::Value;
 
 use super::http::{Answer, Ask};
+use super::server::FakeServer;
 use super::{eventually, world};
 
 /// Control on free ports.
@@ -82,4 +83,14 @@ impl TestControl {
         })
         .await
     }
+}
+
+/// A scripted server on a mount of the name `up`, pushed by control and healthy on its one node `a`.
+pub async fn in_sync(dir: &Path) -> (FakeServer, TestControl, DataPlane) {
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.join("control")).await;
+    let dataplane = control.dataplane(&dir.join("a"), "a").await;
+    control.apply(&world::config(&[("up", &server.url())])).await;
+    control.until("a", "in_sync").await;
+    (server, control, dataplane)
 }

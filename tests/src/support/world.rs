@@ -16,7 +16,9 @@ use ostler_dataplane::sync::SyncOptions;
 use ostler_dataplane::{ConfigFrom, DataPlane, Options, StartError};
 use serde_json::{Value, json};
 
+use super::eventually;
 use super::http::{Answer, Ask};
+use super::server::FakeServer;
 
 /// Short, because tests wait for `healthy` and nothing has to settle.
 pub const SETTLE: Duration = Duration::from_millis(50);
@@ -61,6 +63,21 @@ pub async fn try_standalone(dir: &Path, text: &str) -> Result<DataPlane, StartEr
     let file = dir.join("ostler.yaml");
     std::fs::write(&file, text).expect("config file");
     DataPlane::start(options(&dir.join("state"), ConfigFrom::File(file))).await
+}
+
+/// A scripted server on a mount of the name `up`, and the data plane that has it.
+pub async fn one_mount(dir: &Path) -> (FakeServer, DataPlane) {
+    let server = FakeServer::start("up").await;
+    let dataplane = standalone(dir, &config(&[("up", &server.url())])).await;
+    (server, dataplane)
+}
+
+/// Waits until what is served is last-known-good.
+pub async fn until_healthy(dataplane: &DataPlane, state_dir: &Path) {
+    eventually("the config is healthy", async || {
+        admin(dataplane, state_dir, "/config").await["healthy"].is_object().then_some(())
+    })
+    .await;
 }
 
 /// How a data plane follows a control process.
