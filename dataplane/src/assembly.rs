@@ -196,6 +196,10 @@ impl DataPlane {
     /// Stops accepting, finishes what is in flight up to the deadline, ends children, and leaves nothing behind.
     pub async fn shutdown(self) {
         self.admin.draining.store(true, Ordering::Relaxed);
+        if let Some(snapshot) = self.admin.applier.snapshots.load() {
+            // They would hold the drain until its deadline.
+            snapshot.mounts().for_each(|mount| mount.runtime.gone.cancel());
+        }
         self.workers.drain(DRAIN_DEADLINE).await;
         if let Some(snapshot) = self.admin.applier.snapshots.load() {
             for mount in snapshot.mounts() {

@@ -4,6 +4,10 @@
 
 use std::fs;
 
+use futures_util::StreamExt as _;
+use http_body_util::{BodyDataStream, BodyExt as _};
+use hyper::body::Incoming;
+use ostler_dataplane::DataPlane;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
@@ -187,4 +191,50 @@ async fn a_generation_whose_content_is_not_what_its_digest_says_is_not_served() 
     }
     let error = try_standalone(dir.path(), "version: 9\n").await.unwrap_err().to_string();
     assert!(error.contains("ostler.yaml"), "{error}");
+}
+
+/// Opens the server's own stream of a session and reads its first event.
+async fn listening(dataplane: &DataPlane, client: &LegacyClient) -> BodyDataStream<Incoming> {
+    let ask = Ask::new(dataplane.mcp_addr(), "GET", "/mcp/up").header("mcp-session-id", &client.session);
+    let mut events = ask.header("accept", "text/event-stream").open().await.into_body().into_data_stream();
+    assert!(events.next().await.unwrap().is_ok());
+    events
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_mount_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, dataplane) = one_mount(dir.path()).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let mut events = listening(&dataplane, &client).await;
+    let served = async |path: &'static str| {
+        eventually("the change is served", async || {
+            let answer = Ask::mcp(dataplane.mcp_addr(), path, &initialize()).send().await;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    };
+    let file = dir.path().join("ostler.yaml");
+    fs::write(&file, config(&[("up", &server.url()), ("two", &server.url())])).unwrap();
+    served("/mcp/two").await;
+    assert!(futures_util::poll!(events.next()).is_pending(), "a swap of a neighbour ended the stream");
+    fs::write(&file, config(&[("three", &server.url())])).unwrap();
+    served("/mcp/three").await;
+    let end = tokio::time::timeout(ostler_tests::support::PATIENCE, events.next())
+        .await
+        .expect("the stream goes on");
+    assert!(end.is_none(), "the stream was cut and not ended");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_listening_client_does_not_hold_the_shutdown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, dataplane) = one_mount(dir.path()).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let mut events = listening(&dataplane, &client).await;
+    let started = std::time::Instant::now();
+    dataplane.shutdown().await;
+    assert!(started.elapsed() < ostler_core::limits::DRAIN_DEADLINE / 2, "{:?}", started.elapsed());
+    assert!(events.next().await.is_none());
 }

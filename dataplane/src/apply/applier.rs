@@ -281,6 +281,12 @@ fn judge(candidate: &Candidate) -> Result<Validated, Rejection> {
 /// Lets go of what the new snapshot no longer has: children and connections end once the requests that pin the old one
 /// are done, or after a grace.
 fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, deps: &Deps) {
+    for mount in replaced.mounts() {
+        let now = current.mount(mount.name().as_str());
+        if !now.is_some_and(|now| Arc::ptr_eq(&now.runtime, &mount.runtime)) {
+            mount.runtime.gone.cancel();
+        }
+    }
     for upstream in replaced.upstreams() {
         let kept = current.upstream(upstream.name.as_str()).is_some_and(|now| Arc::ptr_eq(now, upstream));
         if kept {

@@ -14,6 +14,7 @@ use crate::upstream::Upstream;
 use crate::upstream::health::{Reading, State};
 use metrics::MountMetrics;
 use session::SessionTable;
+use tokio_util::sync::CancellationToken;
 
 /// A mount as one snapshot sees it.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct MountRuntime {
     /// Sessions stand on one upstream's state and end with its identity.
     pub sessions: Arc<SessionTable>,
     pub metrics: Arc<MountMetrics>,
+    /// Cancelled when config no longer has this mount on this upstream: streams without an end of their own end then.
+    pub gone: CancellationToken,
 }
 
 // === impl Mount ===
@@ -60,11 +63,15 @@ impl Mount {
 
 impl MountRuntime {
     pub fn new(clock: WallClock) -> Self {
-        Self { sessions: Arc::new(SessionTable::new(clock)), metrics: Arc::default() }
+        Self::with(clock, Arc::default())
     }
 
     /// The same mount on another upstream: its sessions are gone, its history is not.
     pub fn on_new_upstream(&self, clock: WallClock) -> Self {
-        Self { sessions: Arc::new(SessionTable::new(clock)), metrics: Arc::clone(&self.metrics) }
+        Self::with(clock, Arc::clone(&self.metrics))
+    }
+
+    fn with(clock: WallClock, metrics: Arc<MountMetrics>) -> Self {
+        Self { sessions: Arc::new(SessionTable::new(clock)), metrics, gone: CancellationToken::new() }
     }
 }

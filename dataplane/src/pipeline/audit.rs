@@ -1,6 +1,7 @@
 //! The last stage: what is remembered of a request. One line in the access log and the mount's metrics, written when
 //! the answer's body has ended or was given up, whichever way.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -13,6 +14,7 @@ use ostler_mcp::{Envelope, Era};
 use ostler_telemetry::text::bounded;
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::ids::RequestId;
 use super::{Routed, Served};
@@ -58,6 +60,7 @@ pub struct TrackedBody {
 struct Tracked {
     body: AnswerBody,
     record: Option<Box<Record>>,
+    mount_gone: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// Attaches the record to the answer.
@@ -73,6 +76,19 @@ pub(super) fn track_until(answer: Response<AnswerBody>, record: Record, limit: D
     let mut served = track(answer, record);
     if !is_over {
         served.body_mut().watch(limit);
+    }
+    served
+}
+
+/// The same, for a stream that has no end of its own: it ends when its mount does.
+pub(super) fn track_while(
+    answer: Response<AnswerBody>,
+    record: Record,
+    mount_gone: CancellationToken,
+) -> Served {
+    let mut served = track(answer, record);
+    if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
+        tracked.mount_gone = Some(Box::pin(mount_gone.cancelled_owned()));
     }
     served
 }
@@ -219,7 +235,15 @@ impl Tracked {
             }
             Poll::Ready(Some(Err(error))) => self.end(Some(error.word())),
             Poll::Ready(None) => self.end(None),
-            Poll::Pending => {}
+            Poll::Pending => {
+                if let Some(gone) = &mut self.mount_gone
+                    && gone.as_mut().poll(cx).is_ready()
+                {
+                    self.end(Some("mount_gone"));
+                    self.body = AnswerBody::Empty;
+                    return Poll::Ready(None);
+                }
+            }
         }
         polled
     }
@@ -236,7 +260,10 @@ impl Drop for Tracked {
 
 impl TrackedBody {
     fn new(body: AnswerBody, record: Option<Box<Record>>) -> Self {
-        Self { tracked: Arc::new(Mutex::new(Some(Tracked { body, record }))), watchdog: None }
+        Self {
+            tracked: Arc::new(Mutex::new(Some(Tracked { body, record, mount_gone: None }))),
+            watchdog: None,
+        }
     }
 
     fn watch(&mut self, limit: Duration) {

@@ -89,6 +89,13 @@ struct Routed {
     verb: Verb,
 }
 
+/// What ends an answer that does not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Within(Duration),
+    WithMount,
+}
+
 // === impl Pipeline ===
 
 impl Pipeline {
@@ -130,8 +137,10 @@ impl Pipeline {
         };
         let served = self.forward(&head.headers, &body.bytes, &routed, &mut record).await;
         match served {
-            Ok((answer, Some(limit))) => audit::track_until(answer, record, limit),
-            Ok((answer, None)) => audit::track(answer, record),
+            Ok((answer, Ends::Within(limit))) => audit::track_until(answer, record, limit),
+            Ok((answer, Ends::WithMount)) => {
+                audit::track_while(answer, record, routed.mount.runtime.gone.clone())
+            }
             Err((refusal, id)) => refuse::mount(refusal, &routed, id.as_deref(), record),
         }
     }
@@ -156,15 +165,15 @@ impl Pipeline {
         })
     }
 
-    /// The stages that need the message. The answer comes with the time by which it must be over, if there is one; an
-    /// error carries the id to answer to.
+    /// The stages that need the message. The answer comes with what ends it at the latest; an error carries the id to
+    /// answer to.
     async fn forward(
         &self,
         headers: &HeaderMap,
         body: &Bytes,
         routed: &Routed,
         record: &mut Record,
-    ) -> Result<(Response<AnswerBody>, Option<Duration>), (Refusal, Option<String>)> {
+    ) -> Result<(Response<AnswerBody>, Ends), (Refusal, Option<String>)> {
         let envelope = match routed.verb {
             Verb::Post => Some(Envelope::scan(body).map_err(|error| {
                 self.shared.refusals.malformed.increment();
@@ -202,7 +211,8 @@ impl Pipeline {
         // Its own clock has the first word; this one is for a client that does not hear it.
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let answer = routed.mount.upstream.call(call).await;
-        answer.map(|answer| (answer, (!is_push).then_some(total))).map_err(|error| {
+        let ends = if is_push { Ends::WithMount } else { Ends::Within(total) };
+        answer.map(|answer| (answer, ends)).map_err(|error| {
             if error.fault != Fault::None {
                 self.shared.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
             }
