@@ -172,7 +172,9 @@ async fn modern_requests_pass_without_a_session() {
 async fn metrics_and_mounts_carry_the_upstreams_label() {
     let dir = tempfile::tempdir().unwrap();
     let server = FakeServer::start("up").await;
-    let text = json!({"version": 1, "upstreams": {"up": {"http": {"url": server.url()}}}, "mounts": {"alias": {"upstream": "up"}}});
+    let upstreams =
+        json!({"up": {"http": {"url": server.url()}}, "child": {"stdio": {"command": "never-started"}}});
+    let text = json!({"version": 1, "upstreams": upstreams, "mounts": {"alias": {"upstream": "up"}}});
     let dataplane = standalone(dir.path(), &text.to_string()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "alias").await;
     client.who(1).await;
@@ -183,6 +185,9 @@ async fn metrics_and_mounts_carry_the_upstreams_label() {
         "ostler_mount_state{mount=\"alias\",upstream=\"up\",state=\"ready\"} 1\n",
         "ostler_mount_sessions{mount=\"alias\",upstream=\"up\"} 1\n",
         "ostler_config_version_applied 1\n",
+        "ostler_upstream_children{upstream=\"child\"} 0\n",
+        "ostler_upstream_children_limit{upstream=\"child\"} 8\n",
+        "ostler_upstream_messages_dropped_total{upstream=\"child\"} 0\n",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

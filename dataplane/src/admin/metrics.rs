@@ -85,9 +85,11 @@ fn expose_upstream(upstream: &Upstream, snapshot: &Snapshot, exposition: &mut Ex
     exposition.value(Metric::UpstreamEndpointsHealthy, &[name], u8::from(!down));
     exposition.value(Metric::UpstreamBreaker, &[name], u8::from(down));
     match upstream.children() {
-        Some((running, exits)) => {
-            exposition.value(Metric::UpstreamChildren, &[name], running);
-            exposition.value(Metric::UpstreamRespawns, &[name], exits);
+        Some(children) => {
+            exposition.value(Metric::UpstreamChildren, &[name], children.running);
+            exposition.value(Metric::UpstreamChildrenLimit, &[name], children.allowed);
+            exposition.value(Metric::UpstreamChildExits, &[name], children.unexpected_exits);
+            exposition.value(Metric::UpstreamMessagesDropped, &[name], children.dropped_messages);
         }
         None => {
             let metrics = &upstream.metrics;

@@ -85,6 +85,17 @@ pub struct UpstreamMetrics {
     pub probes_dead: Counter,
 }
 
+/// The children of a stdio upstream, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Children {
+    pub running: usize,
+    pub allowed: usize,
+    /// Ends that nobody had asked for.
+    pub unexpected_exits: u64,
+    /// Messages that had no taker.
+    pub dropped_messages: u64,
+}
+
 #[derive(Debug)]
 enum UpstreamTransport {
     Http(Box<http::HttpUpstream>),
@@ -185,17 +196,17 @@ impl Upstream {
         }
     }
 
-    /// stdio children running, and how many ended without being asked to.
-    pub fn children(&self) -> Option<(usize, u64)> {
+    /// What there is to count of a stdio upstream; nothing of others.
+    pub fn children(&self) -> Option<Children> {
         match &self.transport {
             UpstreamTransport::Http(_) => None,
-            UpstreamTransport::Stdio(stdio) => Some((stdio.children(), stdio.unexpected_exits())),
+            UpstreamTransport::Stdio(stdio) => Some(Children {
+                running: stdio.children(),
+                allowed: CHILDREN_PER_MOUNT_MAX,
+                unexpected_exits: stdio.unexpected_exits(),
+                dropped_messages: stdio.dropped_messages(),
+            }),
         }
-    }
-
-    /// The most children a stdio upstream may have.
-    pub fn children_limit(&self) -> usize {
-        CHILDREN_PER_MOUNT_MAX
     }
 
     /// Ends children and connections, with the transport's own grace.

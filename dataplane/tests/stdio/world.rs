@@ -177,12 +177,17 @@ impl Client<'_> {
 
     /// The same, waiting out the backoff after a child's end.
     pub async fn result_at_last(&self, tool: &str) -> Value {
-        loop {
-            match self.call(json!("again"), tool, json!({})).await {
-                Ok(answer) => return json_of(answer).await["result"].clone(),
-                Err(error) => tokio::time::sleep(error.retry_after.expect("it says when to come back")).await,
+        within(async {
+            loop {
+                match self.call(json!("again"), tool, json!({})).await {
+                    Ok(answer) => return json_of(answer).await["result"].clone(),
+                    Err(error) => {
+                        tokio::time::sleep(error.retry_after.expect("it says when to come back")).await;
+                    }
+                }
             }
-        }
+        })
+        .await
     }
 
     pub async fn open_stream(&self) -> Events {

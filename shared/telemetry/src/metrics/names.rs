@@ -66,7 +66,9 @@ metrics! {
     UpstreamBreaker: Gauge "ostler_upstream_breaker_open" ["upstream"] "1 while calls fail fast without being sent.";
     UpstreamConnects: Counter "ostler_upstream_connects_total" ["upstream", "result"] "Connections opened, by result: ok, failed.";
     UpstreamChildren: Gauge "ostler_upstream_children" ["upstream"] "stdio children running.";
-    UpstreamRespawns: Counter "ostler_upstream_child_exits_total" ["upstream"] "stdio children that ended without being asked to.";
+    UpstreamChildrenLimit: Gauge "ostler_upstream_children_limit" ["upstream"] "stdio children allowed to run.";
+    UpstreamMessagesDropped: Counter "ostler_upstream_messages_dropped_total" ["upstream"] "Messages of stdio children that no client was there to take.";
+    UpstreamChildExits: Counter "ostler_upstream_child_exits_total" ["upstream"] "stdio children that ended without being asked to.";
     UpstreamProbes: Counter "ostler_upstream_probes_total" ["upstream", "result"] "Health probes, by result: alive, dead.";
 
     // Data plane: config and process.
