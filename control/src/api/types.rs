@@ -144,6 +144,8 @@ pub struct NodeList {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
+    /// Connected, but its fleet has no version: there is nothing that it could serve.
+    NoConfig,
     /// Healthy on the desired version.
     InSync,
     /// The desired version was sent; there is no answer yet.
@@ -158,12 +160,20 @@ pub enum NodeState {
 }
 
 impl NodeState {
-    pub const ALL: [Self; 6] =
-        [Self::InSync, Self::Applying, Self::Applied, Self::Rejected, Self::Ahead, Self::Disconnected];
+    pub const ALL: [Self; 7] = [
+        Self::NoConfig,
+        Self::InSync,
+        Self::Applying,
+        Self::Applied,
+        Self::Rejected,
+        Self::Ahead,
+        Self::Disconnected,
+    ];
 
     /// The word used in JSON and on metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::NoConfig => "no_config",
             Self::InSync => "in_sync",
             Self::Applying => "applying",
             Self::Applied => "applied",

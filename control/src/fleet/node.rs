@@ -128,11 +128,12 @@ impl Node {
         if self.ahead {
             return NodeState::Ahead;
         }
-        // A fleet without a config asks nothing of its nodes.
-        if desired.is_none() || self.healthy.as_ref() == desired {
-            return NodeState::InSync;
+        if desired.is_none() {
+            return NodeState::NoConfig;
         }
-        if self.applied.as_ref() == desired {
+        if self.healthy.as_ref() == desired {
+            NodeState::InSync
+        } else if self.applied.as_ref() == desired {
             NodeState::Applied
         } else if self.rejected.as_ref() == desired {
             NodeState::Rejected

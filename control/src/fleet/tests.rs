@@ -32,7 +32,7 @@ fn a_node_moves_through_its_states_as_it_answers() {
     let registry = Registry::new(WallClock::manual(1));
     let node = registry.connect(introduction("a", None)).unwrap();
     let desired = revision(2);
-    assert_eq!(state(&registry, None), NodeState::InSync);
+    assert_eq!(state(&registry, None), NodeState::NoConfig);
     assert_eq!(state(&registry, Some(&desired)), NodeState::Applying);
     node.report(Report::Applied(desired, Vec::new()));
     assert_eq!(state(&registry, Some(&desired)), NodeState::Applied);

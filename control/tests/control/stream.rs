@@ -271,7 +271,7 @@ async fn a_control_that_ends_tells_its_nodes_when_to_come_back() {
     let world = World::start().await;
     let name = unique_node();
     let mut node = Node::connect(&world, hello(&name, None)).await;
-    world.node_in(&name, NodeState::InSync).await;
+    world.node_in(&name, NodeState::NoConfig).await;
     let ending = tokio::spawn(world.control.shutdown());
     let Ok(Some(Message::Directive(directive))) = node.hear().await else {
         panic!("a directive was expected")
