@@ -24,6 +24,7 @@ pub(super) struct Refusal {
     pub(super) reason: Reason,
     detail: String,
     retry_after: Option<Duration>,
+    retryable: bool,
     /// Nobody waits for an answer to it.
     is_notification: bool,
 }
@@ -32,7 +33,8 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, is_notification: false }
+        let retryable = reason.retryable();
+        Self { reason, detail: detail.into(), retry_after: None, retryable, is_notification: false }
     }
 
     #[must_use]
@@ -50,7 +52,8 @@ impl Refusal {
     }
 
     pub(super) fn upstream(error: UpstreamError, is_notification: bool) -> Self {
-        Self { reason: error.reason, detail: error.detail, retry_after: error.retry_after, is_notification }
+        let UpstreamError { reason, detail, retry_after, retryable, .. } = error;
+        Self { reason, detail, retry_after, retryable, is_notification }
     }
 
     pub(super) fn down(health: &Health) -> Self {
@@ -81,6 +84,7 @@ pub(super) fn mount(refusal: Refusal, routed: &Routed, id: Option<&str>, mut rec
         .mount(routed.mount.name().as_str())
         .upstream(routed.mount.upstream.name.as_str())
         .request_id(&request_id)
+        .retryable(refusal.retryable)
         .id(id);
     if let Some(delay) = refusal.retry_after {
         body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ostler_mcp::error::Reason;
+use ostler_mcp::method;
 
 /// A call that ended without an answer to pass on.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -14,6 +15,8 @@ pub struct UpstreamError {
     pub detail: String,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// Whether the same request may be sent again as it is: the reason's own word, unless it may have been executed.
+    pub retryable: bool,
     pub fault: Fault,
 }
 
@@ -28,7 +31,8 @@ pub enum Fault {
 
 impl UpstreamError {
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, fault: Fault::None }
+        let retryable = reason.retryable();
+        Self { reason, detail: detail.into(), retry_after: None, retryable, fault: Fault::None }
     }
 
     #[must_use]
@@ -41,5 +45,28 @@ impl UpstreamError {
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
+    }
+
+    /// The request had been sent when this happened. Nobody knows whether it was executed, so only one that changes
+    /// nothing may be sent again.
+    #[must_use]
+    pub fn after_sending(mut self, method: &str) -> Self {
+        self.retryable &= method::is_repeatable(method);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_executed_is_not_retryable_unless_it_changes_nothing() {
+        let gone = || UpstreamError::new(Reason::UpstreamUnavailable, "gone");
+        assert!(gone().retryable);
+        assert!(gone().after_sending(method::TOOLS_LIST).retryable);
+        assert!(!gone().after_sending(method::TOOLS_CALL).retryable);
+        let nonsense = UpstreamError::new(Reason::UpstreamInvalidResponse, "nonsense");
+        assert!(!nonsense.after_sending(method::TOOLS_LIST).retryable);
     }
 }

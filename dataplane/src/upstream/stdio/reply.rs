@@ -94,8 +94,11 @@ pub(super) fn event(line: &[u8]) -> Bytes {
 
 /// An error of ours in a stream that has begun; `id` is the request's, raw.
 pub(super) fn error_event(id: &str, error: &UpstreamError, upstream: &ResourceName) -> Bytes {
-    let mut body =
-        ErrorBody::new(error.reason).id(Some(id)).message(&*error.detail).upstream(upstream.as_str());
+    let mut body = ErrorBody::new(error.reason)
+        .id(Some(id))
+        .message(&*error.detail)
+        .upstream(upstream.as_str())
+        .retryable(error.retryable);
     if let Some(delay) = error.retry_after {
         body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     }

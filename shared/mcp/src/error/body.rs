@@ -18,6 +18,7 @@ pub struct ErrorBody<'a> {
     message: Cow<'a, str>,
     mount: Option<&'a str>,
     request_id: Option<&'a str>,
+    retryable: bool,
     retry_after_ms: Option<u64>,
     upstream: Option<&'a str>,
     available_mounts: Option<&'a [&'a str]>,
@@ -33,6 +34,7 @@ impl<'a> ErrorBody<'a> {
             message: Cow::Borrowed(reason.facts().meaning),
             mount: None,
             request_id: None,
+            retryable: reason.retryable(),
             retry_after_ms: None,
             upstream: None,
             available_mounts: None,
@@ -70,6 +72,12 @@ impl<'a> ErrorBody<'a> {
 
     pub fn request_id(mut self, request_id: &'a str) -> Self {
         self.request_id = Some(request_id);
+        self
+    }
+
+    /// Instead of the reason's own word: a request that may have been executed must not be sent again unseen.
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.retryable = retryable;
         self
     }
 
@@ -122,7 +130,7 @@ impl<'a> ErrorBody<'a> {
         json.push_str(r#","data":{"reason":"#);
         json.push_str(&json_text(facts.name));
         text_member(&mut json, "mount", self.mount);
-        member(&mut json, "retryable", if facts.retryable { "true" } else { "false" });
+        member(&mut json, "retryable", if self.retryable { "true" } else { "false" });
         if let Some(retry_after_ms) = self.retry_after_ms {
             member(&mut json, "retry_after_ms", &retry_after_ms.to_string());
         }

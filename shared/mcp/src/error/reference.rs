@@ -10,7 +10,8 @@ const HEAD: &str = "\
 <!-- Generated from shared/mcp/src/error.rs. Do not edit: OSTLER_BLESS=1 cargo test -p ostler-mcp errors_page -->
 
 A refusal is a JSON-RPC error with the request's id. `error.data` always has `reason` (stable, made for programs) and
-`retryable`; where they are known also `mount`, `upstream`, `request_id` (also in the access log) and `retry_after_ms`.
+`retryable`, which is `no` in place of the table's `yes` where the request had been sent and may have been executed, unless
+its method changes nothing; where they are known also `mount`, `upstream`, `request_id` (also in the access log) and `retry_after_ms`.
 `available_mounts` lists only the mounts that the caller may use.
 
 An MCP request whose envelope was accepted is answered with HTTP 200, since legacy SDKs drop the body of any other

@@ -82,6 +82,10 @@ fn a_body_says_what_it_was_given_and_nothing_else() {
     let error = json!({"code": -31029, "message": facts.meaning, "data": {"reason": "overloaded", "retryable": true}});
     assert_eq!(parsed(&bare), json!({"jsonrpc": "2.0", "id": null, "error": error}));
     assert_eq!(parsed(&bare.id_left_out()), json!({"jsonrpc": "2.0", "error": error}));
+    assert_eq!(
+        parsed(&ErrorBody::new(Reason::Overloaded).retryable(false))["error"]["data"]["retryable"],
+        false
+    );
     let no_mounts = ErrorBody::new(Reason::UnknownMount).available_mounts(&[]);
     assert_eq!(parsed(&no_mounts)["error"]["data"]["available_mounts"], json!([]));
 }
