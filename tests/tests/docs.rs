@@ -110,6 +110,37 @@ fn the_test_command_is_the_one_that_ci_runs() {
     assert!(read(".ci/run").lines().any(|line| line.trim() == COMMAND));
 }
 
+#[test]
+fn each_row_of_the_recovery_page_has_its_test() {
+    let page = read("docs/recovery.md");
+    let tests: BTreeSet<_> = ["tests/tests", "dataplane/tests"]
+        .iter()
+        .flat_map(|folder| {
+            files(&root().join(folder), &|path| path.extension().is_some_and(|ext| ext == "rs"))
+        })
+        .flat_map(|file| test_names(&fs::read_to_string(file).unwrap()))
+        .collect();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what breaks"));
+    let mut missing = Vec::new();
+    for row in rows {
+        let named = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
+        let names: Vec<_> = named.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test holds this row: {row}");
+        missing.extend(names.into_iter().filter(|name| !tests.contains(*name)).map(str::to_owned));
+    }
+    assert!(missing.is_empty(), "the page names tests that do not exist: {missing:#?}");
+}
+
+/// Functions that are marked as tests.
+fn test_names(source: &str) -> Vec<String> {
+    let marked = source.split("test]\n").skip(1).chain(source.split("test(start_paused = true)]\n").skip(1));
+    let name = |after: &str| {
+        let (_, rest) = after.split_once("fn ")?;
+        rest.split_once('(').map(|(name, _)| name.to_owned())
+    };
+    marked.filter_map(name).collect()
+}
+
 /// Targets of `[text](target)`, outside of code.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("```").step_by(2).flat_map(|prose| {

@@ -53,7 +53,7 @@ pub(super) fn mounts(admin: &Admin) -> Mounts<'static> {
             upstream: mount.upstream.name.to_string(),
             transport: if mount.upstream.is_probed() { "http" } else { "stdio" },
             state: reading.state.as_str(),
-            reason: reading.reason,
+            reason: reading.reason.as_str(),
             since_unix_ms: reading.since_unix_ms,
             next_probe_unix_ms: reading.next_probe_unix_ms,
             era: reading.era.map(ostler_mcp::Era::as_str),

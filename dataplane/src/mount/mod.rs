@@ -10,8 +10,8 @@ use ostler_config::{CompiledMount, CompiledUpstream};
 use ostler_core::clock::WallClock;
 use ostler_core::name::ResourceName;
 
-use crate::upstream::Upstream;
 use crate::upstream::health::{Reading, State};
+use crate::upstream::{Cause, Upstream};
 use metrics::MountMetrics;
 use session::SessionTable;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ impl Mount {
         if self.upstream_config.unresolved.is_some() {
             return Reading {
                 state: State::Down,
-                reason: "secret_unresolved",
+                reason: Cause::SecretUnresolved,
                 next_probe_unix_ms: None,
                 ..reading
             };

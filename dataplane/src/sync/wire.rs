@@ -93,7 +93,7 @@ pub(super) fn mounts_out(snapshots: &SnapshotCell) -> Vec<proto::MountStatus> {
             name: mount.name().to_string(),
             upstream: mount.upstream.name.to_string(),
             state: reading.state.as_str().to_owned(),
-            reason: reading.reason.to_owned(),
+            reason: reading.reason.to_string(),
             since_unix_ms: reading.since_unix_ms,
             next_probe_unix_ms: reading.next_probe_unix_ms.unwrap_or(0),
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use ostler_mcp::error::Reason;
 use ostler_mcp::method;
 
+use super::Cause;
+
 /// A call that ended without an answer to pass on.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail}")]
@@ -23,8 +25,8 @@ pub struct UpstreamError {
 /// Whether the failure says something about the upstream's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The upstream is unwell; the word becomes the state's reason (`refused`, `connect_timeout`, `http_5xx`, …).
-    Upstream(&'static str),
+    /// The upstream is unwell; the cause becomes the state's reason.
+    Upstream(Cause),
     /// The caller's doing, or a limit of our own.
     None,
 }
@@ -36,7 +38,7 @@ impl UpstreamError {
     }
 
     #[must_use]
-    pub fn fault(mut self, what: &'static str) -> Self {
+    pub fn fault(mut self, what: Cause) -> Self {
         self.fault = Fault::Upstream(what);
         self
     }

@@ -17,7 +17,7 @@ use ostler_core::limits::{BREAKER_FAILURES, PROBE_CAP};
 use ostler_mcp::Era;
 use serde::Serialize;
 
-use super::{Fault, UpstreamError};
+use super::{Cause, Fault, UpstreamError};
 
 /// State of an upstream, and of the mounts on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -42,17 +42,17 @@ pub enum Evidence {
     /// A call got an answer.
     Answered,
     /// A call failed through the upstream's fault.
-    Failed(&'static str),
+    Failed(Cause),
     ProbeAnswered,
-    ProbeFailed(&'static str),
+    ProbeFailed(Cause),
 }
 
 /// A reading for people and gauges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     pub state: State,
-    /// Why the state is what it is: a stable word.
-    pub reason: &'static str,
+    /// Why the state is what it is.
+    pub reason: Cause,
     pub since_unix_ms: u64,
     pub next_probe_unix_ms: Option<u64>,
     pub era: Option<Era>,
@@ -120,7 +120,7 @@ impl Health {
         let since_unix_ms = clock.unix_ms();
         let reading = Reading {
             state: State::Pending,
-            reason: "not_contacted",
+            reason: Cause::NotContacted,
             since_unix_ms,
             next_probe_unix_ms: None,
             era: None,
@@ -169,7 +169,8 @@ impl Health {
         match evidence {
             Evidence::Answered | Evidence::ProbeAnswered => {
                 inner.failures = 0;
-                let reason = if evidence == Evidence::Answered { "answered" } else { "probe_answered" };
+                let reason =
+                    if evidence == Evidence::Answered { Cause::Answered } else { Cause::ProbeAnswered };
                 self.enter(&mut inner, State::Ready, reason);
                 inner.reading.next_probe_unix_ms = None;
             }
@@ -212,7 +213,7 @@ impl Health {
         inner.reading.next_probe_unix_ms = None;
     }
 
-    fn enter(&self, inner: &mut Inner, state: State, reason: &'static str) {
+    fn enter(&self, inner: &mut Inner, state: State, reason: Cause) {
         if inner.reading.state != state {
             inner.reading.since_unix_ms = self.clock.unix_ms();
             self.changed.store(true, Ordering::Relaxed);
@@ -250,10 +251,10 @@ mod tests {
         let health = health(&WallClock::manual(1));
         assert_eq!(health.reading().state, State::Pending);
         health.record(Evidence::Answered);
-        health.record(Evidence::Failed("refused"));
-        assert_eq!((health.reading().state, health.reading().reason), (State::Degraded, "refused"));
+        health.record(Evidence::Failed(Cause::Refused));
+        assert_eq!((health.reading().state, health.reading().reason), (State::Degraded, Cause::Refused));
         assert!(!health.is_down());
-        health.record(Evidence::ProbeFailed("refused"));
+        health.record(Evidence::ProbeFailed(Cause::Refused));
         assert!(health.is_down());
         health.record(Evidence::ProbeAnswered);
         assert_eq!(health.reading().state, State::Ready);
@@ -263,13 +264,13 @@ mod tests {
     fn failures_in_a_row_open_the_breaker_and_an_answer_between_them_does_not() {
         let health = health(&WallClock::manual(1));
         for _ in 1..BREAKER_FAILURES {
-            health.record(Evidence::Failed("http_5xx"));
+            health.record(Evidence::Failed(Cause::Http5xx));
         }
         health.record(Evidence::Answered);
-        health.record(Evidence::Failed("http_5xx"));
+        health.record(Evidence::Failed(Cause::Http5xx));
         assert_eq!(health.reading().state, State::Degraded);
         for _ in 1..BREAKER_FAILURES {
-            health.record(Evidence::Failed("http_5xx"));
+            health.record(Evidence::Failed(Cause::Http5xx));
         }
         assert!(health.is_down());
     }
@@ -280,7 +281,7 @@ mod tests {
         let health = health(&clock);
         for _ in 0..BREAKER_FAILURES {
             assert!(health.admit());
-            health.record(Evidence::Failed("spawn_failed"));
+            health.record(Evidence::Failed(Cause::SpawnFailed));
         }
         assert!(!health.admit());
         clock.advance(millis(PROBE_CAP));
@@ -293,7 +294,7 @@ mod tests {
     #[test]
     fn recovery_is_claimed_once() {
         let health = health(&WallClock::manual(1));
-        health.record(Evidence::Failed("refused"));
+        health.record(Evidence::Failed(Cause::Refused));
         assert!(health.claim_recovery());
         assert!(!health.claim_recovery());
         health.end_recovery();
@@ -307,9 +308,9 @@ mod tests {
     fn the_time_of_a_state_is_when_it_was_entered() {
         let clock = WallClock::manual(10);
         let health = health(&clock);
-        health.record(Evidence::ProbeFailed("refused"));
+        health.record(Evidence::ProbeFailed(Cause::Refused));
         clock.advance(5);
-        health.record(Evidence::ProbeFailed("timeout"));
-        assert_eq!((health.reading().since_unix_ms, health.reading().reason), (10, "timeout"));
+        health.record(Evidence::ProbeFailed(Cause::ProbeTimeout));
+        assert_eq!((health.reading().since_unix_ms, health.reading().reason), (10, Cause::ProbeTimeout));
     }
 }

@@ -3,6 +3,7 @@
 //! long as the upstream's identity does.
 
 mod answer;
+mod cause;
 mod error;
 pub mod health;
 pub mod http;
@@ -21,6 +22,7 @@ use ostler_mcp::{Envelope, Era};
 use ostler_telemetry::metrics::{Counter, Gauge};
 
 pub use answer::{AnswerBody, BodyError};
+pub use cause::{Cause, reference_markdown};
 pub use error::{Fault, UpstreamError};
 
 use crate::deps::Deps;

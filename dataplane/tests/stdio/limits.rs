@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ostler_config::Timeouts;
 use ostler_core::limits::{CHILD_LINE_BYTES_MAX, CHILDREN_PER_MOUNT_MAX};
-use ostler_dataplane::upstream::{Fault, Verb};
+use ostler_dataplane::upstream::{Cause, Fault, Verb};
 use ostler_mcp::Reason;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ async fn a_request_without_an_answer_times_out_and_the_child_is_told() {
     let mut again = world.stranger();
     again.session = client;
     let error = again.call(json!("slow"), "hang", json!({})).await.unwrap_err();
-    assert_eq!((error.reason, error.fault), (Reason::UpstreamTimeout, Fault::Upstream("answer_timeout")));
+    assert_eq!((error.reason, error.fault), (Reason::UpstreamTimeout, Fault::Upstream(Cause::AnswerTimeout)));
     assert!(error.detail.contains("timeouts.answer"));
     let seen = again.result("seen", json!({})).await.to_string();
     assert!(seen.contains(r#"\"requestId\":\"slow\""#) && seen.contains("timed out"), "{seen}");
@@ -62,7 +62,7 @@ async fn a_line_without_end_ends_the_child() {
     let client = world.legacy().await;
     let bytes = CHILD_LINE_BYTES_MAX + 1;
     let error = client.call(json!(1), "long_line", json!({"bytes": bytes})).await.unwrap_err();
-    assert_eq!(error.fault, Fault::Upstream("line_too_long"));
+    assert_eq!(error.fault, Fault::Upstream(Cause::LineTooLong));
     client.result_at_last("pid").await;
     world.shutdown().await;
 }

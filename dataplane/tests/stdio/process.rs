@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ostler_config::{SecretString, StdioTransport, Timeouts};
 use ostler_core::limits::{CHILD_IDLE, CHILD_STOP_GRACE};
-use ostler_dataplane::upstream::Fault;
+use ostler_dataplane::upstream::{Cause, Fault};
 use ostler_mcp::Reason;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ async fn a_childs_end_fails_its_calls_at_once_and_the_next_call_finds_a_new_one_
 
     let error = client.call(json!(2), "exit", json!({"code": 3})).await.unwrap_err();
     assert_eq!(error.reason, Reason::UpstreamUnavailable);
-    assert_eq!(error.fault, Fault::Upstream("child_exited"));
+    assert_eq!(error.fault, Fault::Upstream(Cause::ChildExited));
     assert!(error.detail.contains("exit status: 3"), "{}", error.detail);
     let event = streaming.next().await.unwrap();
     assert_eq!(
@@ -57,7 +57,10 @@ async fn a_command_that_is_not_there_is_named() {
     let transport = StdioTransport { command: "/no/such/server".to_owned(), ..fake_transport() };
     let world = World::with(transport, Timeouts::default());
     let error = world.stranger().initialize().await.unwrap_err();
-    assert_eq!((error.reason, error.fault), (Reason::UpstreamUnavailable, Fault::Upstream("spawn_failed")));
+    assert_eq!(
+        (error.reason, error.fault),
+        (Reason::UpstreamUnavailable, Fault::Upstream(Cause::SpawnFailed))
+    );
     assert!(error.detail.contains("`/no/such/server` was not found"), "{}", error.detail);
 
     let transport = StdioTransport { cwd: Some("/no/such/folder".to_owned()), ..fake_transport() };

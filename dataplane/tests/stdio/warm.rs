@@ -13,8 +13,8 @@ use ostler_core::limits::{BREAKER_FAILURES, BUFFER_BYTES_MAX, CHILD_IDLE};
 use ostler_core::name::FleetName;
 use ostler_core::net::SystemNetwork;
 use ostler_dataplane::apply::Allowed;
-use ostler_dataplane::upstream::Upstream;
 use ostler_dataplane::upstream::health::{Health, State};
+use ostler_dataplane::upstream::{Cause, Upstream};
 use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ async fn a_warm_child_is_started_with_its_config_and_a_cold_one_is_not() {
 
     cold.sweep();
     until(|| warm.health.reading().state == State::Ready).await;
-    assert_eq!(warm.health.reading().reason, "answered");
+    assert_eq!(warm.health.reading().reason, Cause::Answered);
     assert_eq!(counts(&warm), (1, 0));
     assert_eq!((counts(&cold), cold.health.reading().state), ((0, 0), State::Pending));
 
@@ -71,7 +71,7 @@ async fn a_killed_warm_child_comes_back_without_a_call() {
     until(|| counts(&upstream) == (0, 1)).await;
     upstream.sweep();
     let reading = upstream.health.reading();
-    assert_eq!((reading.state, reading.reason), (State::Degraded, "child_exited"));
+    assert_eq!((reading.state, reading.reason), (State::Degraded, Cause::ChildExited));
     until(|| {
         upstream.sweep();
         upstream.health.reading().state == State::Ready
@@ -145,7 +145,7 @@ async fn a_warm_child_that_cannot_be_started_takes_its_mount_down_without_a_call
     let upstream = Upstream::new(&world.config, &world.deps);
     upstream.warm_up(&world.config);
     until(|| upstream.health.reading().state == State::Degraded).await;
-    assert_eq!(upstream.health.reading().reason, "spawn_failed");
+    assert_eq!(upstream.health.reading().reason, Cause::SpawnFailed);
 
     // Nothing sleeps: the clock is moved.
     for _ in 0..20 * BREAKER_FAILURES {
@@ -153,7 +153,7 @@ async fn a_warm_child_that_cannot_be_started_takes_its_mount_down_without_a_call
         upstream.sweep();
     }
     let reading = upstream.health.reading();
-    assert_eq!((reading.state, reading.reason), (State::Down, "spawn_failed"));
+    assert_eq!((reading.state, reading.reason), (State::Down, Cause::SpawnFailed));
     within(upstream.shutdown(Duration::from_secs(1))).await;
     world.shutdown().await;
 }

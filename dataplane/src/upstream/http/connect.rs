@@ -15,7 +15,7 @@ use ostler_tls::{Alpn, ClientTls};
 use super::RequestBody;
 use crate::deps::Deps;
 use crate::own::OwnListeners;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Cause, UpstreamError};
 
 /// Knows where the upstream is and how to get there.
 pub(super) struct Connector {
@@ -53,7 +53,7 @@ impl Connector {
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| unavailable("handshake_failed", &error))?;
+            .map_err(|error| unavailable(Cause::HandshakeFailed, &error))?;
         self.tasks.spawn_until_stopped("upstream connection", async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");
@@ -66,8 +66,8 @@ impl Connector {
         let trust = SYSTEM_TRUST
             .get_or_init(|| ClientTls::system(Alpn::Http1).map_err(|error| error.to_string().into()))
             .as_ref()
-            .map_err(|error| unavailable("tls_setup_failed", &error))?;
-        trust.connect(&self.host, stream).await.map_err(|error| unavailable("tls_failed", &error))
+            .map_err(|error| unavailable(Cause::TlsSetupFailed, &error))?;
+        trust.connect(&self.host, stream).await.map_err(|error| unavailable(Cause::TlsFailed, &error))
     }
 }
 
@@ -85,23 +85,23 @@ fn own_listener() -> UpstreamError {
         Reason::UpstreamUnavailable,
         "upstream's address is one of Ostler's own listeners; point its URL at the MCP server itself",
     )
-    .fault("own_listener")
+    .fault(Cause::OwnListener)
 }
 
 fn explain_connect(error: &io::Error) -> UpstreamError {
     let what = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "refused",
-        io::ErrorKind::TimedOut => "connect_timeout",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
-        io::ErrorKind::ConnectionReset => "reset",
+        io::ErrorKind::ConnectionRefused => Cause::Refused,
+        io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Cause::Unreachable,
+        io::ErrorKind::ConnectionReset => Cause::Reset,
         // Name resolution fails with kinds that differ by platform.
-        _ => "connect_failed",
+        _ => Cause::ConnectFailed,
     };
     unavailable(what, error)
 }
 
-fn unavailable(what: &'static str, error: &dyn fmt::Display) -> UpstreamError {
-    tracing::debug!(what, %error, "upstream connect failed");
+fn unavailable(what: Cause, error: &dyn fmt::Display) -> UpstreamError {
+    tracing::debug!(%what, %error, "upstream connect failed");
     UpstreamError::new(
         Reason::UpstreamUnavailable,
         format!("upstream cannot be reached ({what}); check that it runs and that its URL is right"),

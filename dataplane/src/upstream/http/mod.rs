@@ -18,7 +18,7 @@ use ostler_config::{HttpTransport, Timeouts, Transport};
 use ostler_mcp::Reason;
 use tokio::time::{Instant, timeout};
 
-use super::{Answer, Call, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
+use super::{Answer, Call, Cause, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
 use crate::deps::Deps;
 use crate::mount::session::SessionLink;
 use connect::Connector;
@@ -74,7 +74,7 @@ impl HttpUpstream {
             match answered {
                 Ok(response) => return Ok((response, lease)),
                 Err(SendError::NotSent(unsent)) if reused => request = *unsent,
-                Err(SendError::NotSent(_)) => return Err(broken("closed_before_request")),
+                Err(SendError::NotSent(_)) => return Err(broken(Cause::ClosedBeforeRequest)),
                 Err(SendError::Failed(error)) => return Err(explain_send(&error)),
             }
         }
@@ -88,7 +88,7 @@ impl HttpUpstream {
     ) -> Result<Lease, UpstreamError> {
         let opened = timeout(limit, self.connector.connect()).await.map_err(|_| {
             UpstreamError::new(Reason::UpstreamUnavailable, "upstream did not accept a connection within `timeouts.connect`; check its address and the network")
-                .fault("connect_timeout")
+                .fault(Cause::ConnectTimeout)
         });
         match opened.and_then(|opened| opened) {
             Ok(sender) => {
@@ -152,11 +152,11 @@ async fn within<T>(limit: Duration, name: &str, work: impl Future<Output = T>) -
             Reason::UpstreamTimeout,
             format!("upstream did not answer within `{name}`; raise it or look at the upstream"),
         )
-        .fault("answer_timeout")
+        .fault(Cause::AnswerTimeout)
     })
 }
 
-fn broken(what: &'static str) -> UpstreamError {
+fn broken(what: Cause) -> UpstreamError {
     UpstreamError::new(
         Reason::UpstreamUnavailable,
         "upstream closed the connection before it answered; look at its log",
@@ -170,9 +170,9 @@ fn explain_send(error: &hyper::Error) -> UpstreamError {
             Reason::UpstreamInvalidResponse,
             "upstream's answer is not HTTP; check that its URL points to an MCP endpoint",
         )
-        .fault("not_http");
+        .fault(Cause::NotHttp);
     }
-    broken("connection_lost")
+    broken(Cause::ConnectionLost)
 }
 
 /// Cannot happen while upstreams are rebuilt with their identity; answered like an outage rather than trusted.

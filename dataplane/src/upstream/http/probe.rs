@@ -14,13 +14,13 @@ use tokio::time::timeout;
 
 use super::connect::Connector;
 use super::{RequestBody, headers, with_own_headers};
-use crate::upstream::{CompiledUpstream, Fault, UpstreamError, UpstreamMetrics};
+use crate::upstream::{Cause, CompiledUpstream, Fault, UpstreamError, UpstreamMetrics};
 
 /// What a probe found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) struct Verdict {
     pub(in crate::upstream) alive: bool,
-    pub(in crate::upstream) dead_because: Option<&'static str>,
+    pub(in crate::upstream) dead_because: Option<Cause>,
     pub(in crate::upstream) era: Option<Era>,
 }
 
@@ -29,14 +29,14 @@ pub(super) async fn probe(
     config: &CompiledUpstream,
     metrics: &UpstreamMetrics,
 ) -> Verdict {
-    let Transport::Http(transport) = &config.transport else { return dead("replaced") };
+    let Transport::Http(transport) = &config.transport else { return dead(Cause::ProbeFailed) };
     match timeout(PROBE_TIMEOUT, exchange(connector, transport, metrics)).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => match error.fault {
             Fault::Upstream(what) => dead(what),
-            Fault::None => dead("probe_failed"),
+            Fault::None => dead(Cause::ProbeFailed),
         },
-        Err(_) => dead("probe_timeout"),
+        Err(_) => dead(Cause::ProbeTimeout),
     }
 }
 
@@ -50,7 +50,7 @@ async fn exchange(
     let response =
         sender.send_request(request(transport)).await.map_err(|error| super::explain_send(&error))?;
     if response.status().is_server_error() {
-        return Ok(dead("http_5xx"));
+        return Ok(dead(Cause::Http5xx));
     }
     let era = era_of(response).await;
     Ok(Verdict { alive: true, dead_because: None, era })
@@ -113,7 +113,7 @@ fn era_of_message(body: &[u8]) -> Option<Era> {
     }
 }
 
-fn dead(because: &'static str) -> Verdict {
+fn dead(because: Cause) -> Verdict {
     Verdict { alive: false, dead_because: Some(because), era: None }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Lease, headers, retry_after};
 use crate::mount::session::SessionLink;
 use crate::upstream::answer::UpstreamBody;
-use crate::upstream::{Answer, AnswerBody, Call, UpstreamError, Verb};
+use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 
 /// Passes the answer on, or says what is wrong with it.
 pub(super) fn judge(
@@ -75,7 +75,7 @@ fn admit(verb: Verb, status: StatusCode, shape: Shape, headers: &HeaderMap) -> R
         (404, _) => Ok(()),
         (405, _) if verb != Verb::Post => Ok(()),
         (429, _) => Err(unavailable(status, headers)),
-        (500..=599, _) => Err(unavailable(status, headers).fault("http_5xx")),
+        (500..=599, _) => Err(unavailable(status, headers).fault(Cause::Http5xx)),
         _ => Err(UpstreamError::new(
             Reason::UpstreamInvalidResponse,
             format!(

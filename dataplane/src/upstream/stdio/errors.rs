@@ -11,7 +11,7 @@ use ostler_core::limits::{
 use ostler_mcp::Reason;
 
 use super::child::Ending;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Cause, UpstreamError};
 
 pub(super) fn spawn_failed(error: &io::Error, transport: &StdioTransport) -> UpstreamError {
     let command = &transport.command;
@@ -32,7 +32,7 @@ pub(super) fn spawn_failed(error: &io::Error, transport: &StdioTransport) -> Ups
         }
         (_, None) => format!("command `{command}` was not started: {error}"),
     };
-    UpstreamError::new(Reason::UpstreamUnavailable, detail).fault("spawn_failed")
+    UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(Cause::SpawnFailed)
 }
 
 pub(super) fn no_place() -> UpstreamError {
@@ -52,12 +52,12 @@ pub(super) fn ended(ending: &Ending, retry_after: Option<Duration>) -> UpstreamE
             )
             .retry_after(RESPAWN_BASE);
         }
-        Ending::Exited(status) => (format!("ended ({status})"), "child_exited"),
-        Ending::OutputClosed => ("closed its output".to_owned(), "child_exited"),
-        Ending::InputClosed => ("closed its input".to_owned(), "child_exited"),
+        Ending::Exited(status) => (format!("ended ({status})"), Cause::ChildExited),
+        Ending::OutputClosed => ("closed its output".to_owned(), Cause::ChildExited),
+        Ending::InputClosed => ("closed its input".to_owned(), Cause::ChildExited),
         Ending::LineTooLong => (
             format!("wrote a message longer than {CHILD_LINE_BYTES_MAX} bytes and was ended"),
-            "line_too_long",
+            Cause::LineTooLong,
         ),
     };
     let detail =
@@ -81,7 +81,7 @@ pub(super) fn start_refused() -> UpstreamError {
         Reason::UpstreamUnavailable,
         "upstream's process was started again but refused `initialize`; start a new session, and look at its stderr in the data plane's log",
     )
-    .fault("initialize_refused")
+    .fault(Cause::InitializeRefused)
 }
 
 pub(super) fn start_timeout() -> UpstreamError {
@@ -89,7 +89,7 @@ pub(super) fn start_timeout() -> UpstreamError {
         "upstream's process did not answer `initialize` within {} s; look at its stderr in the data plane's log",
         CHILD_START_TIMEOUT.as_secs()
     );
-    UpstreamError::new(Reason::UpstreamTimeout, detail).fault("initialize_timeout")
+    UpstreamError::new(Reason::UpstreamTimeout, detail).fault(Cause::InitializeTimeout)
 }
 
 /// The session, or the whole upstream, is over.
@@ -166,5 +166,5 @@ pub(super) fn timed_out(limit: &'static str) -> UpstreamError {
         }
         _ => format!("upstream did not answer within `{limit}`; raise it or look at the upstream"),
     };
-    UpstreamError::new(Reason::UpstreamTimeout, detail).fault("answer_timeout")
+    UpstreamError::new(Reason::UpstreamTimeout, detail).fault(Cause::AnswerTimeout)
 }

@@ -25,7 +25,7 @@ use super::routes::Seat;
 use super::seats::Seats;
 use super::{errors, reply};
 use crate::upstream::health::{Evidence, Health, State};
-use crate::upstream::{Answer, Call, UpstreamError};
+use crate::upstream::{Answer, Call, Cause, UpstreamError};
 
 pub(super) struct MountChild {
     keeper: Arc<Keeper>,
@@ -60,7 +60,7 @@ impl MountChild {
         }
         let Some(absence) = self.keeper.absence() else { return };
         if absence != Absence::NotStarted && matches!(health.reading().state, State::Pending | State::Ready) {
-            health.record(Evidence::Failed("child_exited"));
+            health.record(Evidence::Failed(Cause::ChildExited));
         }
         if absence == Absence::BackingOff {
             return;
