@@ -21,8 +21,8 @@ use ostler_tls::{ClientTlsError, ServerTls, ServerTlsError};
 use tokio::runtime::Handle;
 
 use crate::admin::{self, Admin, AdminDoor, AdminListener};
-use crate::apply::generations::{Generation, Generations, Loaded, SkippedGeneration};
-use crate::apply::{Allowed, Applier, Candidate, ConfigStatus, Source, references};
+use crate::apply::generations::{Kept, Loaded};
+use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Source, references};
 use crate::deps::Deps;
 use crate::listener::{McpListener, Workers};
 use crate::own::OwnListeners;
@@ -71,7 +71,7 @@ pub struct DataPlane {
     workers: Workers,
     mcp: SocketAddr,
     admin_addr: SocketAddr,
-    _published: Published,
+    _published: Option<Published>,
 }
 
 /// A data plane that cannot start. One sentence each: what, and what to do.
@@ -104,6 +104,7 @@ impl DataPlane {
     /// [`StartError`]; then nothing is left running.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let state = StateDir::open(&options.state_dir)?;
+        state.remove_leftovers();
         let token_path = options.token_file.clone().unwrap_or_else(|| state.path("admin.token"));
         let token = token::load_or_create(&token_path)?;
         let tls = options.tls.as_ref().map(|(chain, key)| ServerTls::load(chain, key)).transpose()?;
@@ -175,7 +176,11 @@ impl DataPlane {
         core.deps.tasks.spawn_until_stopped("sweep", sweep(Arc::clone(&core.applier)));
         core.deps.tasks.spawn_until_stopped("references", references::follow(Arc::clone(&core.applier)));
         let workers = mcp.serve(options.workers, &shared).map_err(StartError::Workers)?;
-        let published = state.publish_listeners(listeners)?;
+        // A full disk keeps others from finding the addresses, and nobody from being served.
+        let published = state
+            .publish_listeners(listeners)
+            .inspect_err(|error| tracing::error!(%error, "this process's addresses cannot be written down"))
+            .ok();
         Ok(Self { admin, workers, mcp: mcp_addr, admin_addr, _published: published })
     }
 
@@ -208,7 +213,7 @@ impl DataPlane {
             let ends = snapshot.upstreams().map(|upstream| upstream.shutdown(DRAIN_DEADLINE));
             futures_util::future::join_all(ends).await;
         }
-        self.admin.applier.clean_exit();
+        self.admin.applier.keeper.end_attempt().await;
         if !self.admin.deps.tasks.shutdown(DRAIN_DEADLINE).await {
             tracing::warn!(left = self.admin.deps.tasks.len(), "some tasks did not end in time");
         }
@@ -225,7 +230,6 @@ struct Core {
     deps: Deps,
     applier: Arc<Applier>,
     prober: Prober,
-    skipped: Vec<SkippedGeneration>,
 }
 
 impl Core {
@@ -239,8 +243,8 @@ impl Core {
         settle: Duration,
     ) -> Result<Self, StartError> {
         let prober = Prober::new(deps.clone(), Handle::current());
-        let generations = Generations::open(state)?;
-        let Loaded { usable, distrusted, skipped } = generations.load();
+        let keeper = Arc::new(Keeper::open(state, deps.clock.clone()));
+        let Loaded { usable, distrusted, findings: _ } = keeper.load();
         let status = Arc::new(ConfigStatus::new(deps.clock.clone()));
         let applier = Arc::new(Applier::new(
             Arc::new(SnapshotCell::default()),
@@ -250,33 +254,26 @@ impl Core {
             lookup,
             settle,
             prober.clone(),
-            Some(generations),
+            keeper,
         ));
-        for skipped in &skipped {
-            tracing::warn!(file = %skipped.file.display(), reason = skipped.reason, "a last-known-good generation is skipped");
-        }
         let source = match config {
             ConfigFrom::Control(_) => Source::Control,
             ConfigFrom::File(_) => Source::File,
         };
-        let ours = |generation: &Generation| {
-            generation.revision.fleet == *fleet && generation.revision.source == source
-        };
-        for generation in usable.into_iter().filter(ours) {
-            let kept_unix_ms = generation.kept_unix_ms;
-            if applier.restore(&Candidate::from(generation), kept_unix_ms).await {
+        let ours = |kept: &Kept| kept.revision.fleet == *fleet && kept.revision.source == source;
+        for kept in usable.iter().filter(|kept| ours(kept)) {
+            if applier.restore(kept).await {
                 break;
             }
         }
-        if let Some(newest) = distrusted.into_iter().find(ours).filter(|_| applier.snapshots.load().is_none())
-        {
+        let newest = distrusted.into_iter().find(ours);
+        if let Some(newest) = newest.filter(|_| applier.snapshots.load().is_none()) {
             let applier = Arc::clone(&applier);
             deps.tasks.spawn_until_stopped("last resort", async move {
-                let kept_unix_ms = newest.kept_unix_ms;
-                applier.restore_with_patience(&Candidate::from(newest), kept_unix_ms).await;
+                applier.restore_with_patience(&newest).await;
             });
         }
-        Ok(Self { fleet: fleet.clone(), deps, applier, prober, skipped })
+        Ok(Self { fleet: fleet.clone(), deps, applier, prober })
     }
 
     /// Starts following control or a file. A bad file at start is fatal only when nothing is served from disk.
@@ -286,12 +283,7 @@ impl Core {
     ) -> Result<Option<Arc<crate::sync::SyncMetrics>>, StartError> {
         match config {
             ConfigFrom::Control(options) => {
-                let client = SyncClient::new(
-                    options,
-                    Arc::clone(&self.applier),
-                    self.deps.clone(),
-                    self.skipped.clone(),
-                )?;
+                let client = SyncClient::new(options, Arc::clone(&self.applier), self.deps.clone())?;
                 let metrics = Arc::clone(&client.metrics);
                 self.deps.tasks.spawn_until_stopped("sync", client.run());
                 Ok(Some(metrics))

@@ -7,12 +7,14 @@ use std::fs;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
+use ostler_core::digest::Digest;
 use ostler_dataplane::DataPlane;
+use ostler_tests::support::control::in_sync;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::{
-    LegacyClient, admin, config, initialize, one_mount, standalone, try_standalone, until_healthy,
+    self, LegacyClient, admin, config, initialize, one_mount, standalone, try_standalone, until_healthy,
 };
 use serde_json::json;
 
@@ -141,29 +143,20 @@ async fn a_rotated_secret_file_takes_effect_without_a_version_and_keeps_sessions
 #[tokio::test]
 async fn a_config_that_failed_its_last_starts_is_served_again_when_there_is_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    let (_server, dataplane) = one_mount(dir.path()).await;
-    let state_dir = dir.path().join("state");
-    until_healthy(&dataplane, &state_dir).await;
+    let (_server, control, dataplane) = in_sync(dir.path()).await;
     dataplane.shutdown().await;
+    let token = control.state_dir.join("node.token");
+    control.running.shutdown().await;
     // As three starts leave it that were killed before the config had settled.
+    let state_dir = dir.path().join("a");
     let attempts = state_dir.join("generations/attempts.json");
     let killed = fs::read_to_string(&attempts).unwrap().replace("\"unfinished\":0", "\"unfinished\":3");
     fs::write(&attempts, killed).unwrap();
-    // Control that is gone for good leaves the disk as the only source; a file would be one more.
-    let token = dir.path().join("node.token");
-    ostler_core::token::load_or_create(&token).unwrap();
-    let generations = fs::read_dir(state_dir.join("generations")).unwrap().flatten();
-    for file in
-        generations.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "ostler"))
-    {
-        let text =
-            fs::read_to_string(&file).unwrap().replacen("\"source\":\"file\"", "\"source\":\"control\"", 1);
-        fs::write(&file, text).unwrap();
-    }
-    let follow = ostler_tests::support::world::following("127.0.0.1:1".parse().unwrap(), &token, "a");
-    let options = ostler_tests::support::world::options(&state_dir, follow);
-    let dataplane = ostler_dataplane::DataPlane::start(options).await.unwrap();
+    let follow = world::following("127.0.0.1:1".parse().unwrap(), &token, "a");
+    let dataplane = DataPlane::start(world::options(&state_dir, follow)).await.unwrap();
     assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 503);
+    let shown = admin(&dataplane, &state_dir, "/config").await;
+    assert_eq!(shown["last_known_good"]["findings"][0]["kind"], "crash_looping", "{shown}");
     eventually("the config is served", async || {
         (Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status == 200).then_some(())
     })
@@ -178,16 +171,20 @@ async fn a_generation_whose_content_is_not_what_its_digest_says_is_not_served() 
     let dir = tempfile::tempdir().unwrap();
     let (_server, dataplane) = one_mount(dir.path()).await;
     let state_dir = dir.path().join("state");
-    let shown = eventually("the config is healthy", async || {
-        let shown = admin(&dataplane, &state_dir, "/config").await;
-        shown["healthy"].is_object().then_some(shown)
-    })
-    .await;
+    until_healthy(&dataplane, &state_dir).await;
+    let shown = admin(&dataplane, &state_dir, "/config").await;
     dataplane.shutdown().await;
     let digest = shown["healthy"]["digest"].as_str().unwrap();
     let other = "0".repeat(digest.len());
+    // Whole in itself, so that only the config's own digest can tell.
     for file in fs::read_dir(state_dir.join("generations")).unwrap().flatten().map(|entry| entry.path()) {
-        fs::write(&file, fs::read_to_string(&file).unwrap().replace(digest, &other)).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap().replace(digest, &other);
+        let text = fs::read_to_string(&file).unwrap().replace(digest, &other);
+        let Some((header, rest)) = text.split_once('\n') else { continue };
+        let (_, body) = rest.split_once('\n').unwrap();
+        let seal = Digest::of(header.as_bytes());
+        fs::remove_file(&file).unwrap();
+        fs::write(file.with_file_name(name), format!("{header}\n{seal}\n{body}")).unwrap();
     }
     let error = try_standalone(dir.path(), "version: 9\n").await.unwrap_err().to_string();
     assert!(error.contains("ostler.yaml"), "{error}");

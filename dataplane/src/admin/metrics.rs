@@ -4,6 +4,7 @@ use ostler_core::build::VERSION;
 use ostler_telemetry::metrics::{Exposition, Metric};
 
 use super::Admin;
+use crate::apply::generations::FindingKind;
 use crate::mount::Mount;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
@@ -57,7 +58,13 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
     for (source, result, counter) in status.counts() {
         exposition.counter(Metric::ConfigApplies, &[source, result], counter);
     }
-    exposition.counter(Metric::ConfigPersistFailures, &[], &status.persist_failures);
+    let keeper = admin.applier.keeper.reading();
+    exposition.counter(Metric::ConfigPersistFailures, &[], &admin.applier.keeper.failures);
+    exposition.value(Metric::ConfigPersistFailing, &[], u8::from(keeper.alarm.is_some()));
+    for kind in FindingKind::ALL {
+        let count = keeper.findings.iter().filter(|finding| finding.kind == kind).count();
+        exposition.value(Metric::ConfigGenerationFindings, &[kind.as_str()], count);
+    }
     exposition.value(Metric::SnapshotsRetiredAlive, &[], admin.applier.snapshots.retired_alive());
     if let Some(sync) = &admin.sync {
         exposition.value(Metric::ControlConnected, &[], u8::from(sync.connected()));

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::Admin;
-use crate::apply::{LastRejection, Revision};
+use crate::apply::{KeeperReading, LastRejection, Revision};
 
 /// Body of `/mounts`.
 #[derive(Debug, Serialize)]
@@ -41,6 +41,8 @@ pub(super) struct Config {
     /// Since the source last confirmed what is served.
     age_ms: Option<u64>,
     last_rejection: Option<LastRejection>,
+    /// What is on disk, what is wrong there, and whether it can be written to.
+    last_known_good: KeeperReading,
 }
 
 pub(super) fn mounts(admin: &Admin) -> Mounts<'static> {
@@ -80,5 +82,6 @@ pub(super) fn config(admin: &Admin) -> Config {
         desired: reading.desired,
         healthy: reading.healthy,
         last_rejection: reading.rejection,
+        last_known_good: admin.applier.keeper.reading(),
     }
 }

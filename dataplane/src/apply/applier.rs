@@ -10,7 +10,8 @@ use ostler_core::digest::Digest;
 use ostler_core::limits::{CHILD_STOP_GRACE, RECONNECT_BASE, RECONNECT_CAP};
 use tokio::sync::Mutex;
 
-use super::generations::Generations;
+use super::generations::{FindingKind, Kept};
+use super::keeper::Keeper;
 use super::lineage::{self, Step};
 use super::status::{ConfigStatus, ResultWord};
 use super::{Candidate, Origin, Rejection, Revision, references};
@@ -29,12 +30,12 @@ pub struct Allowed {
 pub struct Applier {
     pub snapshots: Arc<SnapshotCell>,
     pub status: Arc<ConfigStatus>,
+    pub keeper: Arc<Keeper>,
     deps: Deps,
     allowed: Allowed,
     lookup: Box<dyn Lookup + Send + Sync>,
     settle_time: Duration,
     prober: Prober,
-    generations: Option<Generations>,
     /// What is served. Held from lineage check to swap, so that two sources cannot interleave.
     served: Mutex<Option<Served>>,
 }
@@ -64,17 +65,17 @@ impl Applier {
         lookup: Box<dyn Lookup + Send + Sync>,
         settle_time: Duration,
         prober: Prober,
-        generations: Option<Generations>,
+        keeper: Arc<Keeper>,
     ) -> Self {
         Self {
             snapshots,
             status,
+            keeper,
             deps,
             allowed,
             lookup,
             settle_time,
             prober,
-            generations,
             served: Mutex::new(None),
         }
     }
@@ -112,31 +113,40 @@ impl Applier {
 
     /// Serves a generation from disk at start, once the process has nothing newer. False when it cannot be served, which
     /// is remembered like any rejection.
-    pub async fn restore(self: &Arc<Self>, candidate: &Candidate, confirmed_unix_ms: u64) -> bool {
-        let restored = self.apply(candidate).await.is_ok();
-        if restored {
-            self.status.restored(&candidate.revision, confirmed_unix_ms);
-        }
-        restored
+    pub async fn restore(self: &Arc<Self>, kept: &Kept) -> bool {
+        self.restore_as(Origin::Disk, kept).await
     }
 
     /// Serves a config that was healthy once but did not survive its last starts, if nothing better comes in the
     /// meantime. The wait grows with every start that failed.
-    pub async fn restore_with_patience(self: &Arc<Self>, candidate: &Candidate, confirmed_unix_ms: u64) {
-        let failed =
-            self.generations.as_ref().map_or(0, |generations| generations.unfinished(&candidate.revision));
+    pub async fn restore_with_patience(self: &Arc<Self>, kept: &Kept) {
+        let failed = self.keeper.unfinished(&kept.revision);
         let mut backoff = Backoff::new(RECONNECT_BASE, RECONNECT_CAP, self.deps.jitter());
         let delay = (0..failed.min(STEPS_TO_CAP)).map(|_| backoff.next_delay()).last().unwrap_or_default();
         tracing::error!(
-            version = candidate.revision.version,
+            version = kept.revision.version,
             failed,
             delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
             "no generation survived its last starts; the newest is tried again"
         );
         tokio::time::sleep(delay).await;
         if self.snapshots.load().is_none() {
-            let again = Candidate { origin: Origin::LastResort, ..candidate.clone() };
-            self.restore(&again, confirmed_unix_ms).await;
+            self.restore_as(Origin::LastResort, kept).await;
+        }
+    }
+
+    async fn restore_as(self: &Arc<Self>, origin: Origin, kept: &Kept) -> bool {
+        let Some(candidate) = self.keeper.read(kept) else { return false };
+        match self.apply(&Candidate { origin, ..candidate }).await {
+            Ok(_) => {
+                self.keeper.found_on_disk(&kept.revision);
+                self.status.restored(&kept.revision, kept.kept_unix_ms);
+                true
+            }
+            Err(rejection) => {
+                self.keeper.note(kept.finding(FindingKind::Rejected, rejection.to_string()));
+                false
+            }
         }
     }
 
@@ -150,17 +160,34 @@ impl Applier {
         if candidate.origin != Origin::LastResort {
             self.refuse_crash_loop(&candidate.revision)?;
         }
+        // Before anything is made of it: what crashes the process while it is judged is a crash like any other.
+        self.keeper.begin_attempt(&candidate.revision).await;
+        let (config, prepared) = match self.build(candidate, held.as_deref()) {
+            Ok(built) => built,
+            Err(rejection) => {
+                self.keeper.withdraw_attempt(&candidate.revision).await;
+                return Err(rejection);
+            }
+        };
+        self.swap(prepared, &candidate.revision);
+        self.status.applied(&candidate.revision);
+        *served = Some(Served { candidate: candidate.clone(), config });
+        Ok(Applied::Swapped)
+    }
+
+    /// Judges a candidate and builds it aside. Nothing that is served changes.
+    fn build(
+        &self,
+        candidate: &Candidate,
+        held: Option<&snapshot::Snapshot>,
+    ) -> Result<(Validated, snapshot::Prepared), Rejection> {
         let config = judge(candidate)?;
         let unresolved = match candidate.origin {
             Origin::Disk | Origin::LastResort => Unresolved::MarkDown,
             Origin::Stream | Origin::File => Unresolved::Refuse,
         };
-        let prepared = snapshot::prepare(self.compile(&config, unresolved)?, held.as_deref(), &self.deps);
-        self.mark_attempt(&candidate.revision);
-        self.swap(prepared, &candidate.revision);
-        self.status.applied(&candidate.revision);
-        *served = Some(Served { candidate: candidate.clone(), config });
-        Ok(Applied::Swapped)
+        let prepared = snapshot::prepare(self.compile(&config, unresolved)?, held, &self.deps);
+        Ok((config, prepared))
     }
 
     /// Compiles what is served again, because something behind a reference has changed. No version, no attempt: the
@@ -214,22 +241,13 @@ impl Applier {
     }
 
     fn refuse_crash_loop(&self, revision: &Revision) -> Result<(), Rejection> {
-        match &self.generations {
-            Some(generations) if generations.is_skipped(revision) => Err(Rejection::new(
+        if self.keeper.is_skipped(revision) {
+            return Err(Rejection::new(
                 "crash_looping",
                 "this version did not survive its settle time here before; push another, or delete its attempt mark in the state folder",
-            )),
-            _ => Ok(()),
+            ));
         }
-    }
-
-    fn mark_attempt(&self, revision: &Revision) {
-        if let Some(generations) = &self.generations
-            && let Err(error) = generations.mark_attempt(revision)
-        {
-            self.status.persist_failures.increment();
-            tracing::error!(%error, "attempt mark could not be written; the config is served all the same");
-        }
+        Ok(())
     }
 
     /// Waits out the settle time. If the candidate is still what is served, it is kept as last-known-good and called
@@ -248,20 +266,10 @@ impl Applier {
             );
             return;
         }
-        if let Some(generations) = &self.generations
-            && let Err(error) =
-                generations.keep(&candidate.revision, &candidate.parts, self.deps.clock.unix_ms())
-        {
-            self.status.persist_failures.increment();
-            tracing::error!(%error, "last-known-good could not be written; the config is served all the same");
-        }
+        let kept = self.keeper.keep(candidate).await;
         self.status.healthy(&candidate.revision);
-    }
-
-    /// A clean exit is no crash: the attempt marks are cleared.
-    pub fn clean_exit(&self) {
-        if let Some(generations) = &self.generations {
-            generations.clear_attempts();
+        if !kept {
+            self.keeper.keep_trying(candidate, self.deps.jitter()).await;
         }
     }
 }

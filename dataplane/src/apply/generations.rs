@@ -1,293 +1,427 @@
 //! Last-known-good on disk: the newest configs that proved healthy here, so that a data plane starts without control.
 //!
-//! One file a generation, `<epoch>-<version>-<digest>.ostler`: a header line of JSON (format, revision, body length and
-//! SHA-256), then the parts as JSON. Written to a temporary file, fsynced, renamed, folder fsynced. A file that does not
-//! match its header is skipped for the one before it. `attempts.json` counts how often a config was tried without
-//! living through its settle time.
+//! One file a generation, in the `generations` folder of the state folder; what is in it is [`file`]'s, what is counted
+//! beside it is [`attempts`]'s. Everything is written to a temporary file, fsynced, renamed, and the folder fsynced. A
+//! file that is not whole is skipped for the one before it. A folder that cannot be used keeps nobody from serving.
 
-use std::collections::BTreeMap;
+mod attempts;
+mod file;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
-use ostler_config::{Part, PartKind};
-use ostler_core::digest::Digest;
-use ostler_core::limits::{CONFIG_BYTES_MAX, GENERATIONS_MAX};
+use ostler_config::Part;
+use ostler_core::limits::{GENERATION_AHEAD_MAX, GENERATION_VERSION_MAX, GENERATIONS_MAX};
 use ostler_core::state_dir::{StateDir, StateDirError};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{Candidate, Origin, Revision};
+use super::{Candidate, Origin, Revision, Source};
+use attempts::{Attempts, Illegible};
+use file::{Flaw, Header, Intact};
 
 /// The generations of one data plane.
 #[derive(Debug)]
 pub struct Generations {
     dir: StateDir,
-    attempts: Mutex<BTreeMap<String, Attempts>>,
+    attempts: Mutex<Attempts>,
+    /// What was wrong with the folder when it was opened.
+    at_open: Vec<Finding>,
 }
 
-/// A generation read back.
+/// A whole generation on disk.
 #[derive(Debug, Clone)]
-pub struct Generation {
+pub struct Kept {
     pub revision: Revision,
-    pub parts: Vec<Part>,
     pub kept_unix_ms: u64,
+    file: PathBuf,
 }
 
 /// What is on disk.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// To be tried in this order.
-    pub usable: Vec<Generation>,
+    pub usable: Vec<Kept>,
     /// Once healthy, but not at the last starts: tried again with patience when nothing else is there.
-    pub distrusted: Vec<Generation>,
-    pub skipped: Vec<SkippedGeneration>,
+    pub distrusted: Vec<Kept>,
+    pub findings: Vec<Finding>,
 }
 
-impl From<Generation> for Candidate {
-    fn from(generation: Generation) -> Self {
-        Self { origin: Origin::Disk, revision: generation.revision, parts: generation.parts.into() }
-    }
-}
-
-/// A file that was not used, and why.
-#[derive(Debug, Clone)]
-pub struct SkippedGeneration {
+/// Something that an operator should know of a file in the folder.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    pub kind: FindingKind,
     pub file: PathBuf,
+    /// What a skipped file would have been, where that is certain.
     pub revision: Option<Revision>,
     pub reason: String,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Attempts {
-    /// Starts that did not reach `healthy` or a clean exit.
-    unfinished: u32,
-    once_healthy: bool,
+/// What is wrong with a file. All but the last two mean that it is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingKind {
+    Damaged,
+    LaterFormat,
+    CrashLooping,
+    /// Whole, but this build or host does not accept its config.
+    Rejected,
+    /// Whole, but with a version, epoch or time that no control process writes.
+    Suspicious,
+    /// Others can read it, and that could not be changed.
+    Exposed,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    /// Grows with each generation kept here, whatever the clock does.
-    kept_order: u64,
-    kept_unix_ms: u64,
-    revision: Revision,
-    body_bytes: usize,
-    body_sha256: Digest,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct StoredPart {
-    kind: String,
-    name: String,
-    json: String,
-}
-
-/// Version of the file format. A later build reads every earlier one.
-const FORMAT: u32 = 1;
-const EXTENSION: &str = "ostler";
+const FOLDER: &str = "generations";
 const ATTEMPTS_FILE: &str = "attempts.json";
-/// A config that was never healthy is not tried again after this many unfinished starts.
-const UNFINISHED_MAX_NEW: u32 = 1;
-/// One that was healthy before gets the benefit of the doubt.
-const UNFINISHED_MAX_PROVEN: u32 = 3;
 
 impl Generations {
-    /// Opens the folder.
-    ///
-    /// # Errors
-    /// When it cannot be used.
-    pub fn open(state: &StateDir) -> Result<Self, StateDirError> {
-        let dir = state.subdir("generations")?;
-        let attempts = fs::read(dir.path(ATTEMPTS_FILE)).ok();
-        let attempts = attempts.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Ok(Self { dir, attempts: Mutex::new(attempts) })
+    /// Opens the folder, which need not exist: takes permissions back that are too wide, and removes what a crash has
+    /// left half written.
+    pub fn open(state: &StateDir) -> Self {
+        let dir = state.inside(FOLDER);
+        let mut at_open = make_private(&dir);
+        let leftovers = dir.remove_leftovers();
+        if leftovers > 0 {
+            tracing::info!(folder = %dir.root().display(), leftovers, "temporary files of an earlier run were removed");
+        }
+        let (mut attempts, finding) = read_attempts(&dir);
+        at_open.extend(finding);
+        for (_, inspected) in survey(dir.root()) {
+            if let Ok(intact) = inspected {
+                attempts.proven(&key(&intact.header.revision));
+            }
+        }
+        Self { dir, attempts: Mutex::new(attempts), at_open }
     }
 
-    /// Counts a start of this config before it is swapped in.
+    /// Counts a start of this config, before it is judged.
     ///
     /// # Errors
     /// When the mark cannot be written.
-    pub fn mark_attempt(&self, revision: &Revision) -> Result<(), StateDirError> {
+    pub fn begin_attempt(&self, revision: &Revision) -> Result<(), StateDirError> {
+        self.change_attempts(|attempts| attempts.begin(&key(revision)))
+    }
+
+    /// Takes back the start that was counted last: the config is refused.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn withdraw_attempt(&self, revision: &Revision) -> Result<(), StateDirError> {
+        self.change_attempts(|attempts| attempts.withdraw(&key(revision)))
+    }
+
+    /// Called on a clean exit: what was being tried did not crash.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn end_attempt(&self) -> Result<(), StateDirError> {
         let mut attempts = self.lock();
-        let attempt = attempts.entry(key(revision)).or_default();
-        attempt.unfinished = attempt.unfinished.saturating_add(1);
-        self.write_attempts(&attempts)
+        if attempts.end() { self.write_attempts(&attempts) } else { Ok(()) }
     }
 
     /// Whether this config was tried too often without proving healthy.
     pub fn is_skipped(&self, revision: &Revision) -> bool {
-        self.lock().get(&key(revision)).is_some_and(|attempts| {
-            let max = if attempts.once_healthy { UNFINISHED_MAX_PROVEN } else { UNFINISHED_MAX_NEW };
-            attempts.unfinished >= max
-        })
-    }
-
-    /// Keeps a config that proved healthy, clears its attempts, and drops the oldest beyond the limit.
-    ///
-    /// # Errors
-    /// When it cannot be written; what was there stays.
-    pub fn keep(&self, revision: &Revision, parts: &[Part], now_unix_ms: u64) -> Result<(), StateDirError> {
-        let (name, bytes) = encode(revision, parts, next_order(&self.list()), now_unix_ms)?;
-        self.dir.write_atomic(&name, &bytes)?;
-        let mut files = self.list();
-        files.sort_by_key(|file| std::cmp::Reverse(read_header(file).map_or(0, |header| header.kept_order)));
-        for stale in files.iter().skip(GENERATIONS_MAX) {
-            // A file that stays is only read again if the newer ones are unusable.
-            let _ = fs::remove_file(stale);
-        }
-        let mut attempts = self.lock();
-        attempts.retain(|known, _| {
-            *known == key(revision)
-                || files
-                    .iter()
-                    .take(GENERATIONS_MAX)
-                    .any(|file| file.to_string_lossy().contains(known.as_str()))
-        });
-        attempts.insert(key(revision), Attempts { unfinished: 0, once_healthy: true });
-        self.write_attempts(&attempts)
-    }
-
-    /// Called on a clean exit.
-    pub fn clear_attempts(&self) {
-        let mut attempts = self.lock();
-        attempts.values_mut().for_each(|attempts| attempts.unfinished = 0);
-        if let Err(error) = self.write_attempts(&attempts) {
-            tracing::warn!(%error, "attempt marks could not be cleared");
-        }
-    }
-
-    /// The generations that can be served, newest first, and those that cannot.
-    pub fn load(&self) -> Loaded {
-        let mut usable = Vec::new();
-        let mut distrusted = Vec::new();
-        let mut skipped = Vec::new();
-        for file in self.list() {
-            match decode(&file) {
-                Ok((header, generation)) if self.is_skipped(&header.revision) => {
-                    skipped.push(SkippedGeneration {
-                        file,
-                        revision: Some(header.revision),
-                        reason: "it did not survive its settle time at earlier starts".to_owned(),
-                    });
-                    distrusted.push((header.kept_order, generation));
-                }
-                Ok((header, generation)) => usable.push((header.kept_order, generation)),
-                Err(reason) => skipped.push(SkippedGeneration { file, revision: None, reason }),
-            }
-        }
-        let newest_first = |mut generations: Vec<(u64, Generation)>| {
-            generations.sort_by_key(|(kept, _)| std::cmp::Reverse(*kept));
-            generations.into_iter().map(|(_, generation)| generation).collect()
-        };
-        Loaded { usable: newest_first(usable), distrusted: newest_first(distrusted), skipped }
+        self.lock().is_skipped(&key(revision))
     }
 
     /// Starts of this config that ended neither healthy nor cleanly.
     pub fn unfinished(&self, revision: &Revision) -> u32 {
-        self.lock().get(&key(revision)).map_or(0, |attempts| attempts.unfinished)
+        self.lock().unfinished(&key(revision))
     }
 
-    fn list(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.dir.root()).into_iter().flatten().flatten();
-        let files = entries.map(|entry| entry.path());
-        files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION)).collect()
+    /// Keeps a config that proved healthy, clears its attempts, and drops the oldest beyond the limit. What is on disk
+    /// already is not written again.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there stays.
+    pub fn keep(&self, revision: &Revision, parts: &[Part], now_unix_ms: u64) -> Result<(), StateDirError> {
+        let mut attempts = self.lock();
+        self.dir.ensure()?;
+        let there = survey(self.dir.root());
+        let is_there = there
+            .iter()
+            .any(|(_, inspected)| inspected.as_ref().is_ok_and(|intact| intact.header.revision == *revision));
+        if !is_there {
+            let bytes = file::encode(revision, parts, next_order(&there), now_unix_ms);
+            self.dir.write_atomic(&file::name_of(revision), &bytes)?;
+            self.prune();
+        }
+        attempts.settled(&key(revision));
+        attempts.forget_beyond_limit(&self.digests());
+        self.write_attempts(&attempts)
     }
 
-    fn write_attempts(&self, attempts: &BTreeMap<String, Attempts>) -> Result<(), StateDirError> {
-        self.dir.write_atomic(ATTEMPTS_FILE, &serde_json::to_vec(attempts).unwrap_or_default())
+    /// The generations that can be served, newest first, and what is to be said of the folder.
+    pub fn load(&self, now_unix_ms: u64) -> Loaded {
+        let mut loaded = Loaded { findings: self.at_open.clone(), ..Loaded::default() };
+        loaded.findings.extend(self.unusable_folder());
+        let mut found = survey(self.dir.root());
+        found.sort_by_key(|(_, inspected)| {
+            std::cmp::Reverse(inspected.as_ref().map_or(0, |intact| intact.header.kept_order))
+        });
+        for (path, inspected) in found {
+            let intact = match inspected {
+                Ok(intact) => intact,
+                Err(flaw) => {
+                    loaded.findings.push(Finding::of_flaw(path, &flaw));
+                    continue;
+                }
+            };
+            let kept = Kept::of(&path, &intact.header);
+            if let Some(reason) = suspicion(&intact.header, now_unix_ms) {
+                loaded.findings.push(kept.finding(FindingKind::Suspicious, reason));
+            }
+            if self.is_skipped(&kept.revision) {
+                let reason = "it did not survive its settle time at earlier starts".to_owned();
+                loaded.findings.push(kept.finding(FindingKind::CrashLooping, reason));
+                loaded.distrusted.push(kept);
+            } else {
+                loaded.usable.push(kept);
+            }
+        }
+        loaded
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Attempts>> {
+    /// Reads a generation's config.
+    ///
+    /// # Errors
+    /// When the file has changed since it was found to be whole.
+    pub fn read(&self, kept: &Kept) -> Result<Candidate, Box<Finding>> {
+        let read = file::inspect(&kept.file).and_then(|intact| {
+            if intact.header.revision == kept.revision {
+                intact.parts()
+            } else {
+                Err(Flaw::Damaged("it has become another version"))
+            }
+        });
+        let parts = read.map_err(|flaw| Box::new(Finding::of_flaw(kept.file.clone(), &flaw)))?;
+        Ok(Candidate { origin: Origin::Disk, revision: kept.revision.clone(), parts: parts.into() })
+    }
+
+    /// Removes what is older than the newest few. Damaged files go once there are enough whole ones, and files of later
+    /// builds never: they are that build's to remove.
+    fn prune(&self) {
+        let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+        for (path, inspected) in survey(self.dir.root()) {
+            match inspected {
+                Ok(intact) => whole.push((intact.header.kept_order, path)),
+                Err(Flaw::Damaged(_)) => damaged.push(path),
+                Err(Flaw::Unreadable(_) | Flaw::Later { .. }) => {}
+            }
+        }
+        whole.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
+        if whole.len() < GENERATIONS_MAX {
+            return;
+        }
+        let stale = whole.into_iter().skip(GENERATIONS_MAX).map(|(_, path)| path);
+        for path in stale.chain(damaged) {
+            // A file that stays is only read again if the newer ones are unusable.
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                let _ = self.dir.remove(name);
+            }
+        }
+    }
+
+    /// A folder that is missing is empty; anything else that keeps it from being listed hides what was good.
+    fn unusable_folder(&self) -> Option<Finding> {
+        let error = fs::read_dir(self.dir.root()).err()?;
+        let reason = format!("the folder cannot be read: {error}");
+        let finding =
+            Finding { kind: FindingKind::Damaged, file: self.dir.root().to_owned(), revision: None, reason };
+        Some(finding).filter(|_| error.kind() != std::io::ErrorKind::NotFound)
+    }
+
+    fn digests(&self) -> BTreeSet<String> {
+        let files = survey(self.dir.root()).into_iter();
+        files.filter_map(|(_, inspected)| Some(key(&inspected.ok()?.header.revision))).collect()
+    }
+
+    fn change_attempts(&self, change: impl FnOnce(&mut Attempts)) -> Result<(), StateDirError> {
+        let mut attempts = self.lock();
+        change(&mut attempts);
+        self.dir.ensure()?;
+        self.write_attempts(&attempts)
+    }
+
+    fn write_attempts(&self, attempts: &Attempts) -> Result<(), StateDirError> {
+        self.dir.write_atomic(ATTEMPTS_FILE, &attempts.encode())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Attempts> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The order in which generations were kept, independent of the clock: one more than the newest.
-fn next_order(files: &[PathBuf]) -> u64 {
-    files
-        .iter()
-        .filter_map(|file| read_header(file))
-        .map(|header| header.kept_order)
-        .max()
-        .map_or(1, |newest| newest.saturating_add(1))
+// === impl Kept ===
+
+impl Kept {
+    fn of(path: &Path, header: &Header) -> Self {
+        Self { revision: header.revision.clone(), kept_unix_ms: header.kept_unix_ms, file: path.to_owned() }
+    }
+
+    pub fn finding(&self, kind: FindingKind, reason: String) -> Finding {
+        Finding { kind, file: self.file.clone(), revision: Some(self.revision.clone()), reason }
+    }
+}
+
+// === impl Finding ===
+
+impl Finding {
+    /// Whether the file is not used.
+    pub fn is_skipped(&self) -> bool {
+        !matches!(self.kind, FindingKind::Suspicious | FindingKind::Exposed)
+    }
+
+    fn of_flaw(file: PathBuf, flaw: &Flaw) -> Self {
+        let kind = match flaw {
+            Flaw::Damaged(_) | Flaw::Unreadable(_) => FindingKind::Damaged,
+            Flaw::Later { .. } => FindingKind::LaterFormat,
+        };
+        Self { kind, file, revision: None, reason: flaw.to_string() }
+    }
+}
+
+impl FindingKind {
+    pub const ALL: [Self; 6] = [
+        Self::Damaged,
+        Self::LaterFormat,
+        Self::CrashLooping,
+        Self::Rejected,
+        Self::Suspicious,
+        Self::Exposed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::LaterFormat => "later_format",
+            Self::CrashLooping => "crash_looping",
+            Self::Rejected => "rejected",
+            Self::Suspicious => "suspicious",
+            Self::Exposed => "exposed",
+        }
+    }
+}
+
+/// Every generation file, with what is in it.
+fn survey(folder: &Path) -> Vec<(PathBuf, Result<Intact, Flaw>)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let generations = entries.filter(|entry| file::is_generation(&entry.path()));
+    generations
+        .map(|entry| {
+            let path = entry.path();
+            // A link may lead anywhere, and a pipe would be waited for.
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let inspected = if is_file {
+                file::inspect(&path)
+            } else {
+                Err(Flaw::Unreadable("it is no regular file".to_owned()))
+            };
+            (path, inspected)
+        })
+        .collect()
+}
+
+/// The order in which generations were kept, independent of the clock: one more than the newest, later builds' included.
+fn next_order(there: &[(PathBuf, Result<Intact, Flaw>)]) -> u64 {
+    let orders = there.iter().filter_map(|(_, inspected)| match inspected {
+        Ok(intact) => Some(intact.header.kept_order),
+        Err(Flaw::Later { kept_order, .. }) => *kept_order,
+        Err(_) => None,
+    });
+    orders.max().map_or(1, |newest| newest.saturating_add(1))
+}
+
+/// What a digest cannot tell: that whoever wrote the file was no data plane of ours.
+fn suspicion(header: &Header, now_unix_ms: u64) -> Option<String> {
+    let horizon =
+        now_unix_ms.saturating_add(u64::try_from(GENERATION_AHEAD_MAX.as_millis()).unwrap_or(u64::MAX));
+    let Revision { source, epoch, version, .. } = &header.revision;
+    if *version == 0 || *version > GENERATION_VERSION_MAX {
+        Some(format!("its version {version} is none that control or a file can have"))
+    } else if *epoch > horizon || (*source == Source::File && *epoch != 0) {
+        Some(format!("its epoch {epoch} is none that control or a file can have"))
+    } else if header.kept_unix_ms > horizon {
+        Some("it says that it was kept in a far future".to_owned())
+    } else {
+        None
+    }
+}
+
+fn read_attempts(dir: &StateDir) -> (Attempts, Option<Finding>) {
+    let path = dir.path(ATTEMPTS_FILE);
+    let damaged =
+        |reason: String| Finding { kind: FindingKind::Damaged, file: path.clone(), revision: None, reason };
+    let bytes = match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_file() => file::read_bounded(&path),
+        Ok(_) => Err(std::io::Error::other("no regular file")),
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
+            return (Attempts::default(), None);
+        }
+        Err(error) => Err(error),
+    };
+    let parsed = match bytes {
+        Ok(bytes) => Attempts::parse(&bytes),
+        Err(error) => {
+            return (
+                Attempts::default(),
+                Some(damaged(format!("it cannot be read: {error}; all attempts count from none"))),
+            );
+        }
+    };
+    match parsed {
+        Ok(attempts) => (attempts, None),
+        Err(Illegible::Damaged) => {
+            (Attempts::default(), Some(damaged("it is damaged; all attempts count from none".to_owned())))
+        }
+        Err(Illegible::Later { format }) => {
+            // Kept for the build that wrote it.
+            let aside = format!("attempts.format-{format}.json");
+            let moved = dir
+                .rename(ATTEMPTS_FILE, &aside)
+                .map_or_else(|error| error.to_string(), |()| format!("it is {aside} now"));
+            let reason = format!(
+                "it has format {format}, which a later build wrote; {moved}, and all attempts count from none"
+            );
+            (Attempts::default(), Some(Finding { kind: FindingKind::LaterFormat, ..damaged(reason) }))
+        }
+    }
+}
+
+#[cfg(unix)]
+fn make_private(dir: &StateDir) -> Vec<Finding> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let files = fs::read_dir(dir.root()).into_iter().flatten().flatten().map(|entry| (entry.path(), 0o600));
+    let all = std::iter::once((dir.root().to_owned(), 0o700)).chain(files);
+    let too_wide = all.filter(|(path, _)| {
+        fs::symlink_metadata(path)
+            .is_ok_and(|found| !found.is_symlink() && found.permissions().mode() & 0o077 != 0)
+    });
+    too_wide
+        .filter_map(|(path, mode)| {
+            let Err(error) = fs::set_permissions(&path, fs::Permissions::from_mode(mode)) else {
+                tracing::warn!(path = %path.display(), "others could read this; it is private again");
+                return None;
+            };
+            let reason =
+                format!("others can read it, and that cannot be changed: {error}; run chmod {mode:o}");
+            Some(Finding { kind: FindingKind::Exposed, file: path, revision: None, reason })
+        })
+        .collect()
+}
+
+/// Other systems inherit the access list of the user's own folder.
+#[cfg(not(unix))]
+fn make_private(_dir: &StateDir) -> Vec<Finding> {
+    Vec::new()
 }
 
 fn key(revision: &Revision) -> String {
     revision.digest.to_hex()
-}
-
-fn encode(
-    revision: &Revision,
-    parts: &[Part],
-    order: u64,
-    kept_unix_ms: u64,
-) -> Result<(String, Vec<u8>), StateDirError> {
-    let stored: Vec<_> = parts
-        .iter()
-        .map(|part| StoredPart {
-            kind: part.kind.as_str().to_owned(),
-            name: part.name.clone(),
-            json: String::from_utf8_lossy(&part.bytes).into_owned(),
-        })
-        .collect();
-    let body = serde_json::to_vec(&stored).unwrap_or_default();
-    let header = Header {
-        format: FORMAT,
-        kept_order: order,
-        kept_unix_ms,
-        revision: revision.clone(),
-        body_bytes: body.len(),
-        body_sha256: Digest::of(&body),
-    };
-    let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
-    let name = format!("{:020}-{:010}-{}.{EXTENSION}", revision.epoch, revision.version, revision.digest);
-    Ok((name, bytes))
-}
-
-fn decode(file: &Path) -> Result<(Header, Generation), String> {
-    let bytes = read_bounded(file).map_err(|error| format!("it cannot be read: {error}"))?;
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("its header is cut off")?;
-    let (header, body) = bytes.split_at(end);
-    let body = body.get(1..).unwrap_or_default();
-    let header: Header = serde_json::from_slice(header).map_err(|_| "its header is damaged")?;
-    if header.format > FORMAT {
-        return Err(format!(
-            "it has format {}, which a later build wrote; this build reads up to {FORMAT}",
-            header.format
-        ));
-    }
-    if body.len() != header.body_bytes || Digest::of(body) != header.body_sha256 {
-        return Err("its content does not match its header".to_owned());
-    }
-    let stored: Vec<StoredPart> = serde_json::from_slice(body).map_err(|_| "its content is damaged")?;
-    let parts = stored.into_iter().map(stored_part).collect();
-    let generation =
-        Generation { revision: header.revision.clone(), parts, kept_unix_ms: header.kept_unix_ms };
-    Ok((header, generation))
-}
-
-fn stored_part(part: StoredPart) -> Part {
-    let bytes = Bytes::from(part.json);
-    Part { kind: PartKind::from_wire(part.kind), name: part.name, sha256: Digest::of(&bytes), bytes }
-}
-
-fn read_header(file: &Path) -> Option<Header> {
-    let bytes = read_bounded(file).ok()?;
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    serde_json::from_slice(bytes.get(..end)?).ok()
-}
-
-fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
-    // Escaping inside the stored parts can at most double them.
-    let max = 3 * CONFIG_BYTES_MAX as u64;
-    if fs::metadata(file)?.len() > max {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes")));
-    }
-    fs::read(file)
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! The one way in for config, whatever its source: stream, file or disk.
 //!
 //! ```text
-//! candidate ─► lineage ─► judge ─► compile ─► build aside ─► mark attempt ─► swap ─► settle ─► keep as last-known-good
-//!              older?     digest?   allowed?                                  │applied           │healthy
+//! candidate ─► lineage ─► mark attempt ─► judge ─► compile ─► build aside ─► swap ─► settle ─► keep as last-known-good
+//!              older?     crashed here?   digest?  allowed?                  │applied         │healthy
 //! ```
 //!
 //! A candidate is applied whole or not at all. A rejected one changes nothing but what is reported of it.
 
 mod applier;
 pub mod generations;
+mod keeper;
 mod lineage;
 pub mod references;
 mod status;
@@ -22,6 +23,7 @@ use ostler_core::name::FleetName;
 use serde::{Deserialize, Serialize};
 
 pub use applier::{Allowed, Applied, Applier};
+pub use keeper::{Alarm, Keeper, KeeperReading};
 pub use lineage::LineageError;
 pub use status::{ConfigStatus, LastRejection};
 

@@ -16,7 +16,6 @@ pub struct ConfigStatus {
     clock: WallClock,
     inner: Mutex<Inner>,
     healthy: watch::Sender<Option<Revision>>,
-    pub persist_failures: Counter,
     counts: [[Counter; 3]; 4],
 }
 
@@ -70,13 +69,7 @@ pub enum ResultWord {
 
 impl ConfigStatus {
     pub fn new(clock: WallClock) -> Self {
-        Self {
-            clock,
-            inner: Mutex::default(),
-            healthy: watch::Sender::new(None),
-            persist_failures: Counter::default(),
-            counts: Default::default(),
-        }
+        Self { clock, inner: Mutex::default(), healthy: watch::Sender::new(None), counts: Default::default() }
     }
 
     pub fn read(&self) -> Reading {

@@ -18,7 +18,6 @@ use ostler_telemetry::metrics::Counter;
 use ostler_tls::{Alpn, ClientTls};
 
 use crate::apply::Applier;
-use crate::apply::generations::SkippedGeneration;
 use crate::deps::Deps;
 
 /// Where control is and who this node is.
@@ -40,7 +39,6 @@ pub struct SyncClient {
     applier: Arc<Applier>,
     deps: Deps,
     tls: Option<ClientTls>,
-    skipped: Vec<SkippedGeneration>,
     pub metrics: Arc<SyncMetrics>,
 }
 
@@ -64,14 +62,13 @@ impl SyncClient {
         options: SyncOptions,
         applier: Arc<Applier>,
         deps: Deps,
-        skipped: Vec<SkippedGeneration>,
     ) -> Result<Self, ostler_tls::ClientTlsError> {
         let tls = match (&options.ca, options.control.scheme_str()) {
             (Some(ca), _) => Some(ClientTls::from_file(ca, Alpn::H2)?),
             (None, Some("https")) => Some(ClientTls::system(Alpn::H2)?),
             (None, _) => None,
         };
-        Ok(Self { options, applier, deps, tls, skipped, metrics: Arc::default() })
+        Ok(Self { options, applier, deps, tls, metrics: Arc::default() })
     }
 
     /// Keeps a stream to control for ever: connects, serves it, and comes back with backoff. A clean end is a

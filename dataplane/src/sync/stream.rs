@@ -119,7 +119,7 @@ fn hello(client: &SyncClient) -> proto::Hello {
         build: ostler_core::build::VERSION.to_owned(),
         capabilities: wire::CAPABILITIES.iter().map(|&capability| capability.to_owned()).collect(),
         held: held.map(|held| wire::revision_out(&held.revision)),
-        skipped: client.skipped.iter().map(wire::skipped_out).collect(),
+        skipped: wire::skipped_out(&client.applier.keeper.reading().findings),
     }
 }
 

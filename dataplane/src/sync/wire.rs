@@ -6,7 +6,7 @@ use ostler_core::limits::SNAPSHOT_PARTS_MAX;
 use ostler_core::name::FleetName;
 use ostler_proto::sync::v1 as proto;
 
-use crate::apply::generations::SkippedGeneration;
+use crate::apply::generations::{Finding, FindingKind};
 use crate::apply::{Candidate, Origin, Rejection, Revision, Source};
 use crate::snapshot::SnapshotCell;
 
@@ -81,8 +81,19 @@ pub(super) fn nack_out(
     }
 }
 
-pub(super) fn skipped_out(skipped: &SkippedGeneration) -> proto::Skipped {
-    proto::Skipped { revision: skipped.revision.as_ref().map(revision_out), reason: skipped.reason.clone() }
+/// Files that are not used. Control sends no version that is named here, so only what would be refused again names one.
+pub(super) fn skipped_out(findings: &[Finding]) -> Vec<proto::Skipped> {
+    let skipped = findings.iter().filter(|finding| finding.is_skipped());
+    skipped
+        .map(|finding| proto::Skipped {
+            revision: finding
+                .revision
+                .as_ref()
+                .filter(|_| finding.kind == FindingKind::CrashLooping)
+                .map(revision_out),
+            reason: finding.reason.clone(),
+        })
+        .collect()
 }
 
 pub(super) fn mounts_out(snapshots: &SnapshotCell) -> Vec<proto::MountStatus> {

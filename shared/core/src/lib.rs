@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod build;
 pub mod clock;
 pub mod digest;
+pub mod disk;
 pub mod guard;
 pub mod limits;
 pub mod name;

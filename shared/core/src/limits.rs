@@ -92,6 +92,19 @@ pub const WATCH_POLL: Duration = Duration::from_secs(2);
 pub const SETTLE: Duration = Duration::from_secs(2);
 /// Generations of config kept on a data plane's disk.
 pub const GENERATIONS_MAX: usize = 3;
+/// Configs whose attempts a data plane remembers: more than anybody pushes in vain before looking.
+pub const ATTEMPT_MARKS_MAX: usize = 64;
+/// A generation from further ahead of the clock than this is reported: no clock is that wrong, and epochs are times.
+pub const GENERATION_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// A generation with a higher version is reported: one a second for thirty thousand years.
+pub const GENERATION_VERSION_MAX: u64 = 1_000_000_000_000;
+/// How long an apply waits for the disk that notes its attempt, and an ack for the one that keeps it. A disk that takes
+/// longer counts as failing, and what is served does not wait for it.
+pub const DISK_PATIENCE: Duration = Duration::from_secs(5);
+/// Between tries to write what a failing disk did not take: first step.
+pub const PERSIST_RETRY_BASE: Duration = Duration::from_secs(1);
+/// The same: cap.
+pub const PERSIST_RETRY_CAP: Duration = Duration::from_secs(30);
 
 // HTTP listeners.
 

@@ -3,16 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::disk::{Disk, SharedDisk, SystemDisk};
 
 /// An opened state folder.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
+    disk: SharedDisk,
 }
 
 /// A state folder that cannot be used.
@@ -45,7 +49,13 @@ impl StateDir {
         if !fs::metadata(&path).map_err(failed)?.is_dir() {
             return Err(failed(io::Error::from(io::ErrorKind::NotADirectory)));
         }
-        Ok(Self { path })
+        Ok(Self { path, disk: Arc::new(SystemDisk) })
+    }
+
+    /// The same folder, written to through another disk.
+    #[must_use]
+    pub fn on_disk(self, disk: SharedDisk) -> Self {
+        Self { disk, ..self }
     }
 
     /// `$XDG_STATE_HOME/ostler/<process>`, or `~/.local/state/ostler/<process>`, or the same below the user's profile.
@@ -71,7 +81,28 @@ impl StateDir {
     /// # Errors
     /// When it cannot be created.
     pub fn subdir(&self, name: &str) -> Result<Self, StateDirError> {
-        Self::open(self.path.join(name))
+        let inside = self.inside(name);
+        inside.ensure()?;
+        Ok(inside)
+    }
+
+    /// A folder inside that need not be there yet; [`StateDir::ensure`] makes it.
+    #[must_use]
+    pub fn inside(&self, name: &str) -> Self {
+        Self { path: self.path.join(name), disk: Arc::clone(&self.disk) }
+    }
+
+    /// Makes the folder where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be created or is no folder.
+    pub fn ensure(&self) -> Result<(), StateDirError> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        Self::open(&self.path)?;
+        let folder = self.path.parent().unwrap_or(&self.path);
+        self.disk.sync_folder(folder).map_err(|cause| StateDirError::Open { path: self.path.clone(), cause })
     }
 
     /// Writes a whole file or nothing: temporary file (0600), fsync, rename, fsync of the folder.
@@ -80,7 +111,41 @@ impl StateDir {
     /// When any step fails; the old content stays.
     pub fn write_atomic(&self, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
         let path = self.path.join(name);
-        write_atomic(&self.path, name, bytes).map_err(|cause| StateDirError::Write { path, cause })
+        write_atomic(self.disk.as_ref(), &self.path, name, bytes)
+            .map_err(|cause| StateDirError::Write { path, cause })
+    }
+
+    /// Gives a file in this folder another name, for good.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), StateDirError> {
+        let path = self.path.join(from);
+        let renamed = self.disk.rename(&path, &self.path.join(to));
+        renamed
+            .and_then(|()| self.disk.sync_folder(&self.path))
+            .map_err(|cause| StateDirError::Write { path, cause })
+    }
+
+    /// Removes a file in this folder. Not for good: after the machine was lost it may be there again.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), StateDirError> {
+        let path = self.path.join(name);
+        self.disk.remove(&path).map_err(|cause| StateDirError::Write { path, cause })
+    }
+
+    /// Removes temporary files that a crash has left here. Only for the process that owns the folder, before it writes.
+    /// Returns how many there were.
+    pub fn remove_leftovers(&self) -> usize {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let leftovers = entries.filter(|entry| {
+            is_temporary(&entry.file_name().to_string_lossy())
+                && entry.file_type().is_ok_and(|kind| !kind.is_dir())
+        });
+        // One that stays is replaced when its file is written next.
+        leftovers.filter(|entry| self.disk.remove(&entry.path()).is_ok()).count()
     }
 
     /// Tells others which addresses this process has. The file is removed when the guard is dropped.
@@ -122,28 +187,29 @@ impl Drop for Published {
     }
 }
 
-fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = folder.join(format!(".{name}.tmp"));
-    let mut file = create_new_private(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&temporary, folder.join(name))?;
-    sync_folder(folder)
+fn write_atomic(disk: &dyn Disk, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(temporary_name(name));
+    let written =
+        write_whole(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, &folder.join(name)));
+    if written.is_err() {
+        // Half a file must not hold the space that the next try needs; one that stays is removed by that.
+        let _ = disk.remove(&temporary);
+    }
+    written.and_then(|()| disk.sync_folder(folder))
 }
 
-/// A file of our own making. One that lies there already, left by a crash or planted as a link to somewhere else or with
-/// wider permissions, is removed and not written through.
-fn create_new_private(path: &Path) -> io::Result<fs::File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = disk.create(path)?;
+    file.write(bytes)?;
+    file.sync()
+}
+
+fn temporary_name(name: &str) -> String {
+    format!(".{name}.tmp")
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".tmp")
 }
 
 #[cfg(unix)]
@@ -155,16 +221,6 @@ fn create_private(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn create_private(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    fs::File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]
@@ -206,6 +262,19 @@ mod tests {
             assert!(metadata.is_file(), "{name}");
             assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_crash_has_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        for name in [".x.tmp", ".hidden", "x", "y.tmp"] {
+            fs::write(state.path(name), "half").unwrap();
+        }
+        fs::create_dir(state.path(".folder.tmp")).unwrap();
+        assert_eq!(state.remove_leftovers(), 1);
+        assert!(!state.path(".x.tmp").exists());
+        assert_eq!(fs::read_dir(state.root()).unwrap().count(), 4);
     }
 
     #[test]

@@ -2,121 +2,292 @@
 
 use std::fs;
 
+use ostler_config::PartKind;
+use ostler_core::digest::Digest;
 use ostler_core::name::FleetName;
 use tempfile::TempDir;
 
 use super::*;
-use crate::apply::Source;
+
+mod crashes;
+mod formats;
+
+const NOW: u64 = 1_763_510_400_000;
 
 fn revision(version: u64) -> Revision {
-    let digest = Digest::of(version.to_string().as_bytes());
     Revision {
         source: Source::Control,
         fleet: FleetName::parse("default").unwrap(),
-        epoch: 1,
+        epoch: 1_763_510_399_999,
         version,
-        digest,
+        digest: Digest::of(version.to_string().as_bytes()),
     }
 }
 
-fn parts(text: &str) -> Vec<Part> {
-    let bytes = Bytes::from(format!(r#"{{"text":"{text}"}}"#));
+fn parts(version: u64) -> Vec<Part> {
+    let bytes = bytes::Bytes::from(format!(r#"{{"text":"{version}"}}"#));
     vec![Part { kind: PartKind::Settings, name: "settings".to_owned(), sha256: Digest::of(&bytes), bytes }]
 }
 
 fn open(dir: &TempDir) -> Generations {
-    Generations::open(&StateDir::open(dir.path()).unwrap()).unwrap()
+    Generations::open(&StateDir::open(dir.path()).unwrap())
+}
+
+fn keep(generations: &Generations, version: u64) {
+    generations.keep(&revision(version), &parts(version), NOW).unwrap();
+}
+
+/// Three generations, the newest of which is version 3.
+fn three(dir: &TempDir) -> Generations {
+    let generations = open(dir);
+    (1..=3).for_each(|version| keep(&generations, version));
+    generations
 }
 
 fn versions(generations: &Generations) -> Vec<u64> {
-    generations.load().usable.iter().map(|generation| generation.revision.version).collect()
+    generations.load(NOW).usable.iter().map(|kept| kept.revision.version).collect()
 }
 
 fn file_of(generations: &Generations, version: u64) -> PathBuf {
-    let digest = revision(version).digest.to_hex();
-    generations.list().into_iter().find(|file| file.to_string_lossy().contains(&digest)).unwrap()
+    generations.dir.path(&file::name_of(&revision(version)))
+}
+
+/// The versions that are usable, and what was found of the one file that is not.
+fn load(generations: &Generations) -> (Vec<u64>, Option<FindingKind>) {
+    let loaded = generations.load(NOW);
+    for kept in &loaded.usable {
+        assert_eq!(*generations.read(kept).unwrap().parts, parts(kept.revision.version));
+    }
+    assert!(loaded.findings.len() <= 1, "{:?}", loaded.findings);
+    let versions = loaded.usable.iter().map(|kept| kept.revision.version).collect();
+    (versions, loaded.findings.first().map(|finding| finding.kind))
 }
 
 #[test]
 fn the_newest_three_are_kept_and_read_back_whole() {
     let dir = tempfile::tempdir().unwrap();
     let generations = open(&dir);
-    for version in 1..=5 {
-        generations.keep(&revision(version), &parts(&version.to_string()), 7).unwrap();
-    }
-    let generations = open(&dir);
-    assert_eq!(versions(&generations), [5, 4, 3]);
-    assert_eq!(generations.load().usable[0].parts, parts("5"));
-    assert_eq!(generations.load().usable[0].kept_unix_ms, 7);
+    (1..=5).for_each(|version| keep(&generations, version));
+    assert_eq!(load(&open(&dir)), (vec![5, 4, 3], None));
+    assert_eq!(open(&dir).load(NOW).usable[0].kept_unix_ms, NOW);
 }
 
 #[test]
 fn the_order_of_keeping_counts_and_not_the_version() {
     let dir = tempfile::tempdir().unwrap();
     let generations = open(&dir);
-    generations.keep(&revision(9), &parts("9"), 7).unwrap();
-    generations.keep(&revision(2), &parts("2"), 7).unwrap();
+    keep(&generations, 9);
+    keep(&generations, 2);
     assert_eq!(versions(&generations), [2, 9]);
 }
 
 #[test]
-fn a_newest_file_cut_at_any_byte_or_with_any_header_bit_flipped_yields_to_the_one_before() {
+fn what_is_kept_already_is_not_written_again() {
     let dir = tempfile::tempdir().unwrap();
-    let generations = open(&dir);
-    generations.keep(&revision(1), &parts("1"), 7).unwrap();
-    generations.keep(&revision(2), &parts("2"), 7).unwrap();
-    let file = file_of(&generations, 2);
+    let generations = three(&dir);
+    let before = fs::read(file_of(&generations, 2)).unwrap();
+    generations.keep(&revision(2), &parts(2), NOW + 1).unwrap();
+    assert_eq!(fs::read(file_of(&generations, 2)).unwrap(), before);
+    assert_eq!(versions(&generations), [3, 2, 1]);
+}
+
+#[test]
+fn a_newest_file_cut_at_any_byte_yields_to_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    let file = file_of(&generations, 3);
     let whole = fs::read(&file).unwrap();
     for length in 0..whole.len() {
         fs::write(&file, &whole[..length]).unwrap();
-        assert_eq!(versions(&generations), [1], "cut at {length}");
-        assert_eq!(generations.load().skipped.len(), 1, "cut at {length}");
+        assert_eq!(load(&generations), (vec![2, 1], Some(FindingKind::Damaged)), "cut at {length}");
     }
-    let body = whole.iter().position(|byte| *byte == b'\n').unwrap();
-    for position in body..whole.len() {
-        let mut flipped = whole.clone();
-        flipped[position] ^= 1;
-        fs::write(&file, &flipped).unwrap();
-        assert_eq!(versions(&generations), [1], "byte {position} flipped");
-    }
+    fs::write(&file, [&whole[..], b"\n"].concat()).unwrap();
+    assert_eq!(load(&generations), (vec![2, 1], Some(FindingKind::Damaged)), "a byte too many");
     fs::write(&file, &whole).unwrap();
-    assert_eq!(versions(&generations), [2, 1]);
+    assert_eq!(load(&generations), (vec![3, 2, 1], None));
 }
 
 #[test]
-fn a_format_of_a_later_build_is_skipped_with_its_reason() {
+fn a_newest_file_with_any_bit_flipped_yields_to_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
-    let generations = open(&dir);
-    generations.keep(&revision(1), &parts("1"), 7).unwrap();
-    let file = file_of(&generations, 1);
-    let text = fs::read_to_string(&file).unwrap().replace("\"format\":1", "\"format\":99");
-    fs::write(&file, text).unwrap();
-    let loaded = generations.load();
-    assert!(loaded.usable.is_empty() && loaded.distrusted.is_empty());
-    assert!(loaded.skipped[0].reason.contains("later build"), "{}", loaded.skipped[0].reason);
-}
-
-#[test]
-fn a_new_config_gets_one_unfinished_start_and_a_proven_one_three() {
-    let dir = tempfile::tempdir().unwrap();
-    let generations = open(&dir);
-    generations.mark_attempt(&revision(1)).unwrap();
-    assert!(open(&dir).is_skipped(&revision(1)), "the mark must survive the process");
-    generations.keep(&revision(1), &parts("1"), 7).unwrap();
-    for starts in 1..=3 {
-        assert!(!open(&dir).is_skipped(&revision(1)), "after {} unfinished starts", starts - 1);
-        open(&dir).mark_attempt(&revision(1)).unwrap();
+    let generations = three(&dir);
+    let file = file_of(&generations, 3);
+    let whole = fs::read(&file).unwrap();
+    for position in 0..whole.len() {
+        for bit in 0..8 {
+            let mut flipped = whole.clone();
+            flipped[position] ^= 1 << bit;
+            fs::write(&file, &flipped).unwrap();
+            let (versions, found) = load(&generations);
+            assert_eq!(versions, [2, 1], "bit {bit} of byte {position}");
+            // A format that is one bit off may be that of a later build, for all that can be known.
+            assert!(
+                matches!(found, Some(FindingKind::Damaged | FindingKind::LaterFormat)),
+                "bit {bit} of byte {position}: {found:?}"
+            );
+        }
     }
-    assert!(open(&dir).is_skipped(&revision(1)));
-    assert!(versions(&open(&dir)).is_empty());
-    assert_eq!(open(&dir).load().distrusted[0].revision, revision(1));
 }
 
 #[test]
-fn a_clean_exit_clears_the_attempts() {
+fn a_deleted_newest_file_yields_to_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    fs::remove_file(file_of(&generations, 3)).unwrap();
+    assert_eq!(load(&open(&dir)), (vec![2, 1], None));
+}
+
+#[test]
+fn files_that_have_each_others_content_are_both_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    let (newest, older) = (file_of(&generations, 3), file_of(&generations, 2));
+    let contents = (fs::read(&newest).unwrap(), fs::read(&older).unwrap());
+    fs::write(&newest, contents.1).unwrap();
+    fs::write(&older, contents.0).unwrap();
+    let loaded = open(&dir).load(NOW);
+    assert_eq!(loaded.usable.len(), 1);
+    assert_eq!(loaded.usable[0].revision.version, 1);
+    assert_eq!(loaded.findings.len(), 2);
+    assert!(loaded.findings.iter().all(|finding| finding.reason.contains("another version")));
+}
+
+#[test]
+fn a_file_that_changes_between_load_and_use_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    let newest = generations.load(NOW).usable.remove(0);
+    fs::write(file_of(&generations, 3), "{").unwrap();
+    assert_eq!(generations.read(&newest).unwrap_err().kind, FindingKind::Damaged);
+}
+
+#[test]
+fn a_generation_that_crashed_the_process_three_times_yields_to_the_one_before_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    three(&dir);
+    for starts in 0..3 {
+        assert_eq!(versions(&open(&dir)), [3, 2, 1], "after {starts} unfinished starts");
+        open(&dir).begin_attempt(&revision(3)).unwrap();
+    }
+    let loaded = open(&dir).load(NOW);
+    assert_eq!(loaded.usable[0].revision.version, 2);
+    assert_eq!(loaded.distrusted[0].revision, revision(3));
+    assert_eq!(loaded.findings[0].kind, FindingKind::CrashLooping);
+    assert_eq!(loaded.findings[0].revision, Some(revision(3)));
+}
+
+#[test]
+fn a_config_that_was_never_healthy_is_skipped_after_one_unfinished_start_though_others_settle_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    three(&dir).begin_attempt(&revision(4)).unwrap();
+    let generations = open(&dir);
+    assert!(generations.is_skipped(&revision(4)), "the mark must survive the process");
+    generations.begin_attempt(&revision(3)).unwrap();
+    keep(&generations, 3);
+    assert!(open(&dir).is_skipped(&revision(4)), "the mark must survive another config's health");
+}
+
+#[test]
+fn a_generation_on_disk_counts_as_proven_whatever_became_of_the_marks() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    for marks in ["", "{", "[]", "null"] {
+        fs::write(generations.dir.path(ATTEMPTS_FILE), marks).unwrap();
+        let generations = open(&dir);
+        assert_eq!(generations.load(NOW).findings[0].kind, FindingKind::Damaged, "{marks:?}");
+        generations.begin_attempt(&revision(3)).unwrap();
+        assert_eq!(versions(&open(&dir)), [3, 2, 1], "{marks:?}");
+    }
+}
+
+#[test]
+fn a_clean_exit_clears_the_attempt() {
     let dir = tempfile::tempdir().unwrap();
     let generations = open(&dir);
-    generations.mark_attempt(&revision(1)).unwrap();
-    generations.clear_attempts();
+    generations.begin_attempt(&revision(1)).unwrap();
+    generations.end_attempt().unwrap();
     assert!(!open(&dir).is_skipped(&revision(1)));
+}
+
+#[test]
+fn what_no_control_writes_is_served_and_reported() {
+    let absurd = [
+        Revision { version: 0, ..revision(3) },
+        Revision { version: u64::MAX, ..revision(3) },
+        Revision { epoch: u64::MAX, ..revision(3) },
+        Revision { source: Source::File, epoch: 1, ..revision(3) },
+    ];
+    for revision in absurd {
+        let dir = tempfile::tempdir().unwrap();
+        open(&dir).keep(&revision, &parts(3), NOW).unwrap();
+        let loaded = open(&dir).load(NOW);
+        assert_eq!(loaded.usable[0].revision, revision);
+        assert_eq!(loaded.findings[0].kind, FindingKind::Suspicious);
+        assert!(!loaded.findings[0].is_skipped());
+    }
+}
+
+#[test]
+fn damaged_files_go_once_there_are_enough_whole_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    fs::write(file_of(&generations, 3), "{").unwrap();
+    keep(&generations, 4);
+    assert!(!file_of(&generations, 3).exists());
+    assert_eq!(load(&generations), (vec![4, 2, 1], None));
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_found_and_written_to_once_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join(FOLDER);
+    fs::write(&folder, "in the way").unwrap();
+    let generations = open(&dir);
+    let found = generations.load(NOW);
+    assert!(found.usable.is_empty());
+    assert!(found.findings[0].reason.contains("the folder cannot be read"), "{:?}", found.findings);
+    let error = generations.keep(&revision(1), &parts(1), NOW).unwrap_err().to_string();
+    assert!(error.contains("generations"), "{error}");
+    fs::remove_file(&folder).unwrap();
+    keep(&generations, 1);
+    assert_eq!(versions(&open(&dir)), [1]);
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_can_read_them_and_wider_permissions_are_taken_back() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let all = || {
+        fs::read_dir(generations.dir.root()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    assert_eq!(all().len(), 4, "three generations and their marks");
+    for path in all() {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    fs::set_permissions(generations.dir.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(versions(&open(&dir)), [3, 2, 1]);
+    assert_eq!(mode(generations.dir.root()), 0o700);
+    for path in all() {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_or_a_pipe_in_place_of_a_file_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = three(&dir);
+    let (newest, older) = (file_of(&generations, 3), file_of(&generations, 2));
+    fs::rename(&newest, dir.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), &newest).unwrap();
+    fs::remove_file(&older).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&older).status().unwrap();
+    assert!(made.success());
+    let loaded = open(&dir).load(NOW);
+    assert_eq!(loaded.usable.len(), 1);
+    assert_eq!(loaded.findings.len(), 2, "{:?}", loaded.findings);
 }

@@ -76,7 +76,9 @@ metrics! {
     ConfigVersionDesired: Gauge "ostler_config_version_desired" [] "Newest version offered by the source; 0 when there is none.";
     ConfigAge: Gauge "ostler_config_age_seconds" [] "Since the source last confirmed what is being served.";
     ConfigApplies: Counter "ostler_config_applies_total" ["source", "result"] "Candidates judged, by source (stream, file, disk) and result (applied, unchanged, rejected).";
-    ConfigPersistFailures: Counter "ostler_config_persist_failures_total" [] "Times the last-known-good could not be written.";
+    ConfigPersistFailures: Counter "ostler_config_persist_failures_total" [] "Times the last-known-good config, or the mark of an attempt, could not be written.";
+    ConfigPersistFailing: Gauge "ostler_config_persist_failing" [] "1 while the disk does not take the last-known-good config; what is served does not depend on it, a restart would.";
+    ConfigGenerationFindings: Gauge "ostler_config_generation_findings" ["kind"] "Files of the last-known-good config that were not as they should be at start, by kind: damaged, later_format, crash_looping and rejected are not used; suspicious and exposed are.";
     SnapshotsRetiredAlive: Gauge "ostler_snapshots_retired_alive" [] "Snapshots replaced but still pinned by a request.";
     ControlConnected: Gauge "ostler_control_connected" [] "1 while the stream to control is up.";
     ControlReconnects: Counter "ostler_control_reconnects_total" [] "Streams to control that ended.";
