@@ -22,5 +22,6 @@ mod store;
 
 pub use args::{ControlArgs, ControlCommand};
 pub use control::{Control, ControlOptions, RunningControl, StartError};
+pub use distribution::{Revision, wire};
 pub use file_source::FileError;
 pub use run::run;

@@ -29,7 +29,11 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("ostler-control", with(&["ostler-proto"])),
         ("ostler-dataplane", with(&["ostler-proto"])),
         ("ostler-cli", with(&["ostler-control", "ostler-dataplane"])),
-        ("ostler-tests", with(&["ostler-proto", "ostler-control", "ostler-dataplane", "ostler-cli"])),
+        ("ostler-fuzz", with(&["ostler-proto", "ostler-control", "ostler-dataplane"])),
+        (
+            "ostler-tests",
+            with(&["ostler-proto", "ostler-control", "ostler-dataplane", "ostler-cli", "ostler-fuzz"]),
+        ),
     ])
 }
 

@@ -8,7 +8,7 @@ mod hub;
 mod revision;
 mod service;
 mod session;
-mod wire;
+pub mod wire;
 
 pub use hub::Hub;
 pub use revision::Revision;

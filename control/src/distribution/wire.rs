@@ -1,5 +1,7 @@
 //! Translation between the wire and control's own types. What a node sends is judged here: bounded, and dropped where
 //! it makes no sense.
+//!
+//! Public, so that it can be tried with any message, without a stream.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +22,7 @@ pub(super) const CAPABILITY_PARTS: &str = "parts.v1";
 
 /// A judged `hello`.
 #[derive(Debug, Clone)]
-pub(super) struct Hello {
+pub struct Hello {
     pub node: NodeName,
     pub fleet: FleetName,
     pub labels: BTreeMap<String, String>,
@@ -32,7 +34,9 @@ pub(super) struct Hello {
     pub skipped: Vec<(Digest, String)>,
 }
 
-pub(super) fn hello_from_wire(hello: wire::Hello) -> Result<Hello, Status> {
+/// # Errors
+/// The status with which the stream ends: a name that is none, or more labels than are kept.
+pub fn hello_from_wire(hello: wire::Hello) -> Result<Hello, Status> {
     let invalid = |error: ostler_core::name::NameError| Status::invalid_argument(error.to_string());
     if hello.labels.len() > NODE_LABELS_MAX {
         return Err(Status::invalid_argument(format!(
@@ -74,7 +78,7 @@ pub(super) fn hello_from_wire(hello: wire::Hello) -> Result<Hello, Status> {
     })
 }
 
-pub(super) fn revision_to_wire(revision: &Revision) -> wire::Revision {
+pub fn revision_to_wire(revision: &Revision) -> wire::Revision {
     wire::Revision {
         source: SOURCE.to_owned(),
         epoch: revision.epoch,
@@ -84,7 +88,7 @@ pub(super) fn revision_to_wire(revision: &Revision) -> wire::Revision {
 }
 
 /// `None` for another source's lineage: to control, such a node holds nothing.
-pub(super) fn revision_from_wire(revision: &wire::Revision) -> Option<Revision> {
+pub fn revision_from_wire(revision: &wire::Revision) -> Option<Revision> {
     if revision.source != SOURCE {
         return None;
     }
@@ -92,7 +96,7 @@ pub(super) fn revision_from_wire(revision: &wire::Revision) -> Option<Revision> 
     Some(Revision { epoch: revision.epoch, version: revision.version, digest })
 }
 
-pub(super) fn part_to_wire(part: &Part) -> wire::Part {
+pub fn part_to_wire(part: &Part) -> wire::Part {
     wire::Part {
         kind: part.kind.as_str().to_owned(),
         name: part.name.clone(),
@@ -101,7 +105,7 @@ pub(super) fn part_to_wire(part: &Part) -> wire::Part {
     }
 }
 
-pub(super) fn mounts_from_wire(mounts: Vec<wire::MountStatus>) -> Vec<MountInfo> {
+pub fn mounts_from_wire(mounts: Vec<wire::MountStatus>) -> Vec<MountInfo> {
     let word = |text| bounded(text, NODE_LABEL_BYTES_MAX);
     mounts
         .into_iter()
@@ -117,7 +121,7 @@ pub(super) fn mounts_from_wire(mounts: Vec<wire::MountStatus>) -> Vec<MountInfo>
         .collect()
 }
 
-pub(super) fn nack_from_wire(nack: wire::Nack, revision: &Revision) -> NodeError {
+pub fn nack_from_wire(nack: wire::Nack, revision: &Revision) -> NodeError {
     NodeError {
         code: bounded(nack.code, NODE_LABEL_BYTES_MAX),
         message: bounded(nack.message, MESSAGE_BYTES_MAX),

@@ -2,7 +2,7 @@
 //! with ack or nack, reports its state. It is never on the request path, and losing it changes nothing that is served.
 
 mod stream;
-mod wire;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

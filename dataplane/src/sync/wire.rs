@@ -1,4 +1,7 @@
 //! Wire types in and out. They stop here: the rest of the data plane knows revisions, candidates and rejections.
+//!
+//! What reads a message is public, so that a program that receives configs in another way follows the same rules, and so
+//! that it can be tried with any message, without a stream.
 
 use ostler_config::{Diagnostic, Part, PartKind, Severity};
 use ostler_core::digest::Digest;
@@ -14,7 +17,11 @@ use crate::snapshot::SnapshotCell;
 pub(super) const CAPABILITIES: [&str; 1] = ["parts.v1"];
 const SOURCE: &str = "control";
 
-pub(super) fn candidate_in(snapshot: proto::Snapshot, fleet: &FleetName) -> Result<Candidate, Rejection> {
+/// Judges what can be judged of a snapshot without its content: whom it is for, what it needs, whether it can be read.
+///
+/// # Errors
+/// What the nack says.
+pub fn candidate_in(snapshot: proto::Snapshot, fleet: &FleetName) -> Result<Candidate, Rejection> {
     let missing: Vec<_> = snapshot
         .required_capabilities
         .iter()
@@ -40,7 +47,11 @@ pub(super) fn candidate_in(snapshot: proto::Snapshot, fleet: &FleetName) -> Resu
     Ok(Candidate { origin: Origin::Stream, revision, parts: parts.into() })
 }
 
-pub(super) fn revision_in(revision: &proto::Revision, fleet: &FleetName) -> Result<Revision, Rejection> {
+/// The revision of a message from control, which belongs to the lineage of the node's own fleet.
+///
+/// # Errors
+/// What the nack says.
+pub fn revision_in(revision: &proto::Revision, fleet: &FleetName) -> Result<Revision, Rejection> {
     let digest = revision.digest.parse().map_err(|_| damaged("its digest cannot be read"))?;
     if revision.version == 0 {
         return Err(damaged("its version is 0"));
@@ -54,7 +65,7 @@ pub(super) fn revision_in(revision: &proto::Revision, fleet: &FleetName) -> Resu
     })
 }
 
-pub(super) fn revision_out(revision: &Revision) -> proto::Revision {
+pub fn revision_out(revision: &Revision) -> proto::Revision {
     let source = match revision.source {
         Source::Control => SOURCE,
         Source::File => "file",
@@ -67,11 +78,7 @@ pub(super) fn revision_out(revision: &Revision) -> proto::Revision {
     }
 }
 
-pub(super) fn nack_out(
-    nonce: String,
-    revision: Option<proto::Revision>,
-    rejection: &Rejection,
-) -> proto::Nack {
+pub fn nack_out(nonce: String, revision: Option<proto::Revision>, rejection: &Rejection) -> proto::Nack {
     proto::Nack {
         nonce,
         revision,

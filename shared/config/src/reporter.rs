@@ -87,9 +87,10 @@ impl<'t> Reporter<'t> {
             let masks = secret_places(self.tree);
             for (mut diagnostic, place) in diagnostics {
                 if place.line > 0 {
-                    diagnostic.line = Some(place.line);
-                    diagnostic.column = Some(place.column);
-                    diagnostic.source_line = lines.shown(place.line, place.column, &masks);
+                    let (line, column) = lines.within(place.line, place.column);
+                    diagnostic.line = Some(line);
+                    diagnostic.column = Some(column);
+                    diagnostic.source_line = lines.shown(line, column, &masks);
                 }
                 out.push(diagnostic);
             }
@@ -168,6 +169,17 @@ impl<'t> Lines<'t> {
         }
         lines.push(rest);
         Self { lines }
+    }
+
+    /// The place itself, or the end of the text for one behind it: the parser counts a line more where the text ends
+    /// without its line break.
+    pub(crate) fn within(&self, line: u32, column: u32) -> (u32, u32) {
+        let count = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
+        if line <= count {
+            return (line, column);
+        }
+        let last = self.lines.last().map_or(0, |line| line.chars().count());
+        (count, u32::try_from(last).unwrap_or(u32::MAX).saturating_add(1))
     }
 
     /// The line with secrets masked, cut around the column if it is long.

@@ -49,6 +49,15 @@ fn every_diagnostic_has_a_line_its_text_and_a_remedy() {
 }
 
 #[test]
+fn a_mistake_at_the_end_of_a_text_without_a_last_line_break_is_placed_inside_the_text() {
+    let text = "%YAML 1.2";
+    let report = refused(text);
+    let [mistake] = &*report.diagnostics else { panic!("{report}") };
+    assert_eq!((mistake.line, mistake.column), (Some(1), Some(10)), "{report}");
+    assert_eq!(mistake.source_line.as_deref(), Some(text));
+}
+
+#[test]
 fn a_mistaken_value_does_not_hide_its_neighbours() {
     let report = refused(
         "version: 1\nupstreams:\n  a: { http: 5, protocol: x }\n  B: { stdio: { command: '' } }\nmounts: []\n",

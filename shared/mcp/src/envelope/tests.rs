@@ -305,6 +305,13 @@ fn a_refusal_names_the_id_even_if_it_comes_last() {
 }
 
 #[test]
+fn a_refusal_never_points_behind_the_body() {
+    for body in [r#"{"a\"#, r#"{"a":"\"#, r#"{"a":"\u12"#, r#"{"a":"\ud800\"#, "{", "[", "-", ""] {
+        assert!(refused(body).offset <= body.len(), "{body}");
+    }
+}
+
+#[test]
 fn equal_ids_are_equal_however_they_are_written() {
     let canonical = |id: &str| {
         let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"a"}}"#);

@@ -155,7 +155,7 @@ impl<'a> Lexer<'a> {
     /// What follows a backslash. An unpaired surrogate is refused: it has no UTF-8 form, so parsers disagree on it.
     fn escape(&mut self) -> Result<(), Fault> {
         let byte = self.peek();
-        self.position += 1;
+        self.position += usize::from(byte.is_some());
         match byte {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(()),
             Some(b'u') => match self.hex_unit()? {

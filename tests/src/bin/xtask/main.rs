@@ -1,9 +1,11 @@
 //! `cargo xtask`: what is run by hand or by CI beside the tests.
 //!
 //! - `cargo xtask full <suite>` runs a suite at its full size, checks its bound, and writes `docs/reports/<suite>.md`.
+//! - `cargo xtask fuzz` builds and runs the fuzz targets of `tests/fuzz`.
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
+mod fuzz;
 mod idle_memory;
 mod processes;
 mod report;
@@ -28,6 +30,9 @@ enum Task {
         #[arg(long)]
         no_report: bool,
     },
+    /// Search for inputs that break a property, guided by coverage.
+    #[command(subcommand)]
+    Fuzz(fuzz::Fuzz),
     /// Write the generated reference pages.
     Docs,
 }
@@ -36,6 +41,8 @@ enum Task {
 enum Suite {
     /// From `PUT` to served on a connected data plane.
     ApplyLatency,
+    /// Each fuzz target for a minute.
+    Fuzz,
     /// Resident memory of a data plane with 100 mounts that nobody uses.
     IdleMemory,
 }
@@ -43,6 +50,7 @@ enum Suite {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Full { suite, no_report } => full(suite, !no_report),
+        Task::Fuzz(task) => fuzz::run(&task),
         Task::Docs => docs(),
     };
     match done {
@@ -56,19 +64,23 @@ fn main() -> ExitCode {
 }
 
 fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
-    processes::build_release()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let report = runtime.block_on(async {
-        match suite {
-            Suite::ApplyLatency => apply_latency::run().await,
-            Suite::IdleMemory => idle_memory::run().await,
-        }
-    })?;
+    let report = match suite {
+        Suite::Fuzz => fuzz::full()?,
+        Suite::ApplyLatency => on_release(apply_latency::run())?,
+        Suite::IdleMemory => on_release(idle_memory::run())?,
+    };
     println!("{}", report.markdown());
     if write {
         report.write()?;
     }
     Ok(report.passed())
+}
+
+/// Runs a suite that starts the release binaries.
+fn on_release(suite: impl Future<Output = anyhow::Result<report::Report>>) -> anyhow::Result<report::Report> {
+    processes::build_release()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(suite)
 }
 
 /// The pages are written by the tests that compare them, so that there is one way to make each.

@@ -20,6 +20,11 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
+/// Where cargo builds to.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 pub(crate) fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }
@@ -38,7 +43,7 @@ pub(crate) fn build_release() -> anyhow::Result<()> {
 
 /// Starts a binary and waits until it has published its addresses.
 pub(crate) async fn start(binary: &str, state_dir: &Path, arguments: &[&str]) -> anyhow::Result<Running> {
-    let program = root().join("target").join("release").join(binary);
+    let program = target().join("release").join(binary);
     let mut child = Command::new(&program)
         .args(arguments)
         .arg("--state-dir")

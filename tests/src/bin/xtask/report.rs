@@ -30,6 +30,10 @@ impl Report {
         Self { suite, about: about.into(), seed: None, rows: Vec::new(), bounds: Vec::new() }
     }
 
+    pub(crate) fn seed(&mut self, seed: u64) {
+        self.seed = Some(seed);
+    }
+
     pub(crate) fn row(&mut self, what: impl Into<String>, found: impl Into<String>) {
         self.rows.push((what.into(), found.into()));
     }
