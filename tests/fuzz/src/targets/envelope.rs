@@ -156,7 +156,9 @@ fn says_the_same(body: &[u8], envelope: &Envelope<'_>, value: &Value) {
         parsed(Some(id.raw()))
     };
     let token = |value: Option<&Value>| {
-        value.filter(|value| value.is_string() || value.is_i64() || value.is_u64() || is_huge(value)).cloned()
+        value
+            .filter(|value| value.is_string() || value.is_i64() || value.is_u64() || is_whole(value))
+            .cloned()
     };
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let owned = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(str::to_owned);
@@ -194,9 +196,9 @@ fn says_the_same(body: &[u8], envelope: &Envelope<'_>, value: &Value) {
     }
 }
 
-/// An integer that the reader can only hold as a fraction.
-fn is_huge(value: &Value) -> bool {
-    value.is_f64() && value.as_f64().is_some_and(|number| number.abs() >= 9e18)
+/// An integer that the reader holds as a fraction: one beyond 64 bits, or minus zero.
+fn is_whole(value: &Value) -> bool {
+    value.is_f64() && value.as_f64().is_some_and(|number| number.fract() == 0.0)
 }
 
 fn can_be_spliced(body: &[u8], envelope: &Envelope<'_>) {
