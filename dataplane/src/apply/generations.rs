@@ -140,9 +140,11 @@ impl Generations {
         let mut attempts = self.lock();
         self.dir.ensure()?;
         let there = survey(self.dir.root());
-        let is_there = there
-            .iter()
-            .any(|(_, inspected)| inspected.as_ref().is_ok_and(|intact| intact.header.revision == *revision));
+        let is_there = there.iter().any(|(_, inspected)| {
+            inspected.as_ref().is_ok_and(|intact| {
+                intact.header.revision == *revision && intact.parts().is_ok_and(|held| held == parts)
+            })
+        });
         if !is_there {
             let bytes = file::encode(revision, parts, next_order(&there), now_unix_ms);
             self.dir.write_atomic(&file::name_of(revision), &bytes)?;

@@ -73,6 +73,15 @@ fn the_newest_three_are_kept_and_read_back_whole() {
 }
 
 #[test]
+fn a_whole_file_of_the_same_revision_with_other_content_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = open(&dir);
+    generations.keep(&revision(1), &parts(2), NOW).unwrap();
+    keep(&generations, 1);
+    assert_eq!(load(&generations), (vec![1], None));
+}
+
+#[test]
 fn the_order_of_keeping_counts_and_not_the_version() {
     let dir = tempfile::tempdir().unwrap();
     let generations = open(&dir);
