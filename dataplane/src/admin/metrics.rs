@@ -95,6 +95,10 @@ fn expose_upstream(upstream: &Upstream, snapshot: &Snapshot, exposition: &mut Ex
         Some(children) => {
             exposition.value(Metric::UpstreamChildren, &[name], children.running);
             exposition.value(Metric::UpstreamChildrenLimit, &[name], children.allowed);
+            exposition.value(Metric::UpstreamChildStarts, &[name], children.starts);
+            exposition.value(Metric::UpstreamChildPauses, &[name], children.pauses);
+            exposition.value(Metric::UpstreamStderrLinesDropped, &[name], children.stderr_lines_dropped);
+            exposition.value(Metric::UpstreamBufferedBytes, &[name], children.buffered_bytes);
             exposition.value(Metric::UpstreamChildExits, &[name], children.unexpected_exits);
             exposition.value(Metric::UpstreamMessagesDropped, &[name], children.dropped_messages);
         }

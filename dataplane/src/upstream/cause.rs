@@ -36,6 +36,7 @@ pub enum Cause {
     InvalidAnswer,
     SpawnFailed,
     ChildExited,
+    ChildSilent,
     LineTooLong,
     InitializeRefused,
     InitializeTimeout,
@@ -55,7 +56,7 @@ const fn facts(word: &'static str, meaning: &'static str) -> Facts {
 // === impl Cause ===
 
 impl Cause {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::NotContacted,
         Self::Answered,
         Self::ProbeAnswered,
@@ -84,6 +85,7 @@ impl Cause {
         Self::InvalidAnswer,
         Self::SpawnFailed,
         Self::ChildExited,
+        Self::ChildSilent,
         Self::LineTooLong,
         Self::InitializeRefused,
         Self::InitializeTimeout,
@@ -137,6 +139,10 @@ impl Cause {
             }
             Self::SpawnFailed => facts("spawn_failed", "the command did not start"),
             Self::ChildExited => facts("child_exited", "the process ended or closed its pipes"),
+            Self::ChildSilent => facts(
+                "child_silent",
+                "the process let a call time out, did not answer a ping either and was ended",
+            ),
             Self::LineTooLong => facts("line_too_long", "the process wrote an endless message and was ended"),
             Self::InitializeRefused => facts("initialize_refused", "the process refused its greeting"),
             Self::InitializeTimeout => facts("initialize_timeout", "the process did not answer its greeting"),

@@ -27,6 +27,8 @@ pub struct UpstreamError {
 pub enum Fault {
     /// The upstream is unwell; the cause becomes the state's reason.
     Upstream(Cause),
+    /// The same, and its health has been told: one end of a child fails many calls and is one failure.
+    Known(Cause),
     /// The caller's doing, or a limit of our own.
     None,
 }
@@ -40,6 +42,15 @@ impl UpstreamError {
     #[must_use]
     pub fn fault(mut self, what: Cause) -> Self {
         self.fault = Fault::Upstream(what);
+        self
+    }
+
+    /// The upstream's health knows of it already.
+    #[must_use]
+    pub fn known(mut self) -> Self {
+        if let Fault::Upstream(what) = self.fault {
+            self.fault = Fault::Known(what);
+        }
         self
     }
 

@@ -17,7 +17,7 @@ use ostler_core::limits::{BREAKER_FAILURES, PROBE_CAP};
 use ostler_mcp::Era;
 use serde::Serialize;
 
-use super::{Cause, Fault, UpstreamError};
+use super::{Answer, Cause, Fault, Unheard, UpstreamError};
 
 /// State of an upstream, and of the mounts on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -102,12 +102,13 @@ impl fmt::Display for State {
 
 impl Evidence {
     /// What the end of a call tells, if it tells anything.
-    pub(super) fn of<T>(outcome: &Result<T, UpstreamError>) -> Option<Self> {
+    pub(super) fn of(outcome: &Result<Answer, UpstreamError>) -> Option<Self> {
         match outcome {
+            Ok(answer) if answer.extensions().get::<Unheard>().is_some() => None,
             Ok(_) => Some(Self::Answered),
             Err(error) => match error.fault {
                 Fault::Upstream(what) => Some(Self::Failed(what)),
-                Fault::None => None,
+                Fault::Known(_) | Fault::None => None,
             },
         }
     }
@@ -145,6 +146,16 @@ impl Health {
         trial
     }
 
+    /// A call that may have been let through as a trial has told nothing: the next one may be a trial at once.
+    pub fn give_back_trial(&self) {
+        if self.is_down() {
+            let mut inner = self.lock();
+            if !inner.probing {
+                inner.reading.next_probe_unix_ms = Some(self.clock.unix_ms());
+            }
+        }
+    }
+
     /// Whether calls fail fast.
     pub fn is_down(&self) -> bool {
         self.state.load(Ordering::Relaxed) == State::Down as u8
@@ -158,6 +169,15 @@ impl Health {
     pub fn retry_after(&self) -> Duration {
         let next = self.lock().reading.next_probe_unix_ms.unwrap_or_default();
         Duration::from_millis(next.saturating_sub(self.clock.unix_ms()).max(100))
+    }
+
+    /// How long calls are refused from now; nothing while the upstream is not down.
+    pub fn refuses_for(&self) -> Duration {
+        if !self.is_down() {
+            return Duration::ZERO;
+        }
+        let next = self.lock().reading.next_probe_unix_ms.unwrap_or_default();
+        Duration::from_millis(next.saturating_sub(self.clock.unix_ms()))
     }
 
     pub fn record(&self, evidence: Evidence) {
@@ -286,6 +306,9 @@ mod tests {
         assert!(!health.admit());
         clock.advance(millis(PROBE_CAP));
         assert!(health.admit());
+        assert!(!health.admit());
+        health.give_back_trial();
+        assert!(health.admit(), "it told nothing");
         assert!(!health.admit());
         health.record(Evidence::Answered);
         assert!(health.admit() && health.admit());

@@ -16,7 +16,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use ostler_config::{CompiledUpstream, Transport};
 use ostler_core::digest::Digest;
-use ostler_core::limits::{CHILDREN_PER_MOUNT_MAX, UPSTREAM_STREAMS_MAX};
+use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, Era};
 use ostler_telemetry::metrics::{Counter, Gauge};
@@ -90,13 +90,26 @@ pub struct UpstreamMetrics {
 /// The children of a stdio upstream, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Children {
+    /// Those that run, or have not been reaped yet.
     pub running: usize,
     pub allowed: usize,
+    /// Processes started, or tried to be.
+    pub starts: u64,
     /// Ends that nobody had asked for.
     pub unexpected_exits: u64,
-    /// Messages that had no taker.
+    /// Messages that had no taker: of nobody's request, or of a client that did not keep up.
     pub dropped_messages: u64,
+    /// Times a child was not read for a while because it wrote too much that nobody had asked for.
+    pub pauses: u64,
+    /// Lines of stderr that the log has no room for.
+    pub stderr_lines_dropped: u64,
+    /// Messages that wait for clients, in bytes.
+    pub buffered_bytes: usize,
 }
+
+/// Marks an answer whose stream was begun before the upstream had said anything: it is no evidence of health.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unheard;
 
 #[derive(Debug)]
 enum UpstreamTransport {
@@ -116,16 +129,18 @@ pub struct InFlight {
 impl Upstream {
     /// Builds the runtime without touching the network or starting anything.
     pub fn new(config: &CompiledUpstream, deps: &Deps) -> Self {
+        let health = Arc::new(Health::new(deps.clock.clone(), Arc::clone(&deps.states_changed)));
         let transport = match &config.transport {
             Transport::Http(http) => UpstreamTransport::Http(Box::new(http::HttpUpstream::new(http, deps))),
             Transport::Stdio(stdio) => {
-                UpstreamTransport::Stdio(stdio::StdioUpstream::new(config.name.clone(), stdio.clone(), deps))
+                let name = config.name.clone();
+                UpstreamTransport::Stdio(stdio::StdioUpstream::new(name, stdio.clone(), deps, &health))
             }
         };
         Self {
             name: config.name.clone(),
             identity: config.identity,
-            health: Arc::new(Health::new(deps.clock.clone(), Arc::clone(&deps.states_changed))),
+            health,
             metrics: UpstreamMetrics::default(),
             transport,
         }
@@ -159,7 +174,7 @@ impl Upstream {
     /// health. With any other config the upstream is left to its users. Must be called on a runtime.
     pub fn warm_up(&self, config: &CompiledUpstream) {
         if let UpstreamTransport::Stdio(stdio) = &self.transport {
-            stdio.warm_up(config, &self.health);
+            stdio.warm_up(config);
         }
     }
 
@@ -193,7 +208,7 @@ impl Upstream {
             UpstreamTransport::Http(http) => http.sweep(),
             UpstreamTransport::Stdio(stdio) => {
                 stdio.sweep();
-                stdio.keep_warm(&self.health);
+                stdio.keep_warm();
             }
         }
     }
@@ -202,12 +217,7 @@ impl Upstream {
     pub fn children(&self) -> Option<Children> {
         match &self.transport {
             UpstreamTransport::Http(_) => None,
-            UpstreamTransport::Stdio(stdio) => Some(Children {
-                running: stdio.children(),
-                allowed: CHILDREN_PER_MOUNT_MAX,
-                unexpected_exits: stdio.unexpected_exits(),
-                dropped_messages: stdio.dropped_messages(),
-            }),
+            UpstreamTransport::Stdio(stdio) => Some(stdio.children()),
         }
     }
 

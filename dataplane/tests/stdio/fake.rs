@@ -76,6 +76,9 @@ impl Fake {
                     &json!({"_meta": meta, "notifications": {}}),
                 );
             }
+            Some("resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" | "ping") => {
+                result(id, &json!({}));
+            }
             Some("tools/call") => self.tool(message),
             Some(method) if !id.is_null() => {
                 send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": method}}));

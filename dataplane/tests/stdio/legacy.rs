@@ -15,7 +15,7 @@ async fn two_sessions_have_two_children_and_may_use_the_same_ids() {
     let (first, second) = (a.result("pid", json!({})).await, b.result("pid", json!({})).await);
     assert_ne!(first, second);
     assert_eq!(a.result("pid", json!({})).await, first);
-    assert_eq!(world.upstream.children(), 2);
+    assert_eq!(world.counts().running, 2);
     world.shutdown().await;
 }
 
@@ -45,7 +45,7 @@ async fn what_comes_before_initialize_is_told_to_initialize() {
         assert_eq!(error.reason, Reason::SessionRequired, "{verb:?}");
         assert!(error.detail.contains("send initialize first"));
     }
-    assert_eq!(world.upstream.children(), 0);
+    assert_eq!(world.counts().running, 0);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_client_that_takes_json_alone_gets_the_response_alone_and_the_rest_wai
     client.accept = "application/json";
     let answer = json_of(client.call(json!(1), "notify", json!({"count": 70})).await.unwrap()).await;
     assert_eq!(answer["id"], 1);
-    assert_eq!(world.upstream.dropped_messages(), 6, "64 wait, the rest is dropped and counted");
+    assert_eq!(world.counts().dropped_messages, 6, "64 wait, the rest is dropped and counted");
     let progress = client.call(json!(2), "progress", json!({"count": 3})).await.unwrap();
     assert_eq!(json_of(progress).await["id"], 2);
 
@@ -158,7 +158,7 @@ async fn a_deleted_session_ends_its_child_its_calls_and_its_stream() {
     assert_eq!(world.sessions.len(), 0);
     world.until_children(0).await;
     assert!(!is_alive(&pid));
-    assert_eq!(world.upstream.unexpected_exits(), 0);
+    assert_eq!(world.counts().unexpected_exits, 0);
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ async fn a_line_without_end_ends_the_child() {
     let client = world.legacy().await;
     let bytes = CHILD_LINE_BYTES_MAX + 1;
     let error = client.call(json!(1), "long_line", json!({"bytes": bytes})).await.unwrap_err();
-    assert_eq!(error.fault, Fault::Upstream(Cause::LineTooLong));
+    assert_eq!(error.fault, Fault::Known(Cause::LineTooLong));
     client.result_at_last("pid").await;
     world.shutdown().await;
 }

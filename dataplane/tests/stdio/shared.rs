@@ -16,7 +16,7 @@ async fn all_sessions_share_one_child_that_was_initialised_without_capabilities(
     assert_eq!(first["result"]["serverInfo"]["name"], "fake");
     assert_ne!(a.session, b.session);
     assert_eq!(a.result("pid", json!({})).await, b.result("pid", json!({})).await);
-    assert_eq!(world.upstream.children(), 1);
+    assert_eq!(world.counts().running, 1);
 
     let seen = a.result("seen", json!({})).await["seen"].as_array().unwrap().clone();
     let handshake: Vec<serde_json::Value> =
@@ -95,7 +95,7 @@ async fn what_the_server_says_to_nobody_in_particular_is_said_to_every_listening
     }
     assert_eq!(b.send(Verb::Delete, "").await.unwrap().status(), StatusCode::NO_CONTENT);
     assert!(second.next().await.is_none());
-    assert_eq!(world.upstream.children(), 1, "the others still use it");
+    assert_eq!(world.counts().running, 1, "the others still use it");
     a.result("pid", json!({})).await;
     world.shutdown().await;
 }
@@ -110,6 +110,6 @@ async fn after_the_childs_end_the_next_one_is_initialised_for_all() {
     assert_eq!(b.result("pid", json!({})).await, pid);
     let seen = b.result("seen", json!({})).await["seen"].to_string();
     assert!(seen.contains("initialize") && seen.contains("notifications/initialized"));
-    assert_eq!(world.upstream.unexpected_exits(), 1);
+    assert_eq!(world.counts().unexpected_exits, 1);
     world.shutdown().await;
 }

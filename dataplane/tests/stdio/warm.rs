@@ -13,7 +13,7 @@ use ostler_core::limits::{BREAKER_FAILURES, BUFFER_BYTES_MAX, CHILD_IDLE};
 use ostler_core::name::FleetName;
 use ostler_core::net::SystemNetwork;
 use ostler_dataplane::apply::Allowed;
-use ostler_dataplane::upstream::health::{Health, State};
+use ostler_dataplane::upstream::health::State;
 use ostler_dataplane::upstream::{Cause, Upstream};
 use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use serde_json::{Value, json};
@@ -90,13 +90,11 @@ async fn a_warm_child_is_kept_when_nobody_uses_it_and_serves_the_first_client() 
     let noted = dir.path().join("starts");
     let mut world = warm_world(&noted);
     world.config.protocol = ProtocolPin::Revision(ProtocolRevision::V20250618);
-    let health = health();
-    world.upstream.warm_up(&world.config, &health);
-    until(|| health.reading().state == State::Ready).await;
+    world.upstream.warm_up(&world.config);
+    until(|| world.health().0 == State::Ready).await;
 
     pass(CHILD_IDLE).await;
     world.upstream.sweep();
-    world.upstream.keep_warm(&health);
     let client = world.legacy().await;
     assert_eq!(client.result("pid", json!({})).await["pid"], starts(&noted)[0]);
     let seen = client.result("seen", json!({})).await["seen"].clone();
@@ -109,17 +107,15 @@ async fn a_warm_child_is_kept_when_nobody_uses_it_and_serves_the_first_client() 
 async fn a_child_that_is_warm_no_more_is_ended_when_nobody_uses_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = warm_world(&dir.path().join("starts"));
-    let health = health();
-    world.upstream.warm_up(&world.config, &health);
-    until(|| health.reading().state == State::Ready).await;
+    world.upstream.warm_up(&world.config);
+    until(|| world.health().0 == State::Ready).await;
 
     // The upstream stays when `warm` alone changes.
     let Transport::Stdio(stdio) = &mut world.config.transport else { panic!("it is stdio") };
     stdio.warm = false;
-    world.upstream.warm_up(&world.config, &health);
+    world.upstream.warm_up(&world.config);
     pass(CHILD_IDLE).await;
     world.upstream.sweep();
-    world.upstream.keep_warm(&health);
     world.until_children(0).await;
     world.shutdown().await;
 }
@@ -129,10 +125,10 @@ async fn a_warm_child_that_misses_a_reference_is_not_started() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = warm_world(&dir.path().join("starts"));
     world.config.unresolved = Some("${TOKEN}".to_owned());
-    world.upstream.warm_up(&world.config, &health());
+    world.upstream.warm_up(&world.config);
     assert_eq!(world.deps.tasks.len(), 0, "no start is under way");
     world.config.unresolved = None;
-    world.upstream.warm_up(&world.config, &health());
+    world.upstream.warm_up(&world.config);
     assert_eq!(world.deps.tasks.len(), 1);
     world.shutdown().await;
 }
@@ -156,10 +152,6 @@ async fn a_warm_child_that_cannot_be_started_takes_its_mount_down_without_a_call
     assert_eq!((reading.state, reading.reason), (State::Down, Cause::SpawnFailed));
     within(upstream.shutdown(Duration::from_secs(1))).await;
     world.shutdown().await;
-}
-
-fn health() -> Arc<Health> {
-    Arc::new(Health::new(WallClock::system(), Arc::default()))
 }
 
 /// The fake server, shared and warm, whose starts are noted in the file.

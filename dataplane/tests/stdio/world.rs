@@ -15,8 +15,8 @@ use ostler_core::name::ResourceName;
 use ostler_core::net::SystemNetwork;
 use ostler_dataplane::Deps;
 use ostler_dataplane::mount::session::SessionTable;
-use ostler_dataplane::upstream::stdio::StdioUpstream;
-use ostler_dataplane::upstream::{Answer, AnswerBody, Call, UpstreamError, Verb};
+use ostler_dataplane::upstream::health::State;
+use ostler_dataplane::upstream::{Answer, AnswerBody, Call, Children, Upstream, UpstreamError, Verb};
 use ostler_mcp::{Envelope, Era, sse};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BOTH: &str = "application/json, text/event-stream";
 
 pub struct World {
-    pub upstream: StdioUpstream,
+    pub upstream: Upstream,
     pub sessions: Arc<SessionTable>,
     pub config: CompiledUpstream,
     pub deps: Deps,
@@ -73,8 +73,8 @@ impl World {
         let deps = Deps::new(WallClock::system(), Arc::new(SystemNetwork), 1, 7);
         let name = ResourceName::parse("fake").unwrap();
         let config = CompiledUpstream {
-            name: name.clone(),
-            transport: Transport::Stdio(transport.clone()),
+            name,
+            transport: Transport::Stdio(transport),
             protocol: ProtocolPin::Auto,
             timeouts,
             limits: Limits::default(),
@@ -82,8 +82,18 @@ impl World {
             part: Digest::of(b"part"),
             identity: Digest::of(b"identity"),
         };
-        let upstream = StdioUpstream::new(name, transport, &deps);
+        let upstream = Upstream::new(&config, &deps);
         Self { upstream, sessions: Arc::new(SessionTable::new(WallClock::system())), config, deps }
+    }
+
+    pub fn counts(&self) -> Children {
+        self.upstream.children().expect("a stdio upstream")
+    }
+
+    /// State and reason.
+    pub fn health(&self) -> (State, &'static str) {
+        let reading = self.upstream.health.reading();
+        (reading.state, reading.reason.as_str())
     }
 
     pub fn modern(&self) -> Client<'_> {
@@ -105,7 +115,7 @@ impl World {
     /// Waits until as many children are left.
     pub async fn until_children(&self, count: usize) {
         within(async {
-            while self.upstream.children() != count {
+            while self.counts().running != count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
@@ -114,7 +124,7 @@ impl World {
 
     pub async fn shutdown(&self) {
         within(self.upstream.shutdown(Duration::from_secs(10))).await;
-        assert_eq!(self.upstream.children(), 0);
+        assert_eq!(self.counts().running, 0);
         assert!(within(self.deps.tasks.shutdown(Duration::from_secs(5))).await, "tasks are left");
     }
 }

@@ -204,8 +204,52 @@ pub const CHILD_STOP_GRACE: Duration = Duration::from_secs(2);
 pub const CHILD_START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Respawn backoff: first step.
 pub const RESPAWN_BASE: Duration = Duration::from_millis(250);
-/// Respawn backoff: cap.
-pub const RESPAWN_CAP: Duration = Duration::from_secs(30);
+/// Respawn backoff: cap. A child starts when somebody calls, so this is how long after its program's return a call may still
+/// be refused: below the 5 s within which a mount is to be back, with room for the start itself.
+pub const RESPAWN_CAP: Duration = Duration::from_secs(3);
+/// A child that ran this long did not fail to start: its end begins a new backoff and costs no start.
+pub const RESPAWN_STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Starts of one upstream in a row whose children did not prove themselves: one for each child that a mount may have.
+pub const RESPAWNS_BURST_MAX: u32 = 8;
+/// Beyond them, one such start in this time: a crash loop, whoever keeps asking for it, costs at most 60 processes a minute.
+pub const RESPAWN_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a child that let a call time out, and said nothing meanwhile, may take to answer a ping before it is replaced;
+/// to take a setting that its predecessor had; and to answer properly after an answer with a foreign id.
+pub const CHILD_PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A child's last words are in its pipe when its end is seen. Something else that holds the pipe open is not waited for any
+/// longer than this silence.
+pub const CHILD_LAST_WORDS_SILENCE: Duration = Duration::from_millis(100);
+/// Messages a second that a child may write without being asked, that is, all but the answers to its requests: several
+/// times what servers do that report progress for each token of a model, and 2 to 4 % of a core.
+pub const CHILD_UNASKED_MESSAGES_PER_SECOND: u32 = 2_000;
+/// The same at once: a burst of log messages, or the updates of a large catalogue.
+pub const CHILD_UNASKED_MESSAGES_BURST_MAX: u32 = 8_000;
+/// The same in bytes a second. Scanning them takes about one percent of a core.
+pub const CHILD_UNASKED_BYTES_PER_SECOND: u32 = 4 * 1024 * 1024;
+/// The same at once: one message of the largest size.
+pub const CHILD_UNASKED_BYTES_BURST_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes a second of a child's stderr that are read; a thousand reads, about one percent of a core. A child that writes more
+/// waits in its write, and is never blocked for good.
+pub const CHILD_STDERR_BYTES_PER_SECOND: u32 = 16 * 1024 * 1024;
+/// The same at once: what a server prints when it starts badly.
+pub const CHILD_STDERR_BYTES_BURST_MAX: u32 = 4 * 1024 * 1024;
+/// What a line of stderr counts as at least, in bytes: short lines cost more than their bytes.
+pub const CHILD_STDERR_LINE_BYTES_MIN: usize = 256;
+/// Lines of a child's stderr that go into the log in a second, so that its noise does not push out the lines of others.
+pub const CHILD_STDERR_LINES_PER_SECOND: u32 = 50;
+/// The same at once: a stack trace with its prelude.
+pub const CHILD_STDERR_LINES_BURST_MAX: u32 = 500;
+/// Messages that wait for all clients of one upstream's children together, in bytes: four clients at their own limit. Beyond
+/// it the client that would take more loses its stream.
+pub const CHILD_BUFFERED_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Messages waiting to be written to one child, in bytes: two of the largest bodies.
+pub const CHILD_QUEUE_BYTES_MAX: u32 = 8 * 1024 * 1024;
+/// Settings of clients (log level, subscriptions) that are told again to the child that follows another.
+pub const CHILD_SETTINGS_MAX: usize = 1_024;
+/// One of them; a longer one is not remembered.
+pub const CHILD_SETTING_BYTES_MAX: usize = 8 * 1024;
+/// Between two comments on a stream that has nothing to say: middleboxes cut silent connections after 60 s and more.
+pub const SSE_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 // Telemetry.
 

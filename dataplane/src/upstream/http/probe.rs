@@ -33,7 +33,7 @@ pub(super) async fn probe(
     match timeout(PROBE_TIMEOUT, exchange(connector, transport, metrics)).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => match error.fault {
-            Fault::Upstream(what) => dead(what),
+            Fault::Upstream(what) | Fault::Known(what) => dead(what),
             Fault::None => dead(Cause::ProbeFailed),
         },
         Err(_) => dead(Cause::ProbeTimeout),

@@ -7,26 +7,31 @@
 //! ```
 //! Each pipe has a task of its own, so that a full one never blocks another. No process of the group outlives
 //! [`supervise`].
+//!
+//! These tasks run where the child was started, on a traffic worker beside its mounts' calls, so what a child can make them
+//! do is bounded: [`Talk`] paces what a child says unasked, stderr has a pace of its own, and each task gives way after
+//! every line. docs/decisions/0007-a-flooding-child.md has the argument.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ostler_core::limits::{
-    CHILD_LINE_BYTES_MAX, CHILD_QUEUE_MAX, CHILD_STDERR_LINE_BYTES_MAX, CHILD_STOP_GRACE, RESPAWN_BASE,
+    CHILD_LAST_WORDS_SILENCE, CHILD_LINE_BYTES_MAX, CHILD_QUEUE_MAX, CHILD_STOP_GRACE, RESPAWN_BASE,
 };
-use ostler_core::name::ResourceName;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::coop::consume_budget;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::group::Group;
-use super::host::Host;
+use super::host::{Host, StartRight};
 use super::keeper::Keeper;
 use super::lines::{LineError, Lines};
-use super::link::Link;
+use super::link::{Link, Outgoing};
+use super::stderr;
+use super::talk::Talk;
 use super::{command, errors};
 use crate::upstream::UpstreamError;
 
@@ -41,14 +46,20 @@ pub(super) enum Ending {
     /// Nothing can be said to it any more.
     InputClosed,
     LineTooLong,
+    /// It let a call time out and did not answer a ping.
+    Silent,
 }
 
 /// Starts a child of the upstream for the keeper.
 ///
 /// # Errors
-/// When the upstream has as many children as it may, or the command cannot be started.
-pub(super) fn spawn(host: &Arc<Host>, keeper: &Arc<Keeper>) -> Result<Arc<Link>, UpstreamError> {
-    let place = host.place()?;
+/// When the command cannot be started.
+pub(super) fn spawn(
+    host: &Arc<Host>,
+    keeper: &Arc<Keeper>,
+    right: StartRight,
+) -> Result<Arc<Link>, UpstreamError> {
+    host.counts.starts.increment();
     let refused = |error: &std::io::Error| errors::spawn_failed(error, &host.transport);
     let mut process = command::build(&host.transport).spawn().map_err(|error| refused(&error))?;
     let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
@@ -62,19 +73,30 @@ pub(super) fn spawn(host: &Arc<Host>, keeper: &Arc<Keeper>) -> Result<Arc<Link>,
     let link = Arc::new(Link::new(host, keeper, input));
     let tasks = &host.deps.tasks;
     let deaf = CancellationToken::new();
+    let exited = CancellationToken::new();
     // Ends the readers should something that left the group hold the pipes open.
     let abandoned = CancellationToken::new();
     tasks.spawn("stdio_write", write(stdin, queue, link.stop.clone(), deaf.clone()));
     tasks.spawn("stdio_read", {
-        let (link, abandoned) = (Arc::clone(&link), abandoned.clone());
+        let (link, exited, abandoned) = (Arc::clone(&link), exited.clone(), abandoned.clone());
         async move {
             // Nobody listens when the child was given up.
-            let _ = output_over.send(read(stdout, &link, &abandoned).await);
+            let _ = output_over.send(read(stdout, &link, &exited, &abandoned).await);
         }
     });
-    tasks.spawn("stdio_stderr", log_stderr(stderr, host.name.clone(), abandoned.clone()));
-    let watch = Watch { link: Arc::clone(&link), host: Arc::clone(host), output, deaf, abandoned };
-    tasks.spawn("stdio_child", watch.supervise(process, place));
+    tasks.spawn("stdio_stderr", {
+        let (host, abandoned) = (Arc::clone(host), abandoned.clone());
+        async move {
+            tokio::select! {
+                biased;
+                () = abandoned.cancelled() => {}
+                () = stderr::log(stderr, &host) => {}
+            }
+        }
+    });
+    let watch =
+        Watch { link: Arc::clone(&link), host: Arc::clone(host), right, output, deaf, exited, abandoned };
+    tasks.spawn("stdio_child", watch.supervise(process));
     Ok(link)
 }
 
@@ -82,18 +104,21 @@ pub(super) fn spawn(host: &Arc<Host>, keeper: &Arc<Keeper>) -> Result<Arc<Link>,
 struct Watch {
     link: Arc<Link>,
     host: Arc<Host>,
+    right: StartRight,
     output: oneshot::Receiver<Ending>,
     deaf: CancellationToken,
+    exited: CancellationToken,
     abandoned: CancellationToken,
 }
 
 impl Watch {
-    async fn supervise(mut self, mut process: Child, place: OwnedSemaphorePermit) {
+    async fn supervise(mut self, mut process: Child) {
         let group = Group::of(&process);
         let armed = KillOnDrop(group);
         let mut ending = tokio::select! {
             biased;
             () = self.link.stop.cancelled() => Ending::Asked,
+            () = self.link.silent.cancelled() => Ending::Silent,
             status = process.wait() => status.map_or(Ending::OutputClosed, Ending::Exited),
             over = &mut self.output => over.unwrap_or(Ending::OutputClosed),
             () = self.deaf.cancelled() => Ending::InputClosed,
@@ -105,7 +130,7 @@ impl Watch {
             // Usually an exit that its last byte announced a moment before.
             ending = Ending::Exited(status);
         }
-        if output_is_over {
+        if output_is_over || ending == Ending::Silent {
             self.link.gone(ending);
         }
         self.link.stop.cancel();
@@ -113,11 +138,14 @@ impl Watch {
         drop(armed);
         if !output_is_over {
             // What the child said last is still in the pipe; with the group gone the pipe has an end.
+            self.exited.cancel();
             let _ = timeout(CHILD_STOP_GRACE, &mut self.output).await;
         }
         self.abandoned.cancel();
         self.link.gone(ending);
-        drop(place);
+        if self.link.is_stable() || (ending == Ending::Asked && self.link.was_heard()) {
+            self.right.proven();
+        }
     }
 }
 
@@ -158,7 +186,7 @@ async fn exits(process: &mut Child, kill: &CancellationToken) -> bool {
 /// Writes what is queued; its end closes stdin.
 async fn write(
     mut stdin: ChildStdin,
-    mut queue: mpsc::Receiver<Bytes>,
+    mut queue: mpsc::Receiver<Outgoing>,
     stop: CancellationToken,
     deaf: CancellationToken,
 ) {
@@ -172,7 +200,7 @@ async fn write(
         let written = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            written = stdin.write_all(&message) => written,
+            written = stdin.write_all(&message.line) => written,
         };
         if written.is_err() {
             deaf.cancel();
@@ -181,36 +209,40 @@ async fn write(
     }
 }
 
-async fn read(stdout: ChildStdout, link: &Link, abandoned: &CancellationToken) -> Ending {
+/// Reads until the end; once the child has exited, until nothing more comes.
+async fn read(
+    stdout: ChildStdout,
+    link: &Arc<Link>,
+    exited: &CancellationToken,
+    abandoned: &CancellationToken,
+) -> Ending {
     let mut lines = Lines::new(stdout, CHILD_LINE_BYTES_MAX);
+    let mut talk = Talk::new();
+    let fell_silent = async || {
+        exited.cancelled().await;
+        sleep(CHILD_LAST_WORDS_SILENCE).await;
+    };
     loop {
         let line = tokio::select! {
             biased;
             () = abandoned.cancelled() => return Ending::OutputClosed,
             line = lines.next() => line,
+            () = fell_silent() => return Ending::OutputClosed,
         };
-        match line {
-            Ok(Some(line)) => link.line(line),
+        let (bytes, unasked) = match line {
+            Ok(Some(line)) => (line.len(), link.line(line)),
             Ok(None) | Err(LineError::Io(_)) => return Ending::OutputClosed,
             Err(LineError::TooLong(_)) => return Ending::LineTooLong,
-        }
-    }
-}
-
-async fn log_stderr(stderr: ChildStderr, upstream: ResourceName, abandoned: CancellationToken) {
-    let mut lines = Lines::new(stderr, CHILD_STDERR_LINE_BYTES_MAX);
-    loop {
-        let line = tokio::select! {
-            biased;
-            () = abandoned.cancelled() => return,
-            line = lines.next_cut() => line,
         };
-        let Ok(Some(line)) = line else { return };
-        // Control characters would let a child write on the operator's terminal.
-        let line: String = String::from_utf8_lossy(&line)
-            .chars()
-            .map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
-            .collect();
-        tracing::info!(target: "upstream_stderr", upstream = %upstream, line);
+        if let Some(pause) = talk.said(unasked, bytes) {
+            link.host.count_pause();
+            tokio::select! {
+                biased;
+                () = abandoned.cancelled() => return Ending::OutputClosed,
+                () = sleep(pause) => {}
+            }
+        }
+        // Lines at hand cost no wait, and the worker has others to serve.
+        consume_budget().await;
     }
 }

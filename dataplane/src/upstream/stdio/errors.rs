@@ -42,31 +42,29 @@ pub(super) fn no_place() -> UpstreamError {
     UpstreamError::new(Reason::Overloaded, detail).retry_after(CHILD_STOP_GRACE)
 }
 
-/// The child's own end, for what was in flight.
-pub(super) fn ended(ending: &Ending, retry_after: Option<Duration>) -> UpstreamError {
+/// The child's end, for what was in flight.
+pub(super) fn ended(ending: &Ending) -> UpstreamError {
     let (what, fault) = match ending {
         Ending::Asked => {
             return UpstreamError::new(
                 Reason::UpstreamUnavailable,
-                "upstream's process is being stopped; try again",
+                "upstream's process was stopped before it answered",
             )
             .retry_after(RESPAWN_BASE);
         }
-        Ending::Exited(status) => (format!("ended ({status})"), Cause::ChildExited),
-        Ending::OutputClosed => ("closed its output".to_owned(), Cause::ChildExited),
-        Ending::InputClosed => ("closed its input".to_owned(), Cause::ChildExited),
+        Ending::Exited(status) => (format!("ended ({status}) before it answered"), Cause::ChildExited),
+        Ending::OutputClosed => ("closed its output and was ended".to_owned(), Cause::ChildExited),
+        Ending::InputClosed => ("closed its input and was ended".to_owned(), Cause::ChildExited),
         Ending::LineTooLong => (
             format!("wrote a message longer than {CHILD_LINE_BYTES_MAX} bytes and was ended"),
             Cause::LineTooLong,
         ),
+        Ending::Silent => {
+            ("let a call time out, answered no ping either and was ended".to_owned(), Cause::ChildSilent)
+        }
     };
-    let detail =
-        format!("upstream's process {what} before it answered; its stderr in the data plane's log says why");
-    let error = UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(fault);
-    match retry_after {
-        Some(delay) => error.retry_after(delay),
-        None => error,
-    }
+    let detail = format!("upstream's process {what}; its stderr in the data plane's log says why");
+    UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(fault)
 }
 
 /// Between a child's end and its next start. The end itself was counted against the upstream's health, this is not.
@@ -79,7 +77,7 @@ pub(super) fn backing_off(delay: Duration) -> UpstreamError {
 pub(super) fn start_refused() -> UpstreamError {
     UpstreamError::new(
         Reason::UpstreamUnavailable,
-        "upstream's process was started again but refused `initialize`; start a new session, and look at its stderr in the data plane's log",
+        "upstream's process refused `initialize`; look at its stderr in the data plane's log",
     )
     .fault(Cause::InitializeRefused)
 }
@@ -90,6 +88,15 @@ pub(super) fn start_timeout() -> UpstreamError {
         CHILD_START_TIMEOUT.as_secs()
     );
     UpstreamError::new(Reason::UpstreamTimeout, detail).fault(Cause::InitializeTimeout)
+}
+
+/// The session's child is gone, and the one that followed it refuses the session's greeting.
+pub(super) fn session_lost() -> UpstreamError {
+    UpstreamError::new(
+        Reason::SessionNotFound,
+        "upstream's process was started again and refused the session's `initialize`; send initialize without a session id",
+    )
+    .fault(Cause::InitializeRefused)
 }
 
 /// The session, or the whole upstream, is over.
@@ -134,6 +141,15 @@ pub(super) fn invalid_answer() -> UpstreamError {
         Reason::UpstreamInvalidResponse,
         "upstream's answer is not a valid JSON-RPC message; the data plane's log says where",
     )
+    .fault(Cause::InvalidAnswer)
+}
+
+pub(super) fn foreign_answer() -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamInvalidResponse,
+        "upstream answered with an id that it was not asked by; tell whoever maintains it",
+    )
+    .fault(Cause::InvalidAnswer)
 }
 
 pub(super) fn events_not_accepted() -> UpstreamError {
@@ -159,12 +175,11 @@ pub(super) fn cut() -> UpstreamError {
 
 /// `limit` names the setting.
 pub(super) fn timed_out(limit: &'static str) -> UpstreamError {
-    let detail = match limit {
-        "timeouts.idle" => {
-            "upstream sent nothing for longer than `timeouts.idle`; raise it or look at the upstream"
-                .to_owned()
-        }
-        _ => format!("upstream did not answer within `{limit}`; raise it or look at the upstream"),
+    let (what, cause) = match limit {
+        "timeouts.idle" => ("sent nothing for longer than", Cause::IdleTimeout),
+        "timeouts.total" => ("did not finish its answer within", Cause::TotalTimeout),
+        _ => ("did not answer within", Cause::AnswerTimeout),
     };
-    UpstreamError::new(Reason::UpstreamTimeout, detail).fault(Cause::AnswerTimeout)
+    let detail = format!("upstream {what} `{limit}`; raise it or look at the upstream");
+    UpstreamError::new(Reason::UpstreamTimeout, detail).fault(cause)
 }

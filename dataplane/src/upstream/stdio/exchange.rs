@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_mcp::{Envelope, Era, method};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::clock::Clock;
 use super::errors;
 use super::inbound::Inbound;
+use super::judge;
 use super::keeper::Keeper;
 use super::lines::frame;
 use super::link::{Closed, Link};
@@ -17,7 +20,9 @@ use super::queue::{Item, Receiver, queue};
 use super::reply;
 use super::rewrite;
 use super::routes::{OpenError, Route, Seat};
-use crate::upstream::{Answer, Call, UpstreamError};
+use super::settings::Setting;
+use crate::upstream::health::Evidence;
+use crate::upstream::{Answer, Call, Fault, UpstreamError};
 
 /// A request on its way.
 #[derive(Debug)]
@@ -31,6 +36,18 @@ pub(super) struct Exchange {
     events: bool,
     listens: bool,
     discovers: bool,
+    /// What is called, from a fixed list of words.
+    method: &'static str,
+    /// What the child had written when the request was sent.
+    heard: u64,
+}
+
+/// What a child said to a request.
+#[derive(Debug)]
+enum Heard {
+    Message(Bytes),
+    /// With its code if it is an error; nothing follows.
+    Response(Bytes, Option<i64>),
 }
 
 /// A place in the child's table; dropping it gives the place up.
@@ -63,10 +80,11 @@ pub(super) async fn ask(
     // A child may end between being found and being told. What it was never told may be told to the next, once.
     for _ in 0..2 {
         let link = clock.within(keeper.link()).await??;
-        let (to, items) = queue();
+        let (to, items) = queue(&link.host.buffered);
         let id: Arc<str> = id.raw().into();
         let token = envelope.meta.progress_token.map(|token| Arc::from(token.raw()));
-        let route = Route { seat, id: Arc::clone(&id), token, events, to };
+        let setting = Setting::of(envelope, &call.body);
+        let route = Route { seat, id: Arc::clone(&id), token, events, setting, to };
         let number = match link.routes.open(route.clone()) {
             Ok(number) => number,
             Err(OpenError::Duplicate) => return Err(errors::duplicate_id()),
@@ -85,12 +103,29 @@ pub(super) async fn ask(
         // The table alone holds the stream's end from here on.
         drop(route);
         let line = line_of(&ticket.link.inbound, &call.body, envelope, number)?;
+        let heard = ticket.link.heard();
         match clock.within(ticket.link.send(line)).await {
             Ok(Ok(())) => {
-                return Ok(Exchange { ticket, items, clock, id, era: call.era, events, listens, discovers });
+                let (era, method) = (call.era, method::label(&envelope.method));
+                return Ok(Exchange {
+                    ticket,
+                    items,
+                    clock,
+                    id,
+                    era,
+                    events,
+                    listens,
+                    discovers,
+                    method,
+                    heard,
+                });
             }
             Ok(Err(Closed)) => ticket.done(),
-            Err(error) => return Err(ticket.time_out(error)),
+            Err(error) => {
+                ticket.done();
+                judge::suspect(&ticket.link, heard);
+                return Err(error);
+            }
         }
     }
     Err(errors::over())
@@ -117,62 +152,93 @@ impl Exchange {
     pub(super) async fn response(mut self) -> Result<(Bytes, Option<i64>), UpstreamError> {
         loop {
             match self.next().await? {
-                Item::Message(_) => self.clock.heard(),
-                Item::Response(line, code) => return Ok((line, code)),
-                Item::Failed(error) => return Err(*error),
+                Heard::Message(_) => self.clock.heard(),
+                Heard::Response(line, code) => return Ok((line, code)),
             }
         }
     }
 
-    /// The answer: JSON if the response comes first, else events.
+    /// The answer: JSON if the response comes first and soon, else events.
     pub(super) async fn answer(mut self) -> Result<Answer, UpstreamError> {
         if !self.events {
             let (era, discovers) = (self.era, self.discovers);
             return self.response().await.map(|(line, code)| reply::response(line, code, era, discovers));
         }
-        match self.next().await? {
-            Item::Response(line, code) => Ok(reply::response(line, code, self.era, self.discovers)),
-            Item::Failed(error) => Err(*error),
-            Item::Message(first) => {
-                let (out, events) = mpsc::channel(1);
-                let tasks = self.ticket.link.host.deps.tasks.clone();
-                tasks.spawn("stdio_answer", self.stream(first, out));
-                Ok(reply::events(events))
-            }
+        let first = tokio::select! {
+            biased;
+            heard = self.next() => match heard? {
+                Heard::Response(line, code) => return Ok(reply::response(line, code, self.era, self.discovers)),
+                Heard::Message(first) => Some(first),
+            },
+            // Something between here and the client may take silence for the end.
+            () = sleep(SSE_KEEP_ALIVE) => None,
+        };
+        let (out, events) = mpsc::channel(1);
+        let answer = match &first {
+            Some(_) => reply::events(events),
+            None => reply::silent_events(events),
+        };
+        let tasks = self.ticket.link.host.deps.tasks.clone();
+        tasks.spawn("stdio_answer", self.stream(first, out));
+        Ok(answer)
+    }
+
+    /// What the child says to the request. Cancelling it loses nothing.
+    async fn next(&mut self) -> Result<Heard, UpstreamError> {
+        match self.clock.within(self.items.next()).await {
+            Ok(Some(Item::Message(line))) => Ok(Heard::Message(line)),
+            Ok(Some(Item::Response(line, code))) => Ok(Heard::Response(line, code)),
+            Ok(Some(Item::Failed(error))) => Err(error.after_sending(self.method)),
+            Ok(None) => Err(errors::cut().after_sending(self.method)),
+            Err(error) => Err(self.time_out(error)),
         }
     }
 
-    async fn next(&mut self) -> Result<Item, UpstreamError> {
-        match self.clock.within(self.items.next()).await {
-            Ok(Some(item)) => Ok(item),
-            Ok(None) => Err(errors::cut()),
-            Err(error) => Err(self.ticket.time_out(error)),
-        }
+    fn time_out(&self, error: UpstreamError) -> UpstreamError {
+        self.ticket.time_out();
+        judge::suspect(&self.ticket.link, self.heard);
+        error.after_sending(self.method)
     }
 
     /// Writes events until the response, or until the client leaves.
-    async fn stream(mut self, first: Bytes, out: mpsc::Sender<Bytes>) {
-        let mut line = first;
+    async fn stream(mut self, first: Option<Bytes>, out: mpsc::Sender<Bytes>) {
+        let mut event = match &first {
+            Some(line) => reply::event(line),
+            None => reply::keep_alive(),
+        };
+        let mut silent = first.is_none();
         loop {
-            self.clock.heard();
-            if !self.write(&out, reply::event(&line)).await {
+            if !silent {
+                self.clock.heard();
+            }
+            if !self.write(&out, event).await {
                 return;
             }
-            let item = tokio::select! {
+            let heard = tokio::select! {
                 biased;
                 () = out.closed() => return,
-                item = self.next() => item,
+                heard = self.next() => heard,
+                () = sleep(SSE_KEEP_ALIVE) => {
+                    (event, silent) = (reply::keep_alive(), true);
+                    continue;
+                }
             };
-            line = match item {
-                Ok(Item::Message(line)) => line,
-                Ok(Item::Response(line, _)) => {
+            silent = false;
+            event = match heard {
+                Ok(Heard::Message(line)) => reply::event(&line),
+                Ok(Heard::Response(line, _)) => {
+                    self.ticket.link.host.health.record(Evidence::Answered);
                     self.write(&out, reply::event(&line)).await;
                     return;
                 }
                 // A subscription that its server has torn down said so with its last message.
                 Err(_) if self.listens => return,
-                Ok(Item::Failed(error)) => return self.write_error(&out, &error).await,
-                Err(error) => return self.write_error(&out, &error).await,
+                Err(error) => {
+                    if let Fault::Upstream(what) = error.fault {
+                        self.ticket.link.host.health.record(Evidence::Failed(what));
+                    }
+                    return self.write_error(&out, &error).await;
+                }
             };
         }
     }
@@ -181,8 +247,8 @@ impl Exchange {
     async fn write(&self, out: &mpsc::Sender<Bytes>, event: Bytes) -> bool {
         match self.clock.within(out.send(event)).await {
             Ok(sent) => sent.is_ok(),
-            Err(error) => {
-                self.ticket.time_out(error);
+            Err(_) => {
+                self.ticket.time_out();
                 false
             }
         }
@@ -204,11 +270,10 @@ impl Ticket {
         self.link.routes.take(self.number);
     }
 
-    fn time_out(&self, error: UpstreamError) -> UpstreamError {
+    fn time_out(&self) {
         if self.link.routes.take(self.number).is_some() {
             self.link.cancel(&self.wire_id, "timed out");
         }
-        error
     }
 }
 

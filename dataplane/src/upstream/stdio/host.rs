@@ -1,59 +1,100 @@
-//! What all children of one upstream share: how they are started, how many there may be, what stops them, and what is
-//! counted about them.
+//! What all children of one upstream share: how they are started, how many there may be and how often, what stops them,
+//! what their clients' queues hold, what is counted about them, and the health that their ends and starts tell of.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ostler_config::StdioTransport;
 use ostler_core::backoff::Backoff;
-use ostler_core::limits::{CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE, RESPAWN_CAP};
+use ostler_core::limits::{
+    CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE, RESPAWN_CAP, RESPAWN_INTERVAL, RESPAWNS_BURST_MAX,
+};
 use ostler_core::name::ResourceName;
+use ostler_telemetry::metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::errors;
 use super::keeper::Keeper;
+use super::pace::Pace;
+use super::queue::Buffered;
 use crate::deps::Deps;
 use crate::upstream::UpstreamError;
+use crate::upstream::health::Health;
 
 pub(super) struct Host {
     pub(super) name: ResourceName,
     pub(super) transport: StdioTransport,
     pub(super) deps: Deps,
+    pub(super) health: Arc<Health>,
     /// Ends every child the polite way; also the process's own stop signal.
     pub(super) stop: CancellationToken,
     /// Skips what is left of the grace.
     pub(super) kill: CancellationToken,
+    pub(super) counts: Counts,
+    /// What waits for the clients of all children.
+    pub(super) buffered: Arc<Buffered>,
     /// One permit per child; given back when the child is reaped and its group is gone.
     places: Arc<Semaphore>,
-    unexpected_exits: AtomicU64,
-    dropped_messages: AtomicU64,
+    starts: Mutex<Pace>,
     keepers: Mutex<Vec<Weak<Keeper>>>,
+}
+
+/// What is counted about the children of one upstream, from its beginning.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Processes started, or tried to be.
+    pub(super) starts: Counter,
+    pub(super) unexpected_exits: Counter,
+    pub(super) dropped_messages: Counter,
+    /// Times a child was not read for a while because it wrote too much that nobody had asked for.
+    pub(super) pauses: Counter,
+    pub(super) stderr_lines_dropped: Counter,
+}
+
+/// The right to start one child, and its place among the others. The start is spent unless the child proves itself; the
+/// place is free when this is dropped.
+#[derive(Debug)]
+pub(super) struct StartRight {
+    host: Arc<Host>,
+    _place: OwnedSemaphorePermit,
 }
 
 // === impl Host ===
 
 impl Host {
-    pub(super) fn new(name: ResourceName, transport: StdioTransport, deps: &Deps) -> Arc<Self> {
+    pub(super) fn new(
+        name: ResourceName,
+        transport: StdioTransport,
+        deps: &Deps,
+        health: &Arc<Health>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             transport,
+            health: Arc::clone(health),
             stop: deps.tasks.token().child_token(),
             kill: CancellationToken::new(),
             deps: deps.clone(),
+            counts: Counts::default(),
+            buffered: Arc::default(),
             places: Arc::new(Semaphore::new(CHILDREN_PER_MOUNT_MAX)),
-            unexpected_exits: AtomicU64::new(0),
-            dropped_messages: AtomicU64::new(0),
+            starts: Mutex::new(Pace::new(RESPAWN_INTERVAL, RESPAWNS_BURST_MAX)),
             keepers: Mutex::default(),
         })
     }
 
-    /// Room for one more child.
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, UpstreamError> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| errors::no_place())
+    /// A place for one more child, and a start, as long as not too many in a row came to nothing, whichever sessions asked
+    /// for them.
+    ///
+    /// # Errors
+    /// When all places are taken, and when it is too early for another start.
+    pub(super) fn may_start(self: &Arc<Self>) -> Result<StartRight, UpstreamError> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| errors::no_place())?;
+        self.starts().take().map_err(errors::backing_off)?;
+        Ok(StartRight { host: Arc::clone(self), _place: place })
     }
 
     pub(super) fn backoff(&self) -> Backoff {
@@ -86,22 +127,18 @@ impl Host {
         CHILDREN_PER_MOUNT_MAX.saturating_sub(self.places.available_permits())
     }
 
-    pub(super) fn count_unexpected_exit(&self) {
-        self.unexpected_exits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn unexpected_exits(&self) -> u64 {
-        self.unexpected_exits.load(Ordering::Relaxed)
-    }
-
     /// A message that has no taker. The reason is for the log alone.
     pub(super) fn count_dropped(&self, why: &'static str) {
-        self.dropped_messages.fetch_add(1, Ordering::Relaxed);
+        self.counts.dropped_messages.increment();
         tracing::debug!(upstream = %self.name, why, "message dropped");
     }
 
-    pub(super) fn dropped_messages(&self) -> u64 {
-        self.dropped_messages.load(Ordering::Relaxed)
+    /// A child is not read for a while. The first time is said aloud.
+    pub(super) fn count_pause(&self) {
+        if self.counts.pauses.get() == 0 {
+            tracing::warn!(upstream = %self.name, "a child writes more that nobody asked for than it may, and is read more slowly; its pipe makes it wait");
+        }
+        self.counts.pauses.increment();
     }
 
     /// Ends all children and waits for them; those that outlive the deadline are killed.
@@ -119,6 +156,10 @@ impl Host {
         // An error would mean that the semaphore was closed, which nobody does.
         let _ = self.places.acquire_many(all).await;
     }
+
+    fn starts(&self) -> MutexGuard<'_, Pace> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Host {
@@ -127,5 +168,14 @@ impl fmt::Debug for Host {
             .field("name", &self.name)
             .field("children", &self.children())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl StartRight ===
+
+impl StartRight {
+    /// The start came to something.
+    pub(super) fn proven(&self) {
+        self.host.starts().give_back();
     }
 }

@@ -37,9 +37,10 @@ pub(super) const OWN_SEAT: u64 = 0;
 // === impl Inbound ===
 
 impl Inbound {
-    pub(super) fn message(&self, link: &Link, line: &Bytes, envelope: &Envelope<'_>) {
+    /// Passes a message on. True if it answered a request; whatever else a child says is its own idea.
+    pub(super) fn message(&self, link: &Arc<Link>, line: &Bytes, envelope: &Envelope<'_>) -> bool {
         match (envelope.kind, self) {
-            (Kind::Response { .. }, _) => self.response(link, line, envelope),
+            (Kind::Response { .. }, _) => return self.response(link, line, envelope),
             (Kind::Request, Self::Session(mailbox)) => request_to_session(link, mailbox, line),
             (Kind::Request, _) => refuse(link, envelope),
             (Kind::Notification, Self::Session(mailbox)) => {
@@ -57,6 +58,7 @@ impl Inbound {
             }
             (Kind::Batch, _) => {}
         }
+        false
     }
 
     /// The id by which the child knows a request, raw.
@@ -75,10 +77,12 @@ impl Inbound {
         }
     }
 
-    fn response(&self, link: &Link, line: &Bytes, envelope: &Envelope<'_>) {
-        let number = envelope.id.as_ref().and_then(|id| self.number(&link.routes, id.raw()));
+    fn response(&self, link: &Arc<Link>, line: &Bytes, envelope: &Envelope<'_>) -> bool {
+        let id = envelope.id.as_ref().map(ostler_mcp::Id::raw);
+        let number = id.and_then(|id| self.number(&link.routes, id));
         let Some((number, route)) = number.and_then(|number| Some((number, link.routes.get(number)?))) else {
-            return link.host.count_dropped("unknown_id");
+            link.foreign_answer(id);
+            return false;
         };
         let line = match self {
             Self::Session(_) => Ok(line.clone()),
@@ -86,7 +90,10 @@ impl Inbound {
         };
         match line {
             Ok(line) => link.respond(number, line, envelope.error_code),
-            Err(error) => not_rewritten(link, error),
+            Err(error) => {
+                not_rewritten(link, error);
+                false
+            }
         }
     }
 }

@@ -6,7 +6,9 @@
 //!   ▲               └──failed──► waiting    │
 //!   └───────────── nobody used it ──────────┘             end(): ended, for ever
 //! ```
-//! A start belongs to nobody's call: it goes on when the caller that caused it leaves, and all who wait share it.
+//! A start belongs to nobody's call: it goes on when the caller that caused it leaves, and all who wait share it. What comes
+//! of it, and an end that nobody asked for, is evidence of the upstream's health once, however many calls it fails. A warm
+//! child is started again by itself; any other waits for its next user.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,22 +17,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ostler_core::backoff::Backoff;
-use ostler_core::limits::{CHILD_IDLE, RESPAWN_CAP};
-use ostler_mcp::Reason;
+use ostler_core::limits::{CHILD_IDLE, RESPAWN_STABLE_AFTER};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::handshake::{self, Opening};
-use super::host::Host;
+use super::host::{Host, StartRight};
 use super::inbound::Inbound;
 use super::link::Link;
+use super::settings::Settings;
 use super::{child, errors};
-use crate::upstream::UpstreamError;
+use crate::upstream::health::Evidence;
+use crate::upstream::{Cause, Fault, UpstreamError};
 
 pub(super) struct Keeper {
     pub(super) host: Arc<Host>,
     pub(super) inbound: Inbound,
+    /// What the next child is told after its greeting.
+    pub(super) settings: Settings,
     /// Ends the child; a child of the host's.
     pub(super) stop: CancellationToken,
     /// How the next child is greeted.
@@ -76,6 +81,7 @@ impl Keeper {
         let keeper = Arc::new(Self {
             host: Arc::clone(host),
             inbound,
+            settings: Settings::new(&host.buffered),
             stop: host.stop.child_token(),
             opening: Mutex::new(opening),
             greeting: Mutex::default(),
@@ -151,8 +157,10 @@ impl Keeper {
             return;
         }
         if let Inbound::Session(mailbox) = &self.inbound
-            && mailbox.is_listened_to()
+            && mailbox.has_stream()
+            && self.settings.subscribes()
         {
+            // Updates would be lost with the child.
             return;
         }
         let mut state = self.lock();
@@ -167,21 +175,41 @@ impl Keeper {
     }
 
     /// A child ended by itself. Says when the next one may be started, if it was the one in use.
-    pub(super) fn lost(&self, link: &Link, lived: Duration) -> Option<Duration> {
-        if let Inbound::Session(mailbox) = &self.inbound {
-            mailbox.forget_subscriptions();
-        }
+    pub(super) fn lost(self: &Arc<Self>, link: &Link, lived: Duration, cause: Cause) -> Option<Duration> {
         let mut state = self.lock();
         match &state.phase {
             Phase::Running(running) if std::ptr::eq(Arc::as_ptr(running), link) => {
-                if lived >= RESPAWN_CAP {
+                if lived >= RESPAWN_STABLE_AFTER {
                     state.backoff.reset();
                 }
-                Some(state.wait())
+                let delay = state.wait();
+                drop(state);
+                self.host.health.record(Evidence::Failed(cause));
+                self.stay_warm();
+                Some(delay)
             }
             // One that is just being started is judged by its start.
             _ => None,
         }
+    }
+
+    /// Starts the child as soon as it may be, if it is warm, waits to be started again, and nobody is quicker.
+    pub(super) fn stay_warm(self: &Arc<Self>) {
+        let due = match self.lock().phase {
+            Phase::Waiting(due) if self.is_warm() => due,
+            _ => return,
+        };
+        let (keeper, stop) = (Arc::downgrade(self), self.stop.clone());
+        self.host.deps.tasks.spawn("stdio_warm", async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = sleep_until(due) => {}
+            }
+            let Some(keeper) = keeper.upgrade().filter(|keeper| keeper.is_warm()) else { return };
+            // What comes of it is recorded where it happens.
+            let _ = keeper.link().await;
+        });
     }
 
     fn running_or_starting(
@@ -203,27 +231,28 @@ impl Keeper {
         if self.stop.is_cancelled() {
             return Err(errors::over());
         }
+        let right = self.host.may_start()?;
         let (outcome, starting) = watch::channel(None);
         state.phase = Phase::Starting(starting.clone());
         drop(state);
-        self.host.deps.tasks.spawn("stdio_start", Arc::clone(self).start(outcome));
+        self.host.deps.tasks.spawn("stdio_start", Arc::clone(self).start(outcome, right));
         Ok(Err(starting))
     }
 
-    async fn start(self: Arc<Self>, waiting: watch::Sender<Option<Outcome>>) {
+    async fn start(self: Arc<Self>, waiting: watch::Sender<Option<Outcome>>, right: StartRight) {
         let outcome = tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(errors::over()),
-            outcome = self.open() => outcome,
+            outcome = self.open(right) => outcome,
         };
         // Nobody may be waiting any more.
         let _ = waiting.send(Some(self.started(outcome)));
     }
 
-    async fn open(self: &Arc<Self>) -> Outcome {
+    async fn open(self: &Arc<Self>, right: StartRight) -> Outcome {
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let link = child::spawn(&self.host, self)?;
-        match handshake::greet(&link, &opening).await {
+        let link = child::spawn(&self.host, self, right)?;
+        match handshake::greet(&link, &opening, &self.settings).await {
             Ok(greeting) => {
                 *self.greeting.lock().unwrap_or_else(PoisonError::into_inner) = greeting;
                 Ok(link)
@@ -235,21 +264,32 @@ impl Keeper {
         }
     }
 
-    fn started(&self, outcome: Outcome) -> Outcome {
+    fn started(self: &Arc<Self>, outcome: Outcome) -> Outcome {
         let mut state = self.lock();
         match (&state.phase, outcome) {
             (Phase::Starting(_), Ok(link)) if !link.is_dead() => {
                 state.phase = Phase::Running(Arc::clone(&link));
+                drop(state);
+                if link.was_heard() {
+                    self.host.health.record(Evidence::Answered);
+                }
                 Ok(link)
             }
-            (Phase::Starting(_), Ok(_)) => Err(errors::backing_off(state.wait())),
-            (Phase::Starting(_), Err(error)) if error.reason == Reason::Overloaded => {
-                state.phase = Phase::Idle;
-                Err(error)
+            (Phase::Starting(_), Ok(_)) => {
+                let delay = state.wait();
+                drop(state);
+                self.host.health.record(Evidence::Failed(Cause::ChildExited));
+                self.stay_warm();
+                Err(errors::backing_off(delay))
             }
             (Phase::Starting(_), Err(error)) => {
                 let delay = state.wait();
-                Err(error.retry_after(delay))
+                drop(state);
+                if let Fault::Upstream(cause) = error.fault {
+                    self.host.health.record(Evidence::Failed(cause));
+                }
+                self.stay_warm();
+                Err(error.retry_after(delay).known())
             }
             (_, Ok(link)) => {
                 link.stop.cancel();

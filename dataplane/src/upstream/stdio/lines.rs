@@ -8,6 +8,8 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::pace::Pace;
+
 /// Room made for one read: a quarter of a pipe on Linux, so that a burst needs few reads and an idle child little memory.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -30,13 +32,19 @@ pub(super) struct Lines<R> {
     /// The rest of a line that was cut is being skipped.
     skipping: bool,
     line_bytes_max: usize,
+    pace: Option<Pace>,
 }
 
 // === impl Lines ===
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) fn new(reader: R, line_bytes_max: usize) -> Self {
-        Self { reader, buffer: BytesMut::new(), searched: 0, skipping: false, line_bytes_max }
+        Self { reader, buffer: BytesMut::new(), searched: 0, skipping: false, line_bytes_max, pace: None }
+    }
+
+    /// The same, read no faster than so many bytes.
+    pub(super) fn paced(self, bytes: Pace) -> Self {
+        Self { pace: Some(bytes), ..self }
     }
 
     /// The next line, or `None` at the end; half a line at the end is no line.
@@ -88,7 +96,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// False at the end of the stream.
     async fn read(&mut self) -> io::Result<bool> {
         self.buffer.reserve(READ_BYTES);
-        Ok(self.reader.read_buf(&mut self.buffer).await? > 0)
+        let read = self.reader.read_buf(&mut self.buffer).await?;
+        if let Some(pace) = &mut self.pace {
+            pace.keep(read).await;
+        }
+        Ok(read > 0)
     }
 
     fn take_line(&mut self) -> Option<Bytes> {

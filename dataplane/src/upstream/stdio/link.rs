@@ -4,14 +4,15 @@
 //! link.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ostler_core::limits::{CHILD_PING_TIMEOUT, CHILD_QUEUE_BYTES_MAX, RESPAWN_STABLE_AFTER};
 use ostler_mcp::{Envelope, Kind, message};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::child::Ending;
@@ -22,19 +23,37 @@ use super::keeper::Keeper;
 use super::lines::frame;
 use super::queue::Item;
 use super::routes::{Route, Routes};
+use crate::upstream::{Fault, UpstreamError};
 
 pub(super) struct Link {
     pub(super) host: Arc<Host>,
     pub(super) routes: Routes,
     /// Ends this child.
     pub(super) stop: CancellationToken,
+    /// Raised when the child is given up because it says nothing.
+    pub(super) silent: CancellationToken,
     pub(super) started: Instant,
     pub(super) inbound: Inbound,
-    input: mpsc::Sender<Bytes>,
+    input: mpsc::Sender<Outgoing>,
+    /// Bytes that may wait to be written.
+    room: Arc<Semaphore>,
     keeper: Weak<Keeper>,
     last_used: Mutex<Instant>,
+    /// Lines that the child has written.
+    heard: AtomicU64,
+    /// It has answered a request without an error.
+    proven: AtomicBool,
+    suspected: AtomicBool,
+    answered_foreign: AtomicBool,
     dead: AtomicBool,
     spoke_nonsense: AtomicBool,
+}
+
+/// A framed message on its way to the child, and the room that it takes.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) line: Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 /// The child takes nothing more.
@@ -44,16 +63,22 @@ pub(super) struct Closed;
 // === impl Link ===
 
 impl Link {
-    pub(super) fn new(host: &Arc<Host>, keeper: &Arc<Keeper>, input: mpsc::Sender<Bytes>) -> Self {
+    pub(super) fn new(host: &Arc<Host>, keeper: &Arc<Keeper>, input: mpsc::Sender<Outgoing>) -> Self {
         Self {
             host: Arc::clone(host),
             routes: Routes::default(),
             stop: keeper.stop.child_token(),
+            silent: CancellationToken::new(),
             started: Instant::now(),
             inbound: keeper.inbound.clone(),
             input,
+            room: Arc::new(Semaphore::new(usize::try_from(CHILD_QUEUE_BYTES_MAX).unwrap_or(usize::MAX))),
             keeper: Arc::downgrade(keeper),
             last_used: Mutex::new(Instant::now()),
+            heard: AtomicU64::new(0),
+            proven: AtomicBool::new(false),
+            suspected: AtomicBool::new(false),
+            answered_foreign: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             spoke_nonsense: AtomicBool::new(false),
         }
@@ -62,13 +87,19 @@ impl Link {
     /// Queues a framed message; waits while the child does not read.
     pub(super) async fn send(&self, line: Bytes) -> Result<(), Closed> {
         self.touch();
-        self.input.send(line).await.map_err(|_| Closed)
+        let room = Arc::clone(&self.room).acquire_many_owned(room_for(&line)).await.map_err(|_| Closed)?;
+        self.input.send(Outgoing { line, _room: room }).await.map_err(|_| Closed)
     }
 
     /// Queues a message of our own where nobody can wait. One that finds the queue full is dropped: it goes to a child
     /// that does not read.
     pub(super) fn tell(&self, message: &[u8]) {
-        if self.input.try_send(frame(message)).is_err() {
+        let line = frame(message);
+        let queued = Arc::clone(&self.room)
+            .try_acquire_many_owned(room_for(&line))
+            .ok()
+            .is_some_and(|room| self.input.try_send(Outgoing { line, _room: room }).is_ok());
+        if !queued {
             self.host.count_dropped("child_queue_full");
         }
     }
@@ -78,23 +109,25 @@ impl Link {
         self.tell(&message::cancelled(id, reason));
     }
 
-    /// Takes a line of the child's stdout.
-    pub(super) fn line(&self, line: Bytes) {
+    /// Takes a line of the child's stdout. Returns how many messages in it answered no request; what is no message counts
+    /// as one.
+    pub(super) fn line(self: &Arc<Self>, line: Bytes) -> usize {
+        self.heard.fetch_add(1, Ordering::Relaxed);
         if line.iter().all(u8::is_ascii_whitespace) {
-            return;
+            return 1;
         }
         match Envelope::scan(&line) {
             Ok(envelope) if envelope.kind == Kind::Batch => {
-                for (_, range) in &envelope.batch {
-                    self.line(line.slice(range.clone()));
-                }
+                envelope.batch.iter().map(|(_, range)| self.line(line.slice(range.clone()))).sum()
             }
-            Ok(envelope) => self.inbound.message(self, &line, &envelope),
+            Ok(envelope) => usize::from(!self.inbound.message(self, &line, &envelope)),
             Err(error) => {
                 self.log_nonsense(&error);
                 if let Some(id) = &error.id {
-                    self.fail_answer(id);
+                    let number = self.inbound.number(&self.routes, id);
+                    self.fail_answer(number, errors::invalid_answer());
                 }
+                1
             }
         }
     }
@@ -108,12 +141,49 @@ impl Link {
         delivered
     }
 
-    /// Gives a response to its request and takes the request out.
-    pub(super) fn respond(&self, number: u64, line: Bytes, error_code: Option<i64>) {
-        let Some(route) = self.routes.take(number) else { return self.host.count_dropped("unknown_id") };
+    /// Gives a response to its request and takes the request out. False when it has no request.
+    pub(super) fn respond(&self, number: u64, line: Bytes, error_code: Option<i64>) -> bool {
+        let Some(route) = self.routes.take(number) else {
+            self.host.count_dropped("unknown_id");
+            return false;
+        };
         self.touch();
+        if error_code.is_none() {
+            self.proven.store(true, Ordering::Relaxed);
+            self.remember(&route);
+        }
         if route.to.push(Item::Response(line, error_code)).is_err() {
             self.host.count_dropped("slow_client");
+        }
+        true
+    }
+
+    /// An answer with an id that the child was never asked by. If only one request can be meant, and its own answer does
+    /// not follow soon, its caller need not wait for the timeout.
+    pub(super) fn foreign_answer(self: &Arc<Self>, id: Option<&str>) {
+        self.host.count_dropped("unknown_id");
+        let number = self.routes.meant_by_foreign(id, !matches!(self.inbound, Inbound::Session(_)));
+        if number.is_none() || self.answered_foreign.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let link = Arc::clone(self);
+        self.host.deps.tasks.spawn("stdio_foreign", async move {
+            tokio::select! {
+                () = link.stop.cancelled() => {}
+                () = sleep(CHILD_PING_TIMEOUT) => link.fail_answer(number, errors::foreign_answer()),
+            }
+            link.answered_foreign.store(false, Ordering::Release);
+        });
+    }
+
+    fn remember(&self, route: &Route) {
+        let Some(setting) = &route.setting else { return };
+        let kept = self
+            .keeper
+            .upgrade()
+            .is_some_and(|keeper| keeper.settings.accepted(route.seat.unwrap_or_default(), setting));
+        if !kept {
+            tracing::warn!(upstream = %self.host.name, "a setting of a client is not remembered, there are too many; a child that follows this one will not know it");
         }
     }
 
@@ -124,19 +194,45 @@ impl Link {
             return;
         }
         let lived = self.started.elapsed();
-        let retry_after = if ending == Ending::Asked {
-            tracing::info!(upstream = %self.host.name, "child ended");
-            None
-        } else {
-            self.host.count_unexpected_exit();
+        let mut error = errors::ended(&ending);
+        if let Fault::Upstream(cause) = error.fault {
+            self.host.counts.unexpected_exits.increment();
             tracing::warn!(upstream = %self.host.name, ?ending, lived_ms = lived.as_millis(), "child ended by itself");
-            self.keeper.upgrade().and_then(|keeper| keeper.lost(self, lived))
-        };
-        self.routes.close(&errors::ended(&ending, retry_after));
+            if let Some(delay) = self.keeper.upgrade().and_then(|keeper| keeper.lost(self, lived, cause)) {
+                error = error.retry_after(delay).known();
+            }
+        } else {
+            tracing::info!(upstream = %self.host.name, "child ended");
+        }
+        self.routes.close(&error);
     }
 
     pub(super) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
+    }
+
+    /// Whether it ran long enough not to be a failed start.
+    pub(super) fn is_stable(&self) -> bool {
+        self.started.elapsed() >= RESPAWN_STABLE_AFTER
+    }
+
+    /// How many lines the child has written so far.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has answered a request without an error.
+    pub(super) fn was_heard(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    /// True for the first who suspects the child.
+    pub(super) fn suspect(&self) -> bool {
+        !self.suspected.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn acquit(&self) {
+        self.suspected.store(false, Ordering::Release);
     }
 
     /// Marks the child as used now.
@@ -156,14 +252,12 @@ impl Link {
         }
     }
 
-    /// A refused line with a readable id is a broken answer: its caller need not wait for the timeout.
-    fn fail_answer(&self, id: &str) {
-        let number = self.inbound.number(&self.routes, id);
-        if let Some(route) = number.and_then(|number| self.routes.take(number)) {
-            let failed = Item::Failed(Box::new(errors::invalid_answer()));
-            if route.to.push(failed).is_err() {
-                self.host.count_dropped("slow_client");
-            }
+    /// The answer is broken: its caller need not wait for the timeout.
+    fn fail_answer(&self, number: Option<u64>, error: UpstreamError) {
+        if let Some(route) = number.and_then(|number| self.routes.take(number))
+            && route.to.push(Item::Failed(Box::new(error))).is_err()
+        {
+            self.host.count_dropped("slow_client");
         }
     }
 
@@ -185,4 +279,9 @@ impl fmt::Debug for Link {
             .field("dead", &self.is_dead())
             .finish_non_exhaustive()
     }
+}
+
+/// A message longer than all the room takes the whole of it.
+fn room_for(line: &Bytes) -> u32 {
+    u32::try_from(line.len()).unwrap_or(u32::MAX).min(CHILD_QUEUE_BYTES_MAX)
 }

@@ -1,40 +1,46 @@
 //! Where a session's own child speaks unasked: the session's GET stream, and what waits while there is no stream at all.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use ostler_core::limits::{CHILD_CLIENT_BYTES_MAX, CHILD_MAILBOX_MAX};
+use ostler_core::limits::CHILD_MAILBOX_MAX;
 use tokio::sync::mpsc;
 
-use super::queue::{Push, Receiver};
+use super::queue::{Buffered, Push, Receiver, Share};
 
 /// The session has an open GET stream; the specification leaves a second one to the server, the SDKs refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Busy;
 
-#[derive(Debug, Default)]
-pub(super) struct Mailbox(Mutex<Inner>);
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    own: Arc<Buffered>,
+    all: Arc<Buffered>,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     stream: Option<Push>,
-    waiting: VecDeque<Bytes>,
-    waiting_bytes: usize,
-    /// The client subscribed to a resource, whose updates only this child can send.
-    subscribed: bool,
+    waiting: VecDeque<(Bytes, Share)>,
 }
 
 // === impl Mailbox ===
 
 impl Mailbox {
+    /// What waits in it counts for the upstream too.
+    pub(super) fn new(all: &Arc<Buffered>) -> Self {
+        Self { own: Arc::default(), all: Arc::clone(all), inner: Mutex::default() }
+    }
+
     /// Opens the GET stream that ends at `client`; what waited comes first.
     pub(super) fn open(&self, client: &mpsc::Sender<Bytes>) -> Result<Receiver, Busy> {
         let mut inner = self.lock();
         if inner.has_stream() {
             return Err(Busy);
         }
-        let (stream, receiver) = Push::open(client);
+        let (stream, receiver) = Push::open(client, &self.all);
         for line in inner.take_waiting() {
             // Fewer than the queue takes.
             let _ = stream.push(line);
@@ -58,33 +64,22 @@ impl Mailbox {
     /// Keeps the message until a stream opens; false when there is no room.
     pub(super) fn keep(&self, line: Bytes) -> bool {
         let mut inner = self.lock();
-        let bytes = inner.waiting_bytes.saturating_add(line.len());
-        if inner.waiting.len() >= CHILD_MAILBOX_MAX || bytes > CHILD_CLIENT_BYTES_MAX {
+        if inner.waiting.len() >= CHILD_MAILBOX_MAX {
             return false;
         }
-        inner.waiting_bytes = bytes;
-        inner.waiting.push_back(line);
+        let Ok(share) = Share::take(line.len(), &self.own, &self.all) else { return false };
+        inner.waiting.push_back((line, share));
         true
     }
 
     /// What waited, for a stream that has just opened.
-    pub(super) fn take_waiting(&self) -> VecDeque<Bytes> {
+    pub(super) fn take_waiting(&self) -> Vec<Bytes> {
         self.lock().take_waiting()
     }
 
-    pub(super) fn subscribe(&self) {
-        self.lock().subscribed = true;
-    }
-
-    /// The child that knew the subscriptions is gone.
-    pub(super) fn forget_subscriptions(&self) {
-        self.lock().subscribed = false;
-    }
-
-    /// Whether the client listens for something that would be lost with the child.
-    pub(super) fn is_listened_to(&self) -> bool {
-        let inner = self.lock();
-        inner.subscribed && inner.has_stream()
+    /// Whether somebody listens.
+    pub(super) fn has_stream(&self) -> bool {
+        self.lock().has_stream()
     }
 
     /// Ends the GET stream.
@@ -93,7 +88,7 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,9 +99,8 @@ impl Inner {
         self.stream.as_ref().is_some_and(|stream| !stream.is_closed())
     }
 
-    fn take_waiting(&mut self) -> VecDeque<Bytes> {
-        self.waiting_bytes = 0;
-        std::mem::take(&mut self.waiting)
+    fn take_waiting(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(line, _share)| line).collect()
     }
 }
 
@@ -117,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waited_comes_first_and_overflow_is_refused() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(&Arc::default());
         let line = Bytes::from_static(b"{}");
         assert_eq!(mailbox.deliver(line.clone()), Err(line.clone()));
         assert!((0..CHILD_MAILBOX_MAX).all(|_| mailbox.keep(line.clone())));
@@ -134,24 +128,14 @@ mod tests {
 
     #[test]
     fn a_second_stream_is_refused_while_the_first_has_a_client() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(&Arc::default());
         let (client, body) = mpsc::channel(1);
         let (next, _body) = mpsc::channel(1);
         let _first = mailbox.open(&client).unwrap();
         assert_eq!(mailbox.open(&next).err(), Some(Busy));
+        assert!(mailbox.has_stream());
         drop(body);
+        assert!(!mailbox.has_stream());
         assert!(mailbox.open(&next).is_ok());
-    }
-
-    #[test]
-    fn a_child_is_listened_to_while_there_are_a_subscription_and_a_stream() {
-        let mailbox = Mailbox::default();
-        let (client, body) = mpsc::channel(1);
-        let _stream = mailbox.open(&client).unwrap();
-        assert!(!mailbox.is_listened_to());
-        mailbox.subscribe();
-        assert!(mailbox.is_listened_to());
-        drop(body);
-        assert!(!mailbox.is_listened_to());
     }
 }

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `host` | what all children of the upstream share: places, counters, stop signals |
 //! | `session`, `mount`, `modern` | the three ways to serve: a child per legacy session, one legacy child for all (`share: mount`), one modern child |
-//! | `keeper`, `handshake` | keeping one child running: start, greeting, backoff, idle end |
+//! | `keeper`, `handshake`, `settings` | keeping one child running: start, greeting, what clients had set, backoff, idle end |
 //! | `exchange`, `clock`, `reply` | one request: its place, its time, its answer |
-//! | `link`, `routes`, `inbound` | one running child: what it owes, and where its messages go |
+//! | `link`, `routes`, `inbound`, `judge` | one running child: what it owes, where its messages go, whether it lives |
 //! | `mailbox`, `seats`, `queue` | streams towards clients, each bounded |
 //! | `rewrite` | ids and tokens on shared children |
-//! | `child`, `command`, `group`, `lines` | the process: pipes, environment, group, end |
+//! | `child`, `command`, `group`, `lines`, `stderr` | the process: pipes, environment, group, end |
+//! | `pace`, `talk` | how fast a child may go on |
 //!
 //! Bodies pass unchanged but for ids and tokens on shared children, and line breaks between tokens, which the
 //! transport does not allow. No client waits for another: every queue is bounded, and whoever does not keep up loses
@@ -24,31 +25,37 @@ mod group;
 mod handshake;
 mod host;
 mod inbound;
+mod judge;
 mod keeper;
 mod lines;
 mod link;
 mod mailbox;
 mod modern;
 mod mount;
+mod pace;
 mod queue;
 mod reply;
 mod rewrite;
 mod routes;
 mod seats;
 mod session;
+mod settings;
+mod stderr;
+mod talk;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_config::{CompiledUpstream, Share, StdioTransport};
+use ostler_core::limits::CHILDREN_PER_MOUNT_MAX;
 use ostler_core::name::ResourceName;
-use ostler_mcp::{Envelope, Era, Kind, method};
+use ostler_mcp::{Envelope, Era, Kind, Reason, method};
 
 pub use session::StdioSession;
 
 use super::health::Health;
-use super::{Answer, Call, UpstreamError, Verb};
+use super::{Answer, Call, Children, Fault, UpstreamError, Verb};
 use crate::deps::Deps;
 use crate::mount::session::SessionLink;
 use host::Host;
@@ -67,9 +74,9 @@ pub struct StdioUpstream {
 
 impl StdioUpstream {
     /// Starts nothing.
-    pub fn new(name: ResourceName, transport: StdioTransport, deps: &Deps) -> Self {
+    pub fn new(name: ResourceName, transport: StdioTransport, deps: &Deps, health: &Arc<Health>) -> Self {
         let share = transport.share;
-        let host = Host::new(name, transport, deps);
+        let host = Host::new(name, transport, deps, health);
         let mount = match share {
             Share::Mount => Some(MountChild::new(&host)),
             Share::Session => None,
@@ -77,11 +84,30 @@ impl StdioUpstream {
         Self { modern: ModernChild::new(&host), mount, host }
     }
 
-    /// Serves one call.
+    /// Serves one call. How children start and end is told to the upstream's health here; what the call itself shows is the
+    /// caller's to tell.
     ///
     /// # Errors
     /// [`UpstreamError`] with what the caller may be told.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+        let mut outcome = self.serve(&call).await;
+        if let Err(error) = &mut outcome {
+            let health = &self.host.health;
+            if error.fault == Fault::None {
+                health.give_back_trial();
+            }
+            if error.reason == Reason::SessionNotFound
+                && let Some(session) = &call.session
+            {
+                call.sessions.remove(session);
+            }
+            // The sooner of the two would be refused by the other.
+            error.retry_after = error.retry_after.map(|delay| delay.max(health.refuses_for()));
+        }
+        outcome
+    }
+
+    async fn serve(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
         match (call.verb, call.era) {
             (Verb::Post, era) => {
                 let Some(envelope) = call.envelope else {
@@ -89,13 +115,13 @@ impl StdioUpstream {
                 };
                 match (envelope.kind, era) {
                     (Kind::Batch, _) => Err(errors::batch()),
-                    (_, Era::Modern) => self.modern.post(&call, envelope).await,
-                    (_, Era::Legacy) => self.post_legacy(&call, envelope).await,
+                    (_, Era::Modern) => self.modern.post(call, envelope).await,
+                    (_, Era::Legacy) => self.post_legacy(call, envelope).await,
                 }
             }
             (Verb::Get | Verb::Delete, Era::Modern) => Err(errors::modern_is_post_only()),
-            (Verb::Get, Era::Legacy) => self.session(&call)?.ok_or_else(errors::session_required)?.get(&call),
-            (Verb::Delete, Era::Legacy) => self.delete(&call),
+            (Verb::Get, Era::Legacy) => self.session(call)?.ok_or_else(errors::session_required)?.get(call),
+            (Verb::Delete, Era::Legacy) => self.delete(call),
         }
     }
 
@@ -121,32 +147,28 @@ impl StdioUpstream {
         Ok(reply::no_content())
     }
 
-    /// What stands behind the session that the call names. One whose upstream was replaced is forgotten, so that its
-    /// client starts another.
+    /// What stands behind the session that the call names, unless its upstream was replaced.
     fn session<'c>(&self, call: &'c Call<'_>) -> Result<Option<&'c StdioSession>, UpstreamError> {
         let Some(session) = &call.session else { return Ok(None) };
         match &session.link {
             SessionLink::Stdio(stdio) if stdio.is_at(&self.host) => Ok(Some(stdio)),
-            _ => {
-                call.sessions.remove(session);
-                Err(errors::session_gone())
-            }
+            _ => Err(errors::session_gone()),
         }
     }
 
     /// Follows `warm` of the config, which may change while the upstream stays: a warm shared child is started now, and
     /// not ended for idleness.
-    pub fn warm_up(&self, config: &CompiledUpstream, health: &Arc<Health>) {
+    pub fn warm_up(&self, config: &CompiledUpstream) {
         if let Some(child) = &self.mount {
             child.follow(config);
-            child.keep_warm(health);
+            child.keep_warm();
         }
     }
 
     /// Starts a warm child that is not running, once its backoff allows it.
-    pub fn keep_warm(&self, health: &Arc<Health>) {
+    pub fn keep_warm(&self) {
         if let Some(child) = &self.mount {
-            child.keep_warm(health);
+            child.keep_warm();
         }
     }
 
@@ -155,19 +177,19 @@ impl StdioUpstream {
         self.host.sweep();
     }
 
-    /// Children that run, or have not been reaped yet.
-    pub fn children(&self) -> usize {
-        self.host.children()
-    }
-
-    /// Children that ended without being asked to.
-    pub fn unexpected_exits(&self) -> u64 {
-        self.host.unexpected_exits()
-    }
-
-    /// Messages of children that had no taker: of nobody's request, or of a client that did not keep up.
-    pub fn dropped_messages(&self) -> u64 {
-        self.host.dropped_messages()
+    /// What there is to count.
+    pub fn children(&self) -> Children {
+        let counts = &self.host.counts;
+        Children {
+            running: self.host.children(),
+            allowed: CHILDREN_PER_MOUNT_MAX,
+            starts: counts.starts.get(),
+            unexpected_exits: counts.unexpected_exits.get(),
+            dropped_messages: counts.dropped_messages.get(),
+            pauses: counts.pauses.get(),
+            stderr_lines_dropped: counts.stderr_lines_dropped.get(),
+            buffered_bytes: self.host.buffered.bytes(),
+        }
     }
 
     /// Ends all children, each with the grace it is due as far as the deadline allows, and waits for them.

@@ -12,7 +12,6 @@ use super::host::Host;
 use super::inbound::Inbound;
 use super::keeper::Keeper;
 use super::lines::frame;
-use super::rewrite;
 use super::{errors, reply};
 use crate::upstream::{Answer, Call, UpstreamError};
 
@@ -52,19 +51,14 @@ impl ModernChild {
     }
 
     async fn notify(&self, call: &Call<'_>, envelope: &Envelope<'_>) -> Result<(), UpstreamError> {
+        // Over HTTP a client cancels by closing its stream. The message names an id that any other client may have in
+        // flight too, and nothing says who sent it.
+        if envelope.method == method::NOTIFICATIONS_CANCELLED {
+            return Ok(());
+        }
         let Some(link) = self.keeper.running() else { return Ok(()) };
-        let line = if envelope.method == method::NOTIFICATIONS_CANCELLED {
-            let number = envelope.request_id.and_then(|id| link.routes.only_with_id(id.raw()));
-            let rewritten = number.map(|number| rewrite::cancelled(&call.body, envelope, number));
-            // Closing the stream is how a modern client cancels over HTTP. A message is followed only where it cannot
-            // hit another client's request.
-            let Some(Ok(line)) = rewritten else { return Ok(()) };
-            frame(&line)
-        } else {
-            frame(&call.body)
-        };
         // A child that has just ended does not need it any more.
-        let _ = Clock::start(&call.config.timeouts).within(link.send(line)).await?;
+        let _ = Clock::start(&call.config.timeouts).within(link.send(frame(&call.body))).await?;
         Ok(())
     }
 }

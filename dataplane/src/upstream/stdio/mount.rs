@@ -24,8 +24,7 @@ use super::rewrite;
 use super::routes::Seat;
 use super::seats::Seats;
 use super::{errors, reply};
-use crate::upstream::health::{Evidence, Health, State};
-use crate::upstream::{Answer, Call, Cause, UpstreamError};
+use crate::upstream::{Answer, Call, UpstreamError};
 
 pub(super) struct MountChild {
     keeper: Arc<Keeper>,
@@ -36,7 +35,7 @@ pub(super) struct MountChild {
 
 impl MountChild {
     pub(super) fn new(host: &Arc<Host>) -> Arc<Self> {
-        let seats = Arc::new(Seats::default());
+        let seats = Arc::new(Seats::new(&host.buffered));
         let opening = Opening::Own(Revision::LATEST_LEGACY);
         let keeper = Keeper::new(host, Inbound::Mount(Arc::clone(&seats)), opening);
         Arc::new(Self { keeper, seats })
@@ -52,24 +51,17 @@ impl MountChild {
         self.keeper.set_warm(warm);
     }
 
-    /// Starts the child if it is warm and a start is due. The start is evidence as a call would be, and so is an end that
-    /// no call has told of.
-    pub(super) fn keep_warm(&self, health: &Arc<Health>) {
-        if !self.keeper.is_warm() {
+    /// Starts the child if it is warm and a start is due.
+    pub(super) fn keep_warm(&self) {
+        if !self.keeper.is_warm()
+            || !matches!(self.keeper.absence(), Some(Absence::NotStarted | Absence::Due))
+        {
             return;
         }
-        let Some(absence) = self.keeper.absence() else { return };
-        if absence != Absence::NotStarted && matches!(health.reading().state, State::Pending | State::Ready) {
-            health.record(Evidence::Failed(Cause::ChildExited));
-        }
-        if absence == Absence::BackingOff {
-            return;
-        }
-        let (keeper, health) = (Arc::clone(&self.keeper), Arc::clone(health));
+        let keeper = Arc::clone(&self.keeper);
         self.keeper.host.deps.tasks.spawn("stdio_warm", async move {
-            if let Some(evidence) = Evidence::of(&keeper.link().await) {
-                health.record(evidence);
-            }
+            // What comes of it is recorded where it happens.
+            let _ = keeper.link().await;
         });
     }
 
@@ -81,8 +73,10 @@ impl MountChild {
         self.seats.open(seat, client)
     }
 
+    /// The session is over: its stream ends, and nobody wants any more what it had set.
     pub(super) fn leave(&self, seat: Seat) {
         self.seats.leave(seat);
+        self.keeper.settings.forget(seat);
     }
 
     /// Answers a client's `initialize` with what the child answered to ours.

@@ -1,11 +1,14 @@
 //! What waits for one client: a queue bounded in messages and in bytes. A client that does not keep up loses its stream;
 //! the child and its other clients never wait for it.
+//!
+//! All queues of an upstream together have a bound as well ([`Buffered`]), so that many slow clients cost no more memory
+//! than a few.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use ostler_core::limits::{CHILD_CLIENT_BYTES_MAX, CHILD_CLIENT_QUEUE_MAX};
+use ostler_core::limits::{CHILD_BUFFERED_BYTES_MAX, CHILD_CLIENT_BYTES_MAX, CHILD_CLIENT_QUEUE_MAX};
 use tokio::sync::mpsc;
 
 use crate::upstream::UpstreamError;
@@ -21,18 +24,30 @@ pub(super) enum Item {
     Failed(Box<UpstreamError>),
 }
 
+/// Bytes that wait for the clients of one upstream.
+#[derive(Debug, Default)]
+pub(super) struct Buffered(AtomicUsize);
+
+/// Bytes counted for as long as this lives, for one client and for all.
+#[derive(Debug)]
+pub(super) struct Share {
+    bytes: usize,
+    own: Arc<Buffered>,
+    all: Arc<Buffered>,
+}
+
 /// The child's end; it never waits.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
-    items: mpsc::Sender<Item>,
-    held_bytes: Arc<AtomicUsize>,
+    items: mpsc::Sender<(Item, Share)>,
+    own: Arc<Buffered>,
+    all: Arc<Buffered>,
 }
 
 /// The client's end.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    items: mpsc::Receiver<Item>,
-    held_bytes: Arc<AtomicUsize>,
+    items: mpsc::Receiver<(Item, Share)>,
 }
 
 /// A server-push stream: its queue, and its client, who may leave before the task between them notices.
@@ -46,10 +61,11 @@ pub(super) struct Push {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused;
 
-pub(super) fn queue() -> (Sender, Receiver) {
+/// A queue whose bytes count for its upstream too.
+pub(super) fn queue(all: &Arc<Buffered>) -> (Sender, Receiver) {
     let (sender, receiver) = mpsc::channel(CHILD_CLIENT_QUEUE_MAX);
-    let held_bytes = Arc::new(AtomicUsize::new(0));
-    (Sender { items: sender, held_bytes: Arc::clone(&held_bytes) }, Receiver { items: receiver, held_bytes })
+    let sender = Sender { items: sender, own: Arc::default(), all: Arc::clone(all) };
+    (sender, Receiver { items: receiver })
 }
 
 // === impl Item ===
@@ -63,6 +79,41 @@ impl Item {
     }
 }
 
+// === impl Buffered ===
+
+impl Buffered {
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The first always fits: a line has its own limit.
+    fn add(&self, bytes: usize, bytes_max: usize) -> bool {
+        let held = self.0.fetch_add(bytes, Ordering::Relaxed);
+        held == 0 || held.saturating_add(bytes) <= bytes_max
+    }
+}
+
+// === impl Share ===
+
+impl Share {
+    /// Counts the bytes.
+    ///
+    /// # Errors
+    /// [`Refused`] when the client, or all together, have too many already.
+    pub(super) fn take(bytes: usize, own: &Arc<Buffered>, all: &Arc<Buffered>) -> Result<Self, Refused> {
+        let share = Self { bytes, own: Arc::clone(own), all: Arc::clone(all) };
+        let fits = own.add(bytes, CHILD_CLIENT_BYTES_MAX) & all.add(bytes, CHILD_BUFFERED_BYTES_MAX);
+        fits.then_some(share).ok_or(Refused)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.own.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 // === impl Sender ===
 
 impl Sender {
@@ -71,17 +122,8 @@ impl Sender {
     /// # Errors
     /// [`Refused`] when the stream is to be cut.
     pub(super) fn push(&self, item: Item) -> Result<(), Refused> {
-        let bytes = item.bytes();
-        let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // The first item always fits: a line has its own limit.
-        if held > 0 && held.saturating_add(bytes) > CHILD_CLIENT_BYTES_MAX {
-            self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Refused);
-        }
-        self.items.try_send(item).map_err(|_| {
-            self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            Refused
-        })
+        let share = Share::take(item.bytes(), &self.own, &self.all)?;
+        self.items.try_send((item, share)).map_err(|_| Refused)
     }
 
     /// Whether the client has gone.
@@ -94,8 +136,8 @@ impl Sender {
 
 impl Push {
     /// `client` is what the client's body is fed from.
-    pub(super) fn open(client: &mpsc::Sender<Bytes>) -> (Self, Receiver) {
-        let (to, receiver) = queue();
+    pub(super) fn open(client: &mpsc::Sender<Bytes>, all: &Arc<Buffered>) -> (Self, Receiver) {
+        let (to, receiver) = queue(all);
         (Self { to, client: client.downgrade() }, receiver)
     }
 
@@ -111,11 +153,9 @@ impl Push {
 // === impl Receiver ===
 
 impl Receiver {
-    /// The next item; `None` when the stream was cut.
+    /// The next item; `None` when the stream was cut. Cancelling it loses nothing.
     pub(super) async fn next(&mut self) -> Option<Item> {
-        let item = self.items.recv().await?;
-        self.held_bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
-        Some(item)
+        self.items.recv().await.map(|(item, _share)| item)
     }
 }
 
@@ -123,32 +163,54 @@ impl Receiver {
 mod tests {
     use super::*;
 
+    fn line(bytes: usize) -> Item {
+        Item::Message(Bytes::from(vec![0; bytes]))
+    }
+
     #[tokio::test]
     async fn a_queue_is_bounded_in_messages_and_gives_room_back() {
-        let (sender, mut receiver) = queue();
+        let (sender, mut receiver) = queue(&Arc::default());
         for _ in 0..CHILD_CLIENT_QUEUE_MAX {
-            sender.push(Item::Message(Bytes::from_static(b"x"))).unwrap();
+            sender.push(line(1)).unwrap();
         }
-        assert_eq!(sender.push(Item::Message(Bytes::new())), Err(Refused));
+        assert_eq!(sender.push(line(0)), Err(Refused));
         receiver.next().await.unwrap();
-        sender.push(Item::Message(Bytes::new())).unwrap();
+        sender.push(line(0)).unwrap();
     }
 
     #[tokio::test]
     async fn a_queue_is_bounded_in_bytes_but_takes_any_single_line() {
-        let (sender, mut receiver) = queue();
-        let large = Bytes::from(vec![0; CHILD_CLIENT_BYTES_MAX]);
-        sender.push(Item::Response(large.clone(), None)).unwrap();
-        assert_eq!(sender.push(Item::Message(Bytes::from_static(b"x"))), Err(Refused));
+        let (sender, mut receiver) = queue(&Arc::default());
+        sender.push(Item::Response(Bytes::from(vec![0; CHILD_CLIENT_BYTES_MAX]), None)).unwrap();
+        assert_eq!(sender.push(line(1)), Err(Refused));
         receiver.next().await.unwrap();
-        sender.push(Item::Message(large)).unwrap();
+        sender.push(line(CHILD_CLIENT_BYTES_MAX)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_queues_together_have_a_bound_and_whoever_leaves_makes_room() {
+        let all = Arc::default();
+        let fill = || {
+            let (sender, receiver) = queue(&all);
+            sender.push(line(CHILD_CLIENT_BYTES_MAX)).map(|()| (sender, receiver))
+        };
+        let mut full: Vec<_> =
+            (0..CHILD_BUFFERED_BYTES_MAX / CHILD_CLIENT_BYTES_MAX).map(|_| fill().unwrap()).collect();
+        assert_eq!(all.bytes(), CHILD_BUFFERED_BYTES_MAX);
+        assert!(fill().is_err());
+        full.pop();
+        full.push(fill().unwrap());
+        full.clear();
+        assert_eq!(all.bytes(), 0);
     }
 
     #[test]
     fn a_stream_without_client_takes_nothing() {
-        let (sender, receiver) = queue();
+        let all = Arc::default();
+        let (sender, receiver) = queue(&all);
         drop(receiver);
         assert!(sender.is_closed());
-        assert_eq!(sender.push(Item::Message(Bytes::new())), Err(Refused));
+        assert_eq!(sender.push(line(1)), Err(Refused));
+        assert_eq!(all.bytes(), 0);
     }
 }

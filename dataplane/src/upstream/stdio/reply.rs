@@ -3,14 +3,16 @@
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_core::name::ResourceName;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, X_ACCEL_BUFFERING};
 use ostler_mcp::{Era, ErrorBody, Reason, error, sse};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{Item, Receiver};
-use crate::upstream::{Answer, AnswerBody, UpstreamError};
+use crate::upstream::{Answer, AnswerBody, Unheard, UpstreamError};
 
 /// One message.
 pub(super) fn json(line: Bytes) -> Answer {
@@ -65,6 +67,18 @@ pub(super) fn events(events: mpsc::Receiver<Bytes>) -> Answer {
     answer
 }
 
+/// The same before the upstream has said anything.
+pub(super) fn silent_events(rest: mpsc::Receiver<Bytes>) -> Answer {
+    let mut answer = events(rest);
+    answer.extensions_mut().insert(Unheard);
+    answer
+}
+
+/// A comment that keeps a stream open which has nothing to say.
+pub(super) fn keep_alive() -> Bytes {
+    Bytes::from_static(sse::KEEP_ALIVE)
+}
+
 /// Feeds a session's server-push stream: no clocks; ends with its client, its session or its upstream.
 pub(super) async fn push(mut items: Receiver, out: mpsc::Sender<Bytes>, stop: CancellationToken) {
     loop {
@@ -72,13 +86,16 @@ pub(super) async fn push(mut items: Receiver, out: mpsc::Sender<Bytes>, stop: Ca
             biased;
             () = out.closed() => return,
             () = stop.cancelled() => return,
-            item = items.next() => item,
+            item = items.next() => match item {
+                Some(Item::Message(line)) => event(&line),
+                _ => return,
+            },
+            () = sleep(SSE_KEEP_ALIVE) => keep_alive(),
         };
-        let Some(Item::Message(line)) = item else { return };
         let sent = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            sent = out.send(event(&line)) => sent,
+            sent = out.send(item) => sent,
         };
         if sent.is_err() {
             return;

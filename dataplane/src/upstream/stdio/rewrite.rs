@@ -19,6 +19,12 @@ pub(super) fn cancelled(body: &[u8], envelope: &Envelope<'_>, number: u64) -> Re
     replace(body, [(envelope.request_id, &*number.to_string())])
 }
 
+/// A request of our own with another id; `None` when it is no request.
+pub(super) fn with_id(body: &[u8], id: &str) -> Option<Bytes> {
+    let envelope = Envelope::scan(body).ok()?;
+    replace(body, [(envelope.id, id)]).ok()
+}
+
 /// A child's response with the client's id, also as the id of a subscription that it ends.
 pub(super) fn response(line: &[u8], envelope: &Envelope<'_>, id: &str) -> Result<Bytes, SpliceError> {
     replace(line, [(envelope.id, id), (envelope.meta.subscription_id, id)])

@@ -3,12 +3,13 @@
 //! Every request gets a number of ours. Towards a shared child the number is its id and its progress token; towards a
 //! session's own child ids and tokens stay the client's, and the table finds the number by them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ostler_mcp::envelope::canonical_id;
 
 use super::queue::{Item, Sender};
+use super::settings::Setting;
 use crate::upstream::UpstreamError;
 
 /// A client of a child: 0 for the one session of an own child, the seat at a shared legacy child. Modern requests have
@@ -24,8 +25,13 @@ pub(super) struct Route {
     pub(super) token: Option<Arc<str>>,
     /// Whether the client takes more than the response.
     pub(super) events: bool,
+    /// What it sets at the child, should the child accept it.
+    pub(super) setting: Option<Setting>,
     pub(super) to: Sender,
 }
+
+/// Ids of requests that are over, kept per child to tell a late answer from a wrong one.
+const OVER_MAX: usize = 64;
 
 /// Why a request was not taken in.
 #[derive(Debug)]
@@ -47,6 +53,8 @@ struct Table {
     routes: BTreeMap<u64, Route>,
     by_id: HashMap<(Seat, Box<str>), u64>,
     by_token: HashMap<(Seat, Box<str>), u64>,
+    /// The youngest ids that are over, where ids are the client's.
+    over: VecDeque<Box<str>>,
 }
 
 // === impl Routes ===
@@ -93,13 +101,21 @@ impl Routes {
         self.lock().by_token.get(&(seat, canonical(token))).copied()
     }
 
-    /// The one request with this id among all clients; `None` when several have it, since whose is meant cannot be known.
-    pub(super) fn only_with_id(&self, id: &str) -> Option<u64> {
-        let id = canonical(id);
+    /// The request that an answer with a foreign id must be meant for: the only one in flight, if the child was never asked
+    /// anything by that id (raw; `None` for an answer without one). An answer that comes late or twice is nobody's.
+    pub(super) fn meant_by_foreign(&self, id: Option<&str>, ids_are_ours: bool) -> Option<u64> {
         let table = self.lock();
-        let mut matching = table.routes.iter().filter(|(_, route)| canonical(&route.id) == id);
-        let (number, _) = matching.next()?;
-        matching.next().is_none().then_some(*number)
+        let was_asked = match id {
+            None => false,
+            Some(id) if ids_are_ours => id.parse::<u64>().is_ok_and(|number| number < table.next),
+            Some(id) => {
+                let id = canonical(id);
+                table.over.contains(&id)
+            }
+        };
+        let mut in_flight = table.routes.keys();
+        let number = in_flight.next()?;
+        (!was_asked && in_flight.next().is_none()).then_some(*number)
     }
 
     /// The youngest request whose client takes more than a response.
@@ -144,7 +160,10 @@ impl Table {
     fn take(&mut self, number: u64) -> Option<Route> {
         let route = self.routes.remove(&number)?;
         if let Some(seat) = route.seat {
-            self.by_id.remove(&(seat, canonical(&route.id)));
+            let id = canonical(&route.id);
+            self.by_id.remove(&(seat, id.clone()));
+            self.over.truncate(OVER_MAX - 1);
+            self.over.push_front(id);
             if let Some(token) = &route.token {
                 let key = (seat, canonical(token));
                 if self.by_token.get(&key) == Some(&number) {
@@ -168,8 +187,8 @@ mod tests {
     use super::*;
 
     fn route(seat: Option<Seat>, id: &str, events: bool) -> (Route, Receiver) {
-        let (to, receiver) = queue();
-        (Route { seat, id: id.into(), token: None, events, to }, receiver)
+        let (to, receiver) = queue(&Arc::default());
+        (Route { seat, id: id.into(), token: None, events, setting: None, to }, receiver)
     }
 
     #[test]
@@ -188,14 +207,31 @@ mod tests {
     }
 
     #[test]
-    fn modern_clients_may_use_one_id_at_once_and_then_it_names_none_of_them() {
+    fn a_foreign_id_means_the_only_request_and_a_late_or_second_answer_means_none() {
+        let routes = Routes::default();
+        let (first, _a) = route(Some(0), "1", false);
+        let (second, _b) = route(Some(0), "2", false);
+        let over = routes.open(first).unwrap();
+        routes.take(over).unwrap();
+        assert_eq!(routes.meant_by_foreign(Some("9"), false), None, "nothing is in flight");
+        let number = routes.open(second).unwrap();
+        assert_eq!(routes.meant_by_foreign(Some(r#""2""#), false), Some(number));
+        assert_eq!(routes.meant_by_foreign(None, false), Some(number));
+        assert_eq!(routes.meant_by_foreign(Some("1"), false), None);
+        assert_eq!(routes.meant_by_foreign(Some("0"), true), None);
+        assert_eq!(routes.meant_by_foreign(Some("7"), true), Some(number));
+        let (third, _c) = route(Some(0), "3", false);
+        routes.open(third).unwrap();
+        assert_eq!(routes.meant_by_foreign(Some("9"), false), None, "either may be meant");
+    }
+
+    #[test]
+    fn modern_clients_may_use_one_id_at_once() {
         let routes = Routes::default();
         let (first, _a) = route(None, "1", false);
         let (second, _b) = route(None, "1", false);
-        let number = routes.open(first).unwrap();
-        assert_eq!(routes.only_with_id("1"), Some(number));
-        routes.open(second).unwrap();
-        assert_eq!(routes.only_with_id("1"), None);
+        assert_ne!(routes.open(first).unwrap(), routes.open(second).unwrap());
+        assert_eq!(routes.len(), 2);
     }
 
     #[test]

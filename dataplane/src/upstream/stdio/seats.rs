@@ -3,17 +3,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::mailbox::Busy;
-use super::queue::{Push, Receiver};
+use super::queue::{Buffered, Push, Receiver};
 use super::routes::Seat;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seats {
+    buffered: Arc<Buffered>,
     next: AtomicU64,
     streams: Mutex<HashMap<Seat, Push>>,
 }
@@ -21,6 +22,10 @@ pub(super) struct Seats {
 // === impl Seats ===
 
 impl Seats {
+    pub(super) fn new(buffered: &Arc<Buffered>) -> Self {
+        Self { buffered: Arc::clone(buffered), next: AtomicU64::default(), streams: Mutex::default() }
+    }
+
     pub(super) fn join(&self) -> Seat {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -31,7 +36,7 @@ impl Seats {
         if streams.get(&seat).is_some_and(|stream| !stream.is_closed()) {
             return Err(Busy);
         }
-        let (stream, receiver) = Push::open(client);
+        let (stream, receiver) = Push::open(client, &self.buffered);
         streams.insert(seat, stream);
         Ok(receiver)
     }
@@ -58,7 +63,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_listening_seat_hears_it_and_a_left_one_does_not() {
-        let seats = Seats::default();
+        let seats = Seats::new(&Arc::default());
         let (client, _body) = mpsc::channel(1);
         let (a, b) = (seats.join(), seats.join());
         assert_ne!(a, b);

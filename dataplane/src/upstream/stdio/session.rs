@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use ostler_mcp::headers::MCP_SESSION_ID;
-use ostler_mcp::{Envelope, Kind, method};
+use ostler_mcp::{Envelope, Kind};
 use tokio::sync::mpsc;
 
 use super::clock::Clock;
@@ -39,7 +39,7 @@ pub(super) async fn start(
     call: &Call<'_>,
     envelope: &Envelope<'_>,
 ) -> Result<Answer, UpstreamError> {
-    let mailbox = Arc::new(Mailbox::default());
+    let mailbox = Arc::new(Mailbox::new(&host.buffered));
     let keeper = Keeper::new(host, Inbound::Session(Arc::clone(&mailbox)), Opening::None);
     // The session's id stands in the head of the answer, so nothing can be streamed before the result is there.
     let (line, _) = exchange::ask(&keeper, call, envelope, Some(OWN_SEAT), false).await?.response().await?;
@@ -87,8 +87,8 @@ impl StdioSession {
         call: &Call<'_>,
         envelope: &Envelope<'_>,
     ) -> Result<Answer, UpstreamError> {
-        let (keeper, mailbox) = match &self.place {
-            Place::Own { keeper, mailbox } => (keeper, mailbox),
+        let keeper = match &self.place {
+            Place::Own { keeper, .. } => keeper,
             Place::Seat { child, seat } => return child.post(*seat, call, envelope).await,
         };
         if !envelope.is_request() {
@@ -99,9 +99,6 @@ impl StdioSession {
                 let _ = clock.within(link.send(frame(&call.body))).await?;
             }
             return Ok(reply::accepted());
-        }
-        if envelope.method == method::RESOURCES_SUBSCRIBE {
-            mailbox.subscribe();
         }
         let events = reply::accepts_events(call.headers);
         exchange::ask(keeper, call, envelope, Some(OWN_SEAT), events).await?.answer().await
@@ -127,10 +124,10 @@ impl StdioSession {
         if let Place::Own { keeper, .. } = &self.place {
             keeper.end();
         }
-        self.close_stream();
+        self.leave();
     }
 
-    fn close_stream(&self) {
+    fn leave(&self) {
         match &self.place {
             Place::Own { mailbox, .. } => mailbox.close(),
             Place::Seat { child, seat } => child.leave(*seat),
@@ -140,7 +137,7 @@ impl StdioSession {
 
 impl Drop for StdioSession {
     fn drop(&mut self) {
-        self.close_stream();
+        self.leave();
     }
 }
 

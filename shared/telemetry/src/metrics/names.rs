@@ -67,6 +67,10 @@ metrics! {
     UpstreamConnects: Counter "ostler_upstream_connects_total" ["upstream", "result"] "Connections opened, by result: ok, failed.";
     UpstreamChildren: Gauge "ostler_upstream_children" ["upstream"] "stdio children running.";
     UpstreamChildrenLimit: Gauge "ostler_upstream_children_limit" ["upstream"] "stdio children allowed to run.";
+    UpstreamChildStarts: Counter "ostler_upstream_child_starts_total" ["upstream"] "stdio children started, or tried to be.";
+    UpstreamChildPauses: Counter "ostler_upstream_child_pauses_total" ["upstream"] "Times a stdio child was not read for a while because it wrote more than it may that nobody had asked for.";
+    UpstreamStderrLinesDropped: Counter "ostler_upstream_stderr_lines_dropped_total" ["upstream"] "Lines of stdio children's stderr left out of the log because there were too many.";
+    UpstreamBufferedBytes: Gauge "ostler_upstream_buffered_bytes" ["upstream"] "Messages of stdio children that wait for clients to read them.";
     UpstreamMessagesDropped: Counter "ostler_upstream_messages_dropped_total" ["upstream"] "Messages of stdio children that no client was there to take.";
     UpstreamChildExits: Counter "ostler_upstream_child_exits_total" ["upstream"] "stdio children that ended without being asked to.";
     UpstreamProbes: Counter "ostler_upstream_probes_total" ["upstream", "result"] "Health probes, by result: alive, dead.";
