@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use ostler_core::name::ResourceName;
 
 use crate::duration;
-use crate::validated::{Limits, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport};
+use crate::validated::{Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport};
 
 /// A JSON value whose maps are always sorted, whatever features `serde_json` is built with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,25 @@ pub(crate) fn settings(default_mount: Option<&ResourceName>) -> Canonical {
 pub(crate) fn mount(mount: &Mount) -> Canonical {
     let mut map = MapBuilder::new(Defaults::LeaveOut);
     map.put("upstream", text(mount.upstream.as_str()));
+    map.finish()
+}
+
+pub(crate) fn listener(listener: &Listener) -> Canonical {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    map.put("address", Canonical::Text(listener.address.to_string()));
+    if let Some(tls) = &listener.tls {
+        let mut inner = MapBuilder::new(Defaults::LeaveOut);
+        inner.put("certificate", text(tls.certificate.as_str()));
+        inner.put("key", text(tls.key.as_str()));
+        map.put("tls", inner.finish());
+    }
+    if !listener.allowed_hosts.is_empty() {
+        let hosts = listener.allowed_hosts.iter().map(|host| text(host));
+        map.put("allowed_hosts", Canonical::List(hosts.collect()));
+    }
+    if let Some(mounts) = &listener.mounts {
+        map.put("mounts", Canonical::List(mounts.iter().map(|name| text(name.as_str())).collect()));
+    }
     map.finish()
 }
 

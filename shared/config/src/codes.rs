@@ -145,14 +145,14 @@ codes! {
         "Correct the reference, or write `$$` for a literal dollar.";
     ReferenceNotAllowed = "OST0209", "reference_not_allowed", Error,
         "a reference stands where none is resolved",
-        "References are resolved in header values, `env` values, `args` and `url` only; elsewhere they would change what \
+        "References are resolved in header values, `env` values, `args`, `url` and a listener's `tls` only; elsewhere they would change what \
          the config is.",
         "Write the value itself.";
 
     // 03: what the values mean together.
     BadName = "OST0301", "bad_name", Error,
         "a name is not allowed",
-        "Names of upstreams and mounts are permanent ids and parts of URLs.",
+        "Names of upstreams and mounts are permanent ids and parts of URLs; names of listeners are labels of metrics.",
         "Use lower-case letters, digits, `-` and `_`, at most 63, starting and ending with a letter or digit, without `__`.";
     NameConflict = "OST0302", "name_conflict", Error,
         "two things claim one mount name",
@@ -163,8 +163,8 @@ codes! {
         "A mount must lead somewhere.",
         "Name one of the `upstreams`, or add it.";
     UnknownMount = "OST0304", "unknown_mount", Error,
-        "`default_mount` names a mount that does not exist",
-        "The bare path must lead somewhere.",
+        "`default_mount` or a listener names a mount that does not exist",
+        "The bare path must lead somewhere, and a listener must serve what it says.",
         "Name one of the mounts; an upstream with `mount: false` has none of its own.";
     TransportChoice = "OST0305", "transport_choice", Error,
         "an upstream needs exactly one of `http` and `stdio`",
@@ -210,6 +210,28 @@ codes! {
         "`warm` needs `share: mount`",
         "A child that serves one session cannot exist before the session does.",
         "Add `share: mount`, or remove `warm`.";
+    BadAddress = "OST0316", "bad_address", Error,
+        "an address cannot be listened on",
+        "A listener has one IP address and one port. A name could resolve to another address, and port 0 would be another \
+         port at each start.",
+        "Write the IP address and a port from 1 to 65535, such as `127.0.0.1:7410`.";
+    AddressConflict = "OST0317", "address_conflict", Error,
+        "two listeners claim one address",
+        "A port on all addresses, such as `0.0.0.0:7410`, has every address with that port.",
+        "Give one of the two another port.";
+    ListenerNeedsTls = "OST0318", "listener_needs_tls", Error,
+        "a listener would speak to the network without encryption",
+        "Only what is on loopback may do without a certificate.",
+        "Add `tls`, or use a loopback address.";
+    NotFileReference = "OST0319", "not_file_reference", Error,
+        "certificate and key are references to files",
+        "A key in the config would be stored with its history and shown to whoever may read it; a file is watched, and a \
+         renewed certificate is used without a version.",
+        "Write exactly one `${file:/path}`; if a key was written out, replace it.";
+    BadHost = "OST0320", "bad_host", Error,
+        "a host name is not legal",
+        "`allowed_hosts` holds host names and IP addresses as they stand in a `Host` header, without scheme, port and path.",
+        "Write the name alone, such as `gateway.example`.";
     LiteralSecret = "OST0321", "literal_secret", Warning,
         "a secret seems to be written into the config",
         "The config is stored with its history and shown to whoever may read it. A reference is resolved on the data plane \
@@ -227,7 +249,8 @@ codes! {
     // 04: what this host makes of it.
     NotAllowedHere = "OST0401", "not_allowed_here", Error,
         "this data plane does not allow it",
-        "Which commands a config may start and which references it may read is decided by whoever starts the data plane.",
+        "Which commands a config may start, which references it may read and which addresses it may open is decided by \
+         whoever starts the data plane.",
         "Start the data plane with the flag that the help names.";
     UnresolvedReference = "OST0402", "unresolved_reference", Error,
         "a reference has no value on this data plane",

@@ -3,8 +3,10 @@
 //!
 //! Values that came from a reference never appear in `Debug`; header values that came from one are marked sensitive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
@@ -21,6 +23,7 @@ pub struct Compiled {
     pub digest: Digest,
     pub upstreams: BTreeMap<ResourceName, Arc<CompiledUpstream>>,
     pub mounts: BTreeMap<ResourceName, Arc<CompiledMount>>,
+    pub listeners: BTreeMap<ResourceName, Arc<CompiledListener>>,
     /// The mount that owns the bare path.
     pub default_mount: Option<ResourceName>,
 }
@@ -77,6 +80,35 @@ pub struct CompiledMount {
     pub upstream: ResourceName,
     /// Of the part that this was compiled from: the mount's own, or the upstream's for an automatic one.
     pub part: Digest,
+}
+
+#[derive(Debug, Clone)]
+pub struct CompiledListener {
+    pub name: ResourceName,
+    pub address: SocketAddr,
+    pub tls: Option<CompiledTls>,
+    /// In lower case and without brackets.
+    pub allowed_hosts: Vec<String>,
+    /// The mounts that it serves; `None` for all.
+    pub mounts: Option<BTreeSet<ResourceName>>,
+    /// The first reference that could not be resolved, as written. Then the listener has no usable `tls`.
+    pub unresolved: Option<String>,
+    /// Of the part that this was compiled from.
+    pub part: Digest,
+}
+
+/// The files of a listener's certificate, and what they held.
+#[derive(Debug, Clone)]
+pub struct CompiledTls {
+    pub certificate: SecretFile,
+    pub key: SecretFile,
+}
+
+/// A file behind a reference.
+#[derive(Debug, Clone)]
+pub struct SecretFile {
+    pub path: PathBuf,
+    pub text: SecretString,
 }
 
 /// Text that must not be printed.

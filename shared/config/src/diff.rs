@@ -57,26 +57,29 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
         push(&mut changes, format!("mounts.{name}"), before.get(name).cloned(), after.get(name).cloned());
     }
 
+    let listeners = |config: &Validated| {
+        let mut out = BTreeMap::new();
+        for listener in config.listeners().values() {
+            collect(&format!("listeners.{}", listener.name), None, &canonical::listener(listener), &mut out);
+        }
+        out
+    };
+    compare_leaves(&mut changes, &listeners(from), &listeners(to));
+
     let names: BTreeSet<_> = from.upstreams().keys().chain(to.upstreams().keys()).collect();
     for name in names {
         let path = format!("upstreams.{name}");
         match (from.upstreams().get(name), to.upstreams().get(name)) {
             (Some(before), Some(after)) if before == after => {}
             (Some(before), Some(after)) => {
-                let (before, after) = (leaves(&path, before), leaves(&path, after));
-                for leaf in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-                    compare_leaf(&mut changes, leaf, before.get(leaf), after.get(leaf));
-                }
+                compare_leaves(&mut changes, &leaves(&path, before), &leaves(&path, after));
             }
             (before, after) => {
                 push(&mut changes, path.clone(), before.map(summary), after.map(summary));
                 // What comes or goes with an upstream is to be reviewed as much as what changes in one that stays.
                 let of =
                     |upstream: Option<&Upstream>| upstream.map(|it| stated(&path, it)).unwrap_or_default();
-                let (before, after) = (of(before), of(after));
-                for leaf in before.keys().chain(after.keys()) {
-                    compare_leaf(&mut changes, leaf, before.get(leaf), after.get(leaf));
-                }
+                compare_leaves(&mut changes, &of(before), &of(after));
             }
         }
     }
@@ -89,6 +92,16 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
 struct Leaf {
     meant: String,
     shown: String,
+}
+
+fn compare_leaves(
+    changes: &mut Vec<Change>,
+    before: &BTreeMap<String, Leaf>,
+    after: &BTreeMap<String, Leaf>,
+) {
+    for leaf in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        compare_leaf(changes, leaf, before.get(leaf), after.get(leaf));
+    }
 }
 
 fn compare_leaf(changes: &mut Vec<Change>, path: &str, before: Option<&Leaf>, after: Option<&Leaf>) {

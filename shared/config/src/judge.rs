@@ -30,11 +30,7 @@ pub fn judge_text(text: &[u8]) -> Result<Judged, Report> {
             reporter.problem(problem);
             Err(Report { diagnostics: reporter.finish() })
         }
-        Ok((root, problems)) => judge(root, problems, reporter, |meaning| {
-            let upstreams: Vec<_> = meaning.upstreams.values().collect();
-            let mounts: Vec<_> = meaning.mounts.values().collect();
-            parts::split(&upstreams, &mounts, meaning.default_mount.as_ref())
-        }),
+        Ok((root, problems)) => judge(root, problems, reporter, parts::split),
     }
 }
 
@@ -77,9 +73,7 @@ fn judge(
         return Err(Report { diagnostics });
     }
     let (parts, digest) = parts(&meaning);
-    let Meaning { upstreams, mounts, default_mount } = meaning;
-    let config = Validated::new(upstreams, mounts, default_mount, parts, digest);
-    Ok(Judged { config, warnings: diagnostics })
+    Ok(Judged { config: Validated::new(meaning, parts, digest), warnings: diagnostics })
 }
 
 /// The text, if it is small enough and UTF-8.
@@ -188,12 +182,14 @@ impl Assembly {
     fn assemble(&mut self, parts: &[Part], tree: &mut Tree) -> NodeId {
         let nowhere = Place::default();
         let root = tree.push(Value::Invalid, nowhere);
-        let (mut document, mut upstreams, mut mounts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut document = Vec::new();
+        let (mut upstreams, mut mounts, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             let Some(content) = self.read(part, tree) else { continue };
             let target = match part.kind {
                 PartKind::Upstream => &mut upstreams,
                 PartKind::Mount => &mut mounts,
+                PartKind::Listener => &mut listeners,
                 PartKind::Settings => {
                     self.settings(part, content, tree, &mut document);
                     continue;
@@ -203,7 +199,7 @@ impl Assembly {
             let key_node = tree.push(Value::Null, nowhere);
             target.push(Entry { key: part.name.as_str().into(), key_node, value: content });
         }
-        for (key, entries) in [("upstreams", upstreams), ("mounts", mounts)] {
+        for (key, entries) in [("upstreams", upstreams), ("mounts", mounts), ("listeners", listeners)] {
             let value = tree.push(Value::Invalid, nowhere);
             let key_node = tree.push(Value::Null, nowhere);
             tree.set_map(value, entries);
@@ -233,14 +229,14 @@ impl Assembly {
         }
     }
 
-    /// The document's own keys. The two maps have parts of their own.
+    /// The document's own keys. The three maps have parts of their own.
     fn settings(&mut self, part: &Part, content: NodeId, tree: &Tree, document: &mut Vec<Entry>) {
         let Value::Map(entries) = tree.value(content) else {
             self.find(part, Code::WrongType, "the settings part is not a map", "fetch the version again");
             return;
         };
         for entry in entries {
-            if matches!(&*entry.key, "upstreams" | "mounts" | "upstream") {
+            if matches!(&*entry.key, "upstreams" | "mounts" | "listeners" | "upstream") {
                 let message = format!("the key `{}` does not belong into the settings part", entry.key);
                 self.find(part, Code::UnknownKey, &message, "ship it as parts of its own");
             } else {
@@ -253,6 +249,7 @@ impl Assembly {
         let path = match part.kind {
             PartKind::Upstream => format!("upstreams.{}", path_step(&part.name)),
             PartKind::Mount => format!("mounts.{}", path_step(&part.name)),
+            PartKind::Listener => format!("listeners.{}", path_step(&part.name)),
             PartKind::Settings => String::new(),
             PartKind::Unknown(ref kind) => format!("{}.{}", path_step(kind), path_step(&part.name)),
         };

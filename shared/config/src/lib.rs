@@ -38,7 +38,8 @@ mod tests;
 pub use codes::Code;
 pub use compile::{GlobError, GlobList, Host, Lookup, ProcessLookup, Unresolved, compile};
 pub use compiled::{
-    Compiled, CompiledMount, CompiledUpstream, HttpTransport, SecretString, StdioTransport, Transport,
+    Compiled, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport, SecretFile,
+    SecretString, StdioTransport, Transport,
 };
 pub use diagnostic::{Diagnostic, Judged, Report, Severity};
 pub use diff::{Change, ChangeKind, diff};
@@ -49,7 +50,8 @@ pub use parts::{Part, PartKind};
 pub use reference::{Reference, Source as ReferenceSource, Template, TemplateError};
 pub use reference_md::reference_markdown;
 pub use schema::schema;
+pub use validate::listener::overlap;
 pub use validated::{
-    HttpUpstream, Limits, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream,
-    UpstreamTransport, Validated,
+    HttpUpstream, Limits, Listener, ListenerTls, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream,
+    Timeouts, Upstream, UpstreamTransport, Validated,
 };

@@ -8,10 +8,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use ostler_core::digest::{Digest, DigestBuilder};
-use ostler_core::name::ResourceName;
 
 use crate::canonical::{self, Canonical};
-use crate::validated::{Mount, Upstream};
+use crate::validate::Meaning;
 
 /// The name of the one part of kind `settings`.
 pub(crate) const SETTINGS_NAME: &str = "settings";
@@ -22,17 +21,19 @@ pub struct Part {
     pub kind: PartKind,
     pub name: String,
     pub sha256: Digest,
-    /// Canonical JSON: the value that stands under `upstreams.<name>` or `mounts.<name>`, or the document without these
-    /// two maps.
+    /// Canonical JSON: the value that stands under `upstreams.<name>`, `mounts.<name>` or `listeners.<name>`, or the document
+    /// without these three maps.
     pub bytes: Bytes,
 }
 
 /// What a part describes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PartKind {
+    /// An entry of `listeners`.
+    Listener,
     /// An entry of `mounts`. Automatic mounts follow from the upstreams and are no parts.
     Mount,
-    /// Everything that is neither an upstream nor a mount; exactly one.
+    /// Everything that has no part of its own; exactly one.
     Settings,
     /// An entry of `upstreams`.
     Upstream,
@@ -41,18 +42,18 @@ pub enum PartKind {
 }
 
 /// The parts of a config, sorted, and its digest.
-pub(crate) fn split(
-    upstreams: &[&Upstream],
-    mounts: &[&Mount],
-    default_mount: Option<&ResourceName>,
-) -> (Vec<Part>, Digest) {
-    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + 1);
-    parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &canonical::settings(default_mount)));
-    for upstream in upstreams {
+pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
+    let Meaning { upstreams, mounts, listeners, default_mount } = meaning;
+    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + listeners.len() + 1);
+    parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &canonical::settings(default_mount.as_ref())));
+    for upstream in upstreams.values() {
         parts.push(Part::of(PartKind::Upstream, upstream.name.as_str(), &canonical::upstream(upstream)));
     }
-    for mount in mounts.iter().filter(|mount| !mount.automatic) {
+    for mount in mounts.values().filter(|mount| !mount.automatic) {
         parts.push(Part::of(PartKind::Mount, mount.name.as_str(), &canonical::mount(mount)));
+    }
+    for listener in listeners.values() {
+        parts.push(Part::of(PartKind::Listener, listener.name.as_str(), &canonical::listener(listener)));
     }
     sort(&mut parts);
     let digest = digest(&parts);
@@ -95,6 +96,7 @@ impl fmt::Debug for Part {
 impl PartKind {
     pub fn as_str(&self) -> &str {
         match self {
+            Self::Listener => "listener",
             Self::Mount => "mount",
             Self::Settings => "settings",
             Self::Upstream => "upstream",
@@ -106,6 +108,7 @@ impl PartKind {
     pub fn from_wire<'a>(kind: impl Into<Cow<'a, str>>) -> Self {
         let kind = kind.into();
         match &*kind {
+            "listener" => Self::Listener,
             "mount" => Self::Mount,
             "settings" => Self::Settings,
             "upstream" => Self::Upstream,

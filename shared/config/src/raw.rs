@@ -30,6 +30,10 @@ pub(crate) struct RawDocument {
     /// Mounts in addition to the automatic ones: `/mcp/<name>` leads to the upstream.
     #[schemars(extend("propertyNames" = name_rule()))]
     pub(crate) mounts: Option<Located<Entries<RawMount>>>,
+    /// Further addresses for MCP clients, by name, beside the data plane's own `--listen`. A data plane that takes its config
+    /// from control opens only what its `--allow-listen` names.
+    #[schemars(extend("propertyNames" = name_rule()))]
+    pub(crate) listeners: Option<Located<Entries<RawListener>>>,
     /// The mount that also owns the bare path `/mcp`. Without it the bare path is answered with `unknown_mount`.
     pub(crate) default_mount: Option<Located<String>>,
 }
@@ -131,6 +135,41 @@ pub(crate) struct RawMount {
     #[schemars(required)]
     pub(crate) upstream: Option<Located<String>>,
 }
+
+/// An address at which MCP clients connect. Its socket stays open from version to version while the address stays.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Listener")]
+pub(crate) struct RawListener {
+    /// IP address and port: `127.0.0.1:7410`, `[::1]:7410`. One that is not on loopback needs `tls`.
+    #[schemars(required, length(min = 1))]
+    pub(crate) address: Option<Located<String>>,
+    /// Certificate and key; without them the listener speaks plain HTTP.
+    pub(crate) tls: Option<Located<RawListenerTls>>,
+    /// Host names that clients may use for it, beside its own address and the names of loopback.
+    #[schemars(length(max = 64))]
+    pub(crate) allowed_hosts: Option<Located<Vec<Located<String>>>>,
+    /// The mounts that it serves; all without it.
+    #[schemars(length(min = 1))]
+    pub(crate) mounts: Option<Located<Vec<Located<String>>>>,
+}
+
+/// The certificate of a listener, from files where the data plane runs. They are watched: a renewed certificate is used for
+/// the next connection, without a version.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ListenerTls")]
+pub(crate) struct RawListenerTls {
+    /// The certificate chain (PEM), as `${file:/path}`.
+    #[schemars(required, extend("pattern" = FILE_REFERENCE))]
+    pub(crate) certificate: Option<Located<String>>,
+    /// Its private key (PEM), as `${file:/path}`; a file that others can read is refused.
+    #[schemars(required, extend("pattern" = FILE_REFERENCE))]
+    pub(crate) key: Option<Located<String>>,
+}
+
+/// One `${file:…}` and nothing else.
+const FILE_REFERENCE: &str = "^\\$\\{file:[^}]+\\}$";
 
 /// A duration as text.
 #[derive(Debug, Deserialize)]

@@ -123,6 +123,7 @@ pub(crate) fn secret_places(tree: &Tree) -> Vec<Place> {
         let Value::Map(entries) = tree.value(NodeId(index)) else { continue };
         for entry in entries {
             match tree.value(entry.value) {
+                Value::Str(text) if text.contains("PRIVATE KEY") => places.push(tree.place(entry.value)),
                 Value::Str(text)
                     if secret::is_secret_key(&entry.key)
                         && Template::parse(text).map_or(true, |template| secret::has_literal(&template)) =>

@@ -3,7 +3,8 @@
 //!
 //! Only `judge_text` and `judge_parts` make one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use ostler_core::name::ResourceName;
 
 use crate::parts::Part;
 use crate::reference::{Reference, Template};
+use crate::validate::Meaning;
 
 /// Accepted content. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,6 +25,7 @@ pub struct Validated(Arc<Content>);
 struct Content {
     upstreams: BTreeMap<ResourceName, Upstream>,
     mounts: BTreeMap<ResourceName, Mount>,
+    listeners: BTreeMap<ResourceName, Listener>,
     default_mount: Option<ResourceName>,
     parts: Vec<Part>,
     digest: Digest,
@@ -121,17 +124,33 @@ pub struct Mount {
     pub automatic: bool,
 }
 
+/// An address at which MCP clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// In a namespace of its own.
+    pub name: ResourceName,
+    /// With a port other than 0; an address that maps IPv4 into IPv6 stands there as IPv4.
+    pub address: SocketAddr,
+    pub tls: Option<ListenerTls>,
+    /// In lower case and without brackets.
+    pub allowed_hosts: BTreeSet<String>,
+    /// The mounts that it serves; `None` for all.
+    pub mounts: Option<BTreeSet<ResourceName>>,
+}
+
+/// The files of a listener's certificate. Each template is one `${file:…}` and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    pub certificate: Template,
+    pub key: Template,
+}
+
 // === impl Validated ===
 
 impl Validated {
-    pub(crate) fn new(
-        upstreams: BTreeMap<ResourceName, Upstream>,
-        mounts: BTreeMap<ResourceName, Mount>,
-        default_mount: Option<ResourceName>,
-        parts: Vec<Part>,
-        digest: Digest,
-    ) -> Self {
-        Self(Arc::new(Content { upstreams, mounts, default_mount, parts, digest }))
+    pub(crate) fn new(meaning: Meaning, parts: Vec<Part>, digest: Digest) -> Self {
+        let Meaning { upstreams, mounts, listeners, default_mount } = meaning;
+        Self(Arc::new(Content { upstreams, mounts, listeners, default_mount, parts, digest }))
     }
 
     /// Sorted by kind and name.
@@ -153,8 +172,18 @@ impl Validated {
         &self.0.mounts
     }
 
+    pub fn listeners(&self) -> &BTreeMap<ResourceName, Listener> {
+        &self.0.listeners
+    }
+
     pub fn default_mount(&self) -> Option<&ResourceName> {
         self.0.default_mount.as_ref()
+    }
+
+    /// Every reference in it; those to files are what a data plane watches.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        let upstreams = self.0.upstreams.values().flat_map(Upstream::references);
+        upstreams.chain(self.0.listeners.values().flat_map(Listener::references))
     }
 }
 
@@ -169,7 +198,7 @@ impl Eq for Validated {}
 // === impl Upstream ===
 
 impl Upstream {
-    /// Every reference in it; those to files are what a data plane watches.
+    /// Every reference in it.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         let (first, headers, args, env) = match &self.transport {
             UpstreamTransport::Http(http) => (Some(&http.url), &*http.headers, &[][..], None),
@@ -182,6 +211,15 @@ impl Upstream {
             .chain(args)
             .chain(env.into_iter().flatten())
             .flat_map(Template::references)
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Every reference in it.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]).flat_map(Template::references)
     }
 }
 

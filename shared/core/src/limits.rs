@@ -21,6 +21,10 @@ pub const SNAPSHOT_PARTS_MAX: usize = 32_768;
 
 /// Entries of `upstreams`, and of `mounts`: what a fleet of the largest size that is planned for needs.
 pub const CONFIG_RESOURCES_MAX: usize = 10_000;
+/// Entries of `listeners`: each is a socket on every traffic worker, with connections of its own.
+pub const CONFIG_LISTENERS_MAX: usize = 64;
+/// `allowed_hosts` of one listener; each is compared with the `Host` of every request.
+pub const CONFIG_HOSTS_MAX: usize = 64;
 /// Headers of one upstream; servers commonly refuse more than a hundred altogether.
 pub const CONFIG_HEADERS_MAX: usize = 64;
 /// Arguments, and variables, of one stdio upstream.

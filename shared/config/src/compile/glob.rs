@@ -1,4 +1,4 @@
-//! Lists of patterns with `*` and `?`, for `--allow-command` and `--allow-ref`.
+//! Lists of patterns with `*` and `?`, for `--allow-command`, `--allow-ref` and `--allow-listen`.
 //!
 //! A pattern is matched against the whole text. `*` stands for any characters, `/` included, so text with a `..` step
 //! matches only `*` itself: otherwise `/opt/tools/*` would allow `/opt/tools/../../bin/sh`.

@@ -3,6 +3,7 @@
 //! Every refusal is reported, not the first. A message may name a reference, never its value.
 
 mod glob;
+mod listener;
 mod lookup;
 mod resolve;
 mod transport;
@@ -30,6 +31,8 @@ pub struct Host<'a> {
     pub allow_command: &'a GlobList,
     /// `--allow-ref`, over references as written inside `${}` and without their default.
     pub allow_ref: &'a GlobList,
+    /// `--allow-listen`, over addresses as `ip:port`.
+    pub allow_listen: &'a GlobList,
     pub lookup: &'a dyn Lookup,
     pub unresolved: Unresolved,
 }
@@ -71,11 +74,21 @@ pub fn compile(config: &Validated, host: &Host<'_>) -> Result<Compiled, Report> 
             (mount.name.clone(), Arc::new(compiled))
         })
         .collect();
+    let listeners = config
+        .listeners()
+        .values()
+        .map(|listener| {
+            let part = part_digest(config, &PartKind::Listener, listener.name.as_str());
+            let compiled = listener::compile(listener, part, host, &mut diagnostics);
+            (listener.name.clone(), Arc::new(compiled))
+        })
+        .collect();
     if diagnostics.is_empty() {
         Ok(Compiled {
             digest: config.digest(),
             upstreams,
             mounts,
+            listeners,
             default_mount: config.default_mount().cloned(),
         })
     } else {

@@ -31,17 +31,18 @@ impl Lookup for Fake {
     }
 }
 
-struct Allow(GlobList, GlobList);
+struct Allow(GlobList, GlobList, GlobList);
 
 impl Allow {
     fn everything() -> Self {
-        Self(GlobList::any(), GlobList::any())
+        Self(GlobList::any(), GlobList::any(), GlobList::any())
     }
 }
 
 fn run(text: &str, lookup: &Fake, allow: &Allow, unresolved: Unresolved) -> Result<Compiled, Report> {
     let config = judge_text(text.as_bytes()).unwrap_or_else(|report| panic!("{report}")).config;
-    compile(&config, &Host { allow_command: &allow.0, allow_ref: &allow.1, lookup, unresolved })
+    let Allow(allow_command, allow_ref, allow_listen) = allow;
+    compile(&config, &Host { allow_command, allow_ref, allow_listen, lookup, unresolved })
 }
 
 fn resolved(text: &str, lookup: &Fake) -> Compiled {
@@ -150,8 +151,11 @@ upstreams:
   a: { http: { url: http://a/ }, headers: { X: '${TEAM_TOKEN:-x}', Y: '${file:/etc/shadow}' } }
   b: { stdio: { command: bash } }
 ";
-    let allow =
-        Allow(GlobList::parse(["npx"]).unwrap(), GlobList::parse(["OSTLER_*", "file:/run/*"]).unwrap());
+    let allow = Allow(
+        GlobList::parse(["npx"]).unwrap(),
+        GlobList::parse(["OSTLER_*", "file:/run/*"]).unwrap(),
+        GlobList::none(),
+    );
     for unresolved in [Unresolved::Refuse, Unresolved::MarkDown] {
         let report = run(text, &Fake::with(&[("TEAM_TOKEN", "x")], &[]), &allow, unresolved).unwrap_err();
         let found: Vec<_> = report.diagnostics.iter().map(|d| (&*d.name, &*d.path, &*d.help)).collect();
@@ -183,7 +187,7 @@ fn the_flag_to_set_never_allows_more_than_was_refused() {
     for command in ["*", "a' --allow-ref '*", "a,*", "b?"] {
         let text = format!("version: 1\nupstream: {{ stdio: {{ command: /bin/{command:?} }} }}\n")
             .replace("/bin/\"", "\"/bin/");
-        let allow = Allow(GlobList::none(), GlobList::none());
+        let allow = Allow(GlobList::none(), GlobList::none(), GlobList::none());
         let report = run(&text, &Fake::default(), &allow, Unresolved::Refuse).unwrap_err();
         assert_eq!(
             report.diagnostics[0].help,
@@ -195,7 +199,7 @@ fn the_flag_to_set_never_allows_more_than_was_refused() {
 #[test]
 fn a_list_of_commands_is_not_got_round_through_the_environment() {
     let text = "version: 1\nupstream: { stdio: { command: npx, env: { LD_PRELOAD: /tmp/x.so, Path: /tmp, LANG: C } } }\n";
-    let allow = Allow(GlobList::parse(["npx"]).unwrap(), GlobList::any());
+    let allow = Allow(GlobList::parse(["npx"]).unwrap(), GlobList::any(), GlobList::any());
     let report = run(text, &Fake::default(), &allow, Unresolved::Refuse).unwrap_err();
     assert_eq!(report.diagnostics.len(), 2, "{report}");
     assert!(run(text, &Fake::default(), &Allow::everything(), Unresolved::Refuse).is_ok());
@@ -213,7 +217,7 @@ fn a_list_of_commands_is_not_got_round_through_the_environment() {
 fn a_list_of_commands_is_not_got_round_through_the_folder() {
     let text =
         |command: &str| format!("version: 1\nupstream: {{ stdio: {{ command: {command}, cwd: /tmp }} }}\n");
-    let allow = Allow(GlobList::parse(["./tool", "bin/tool", "/opt/tool"]).unwrap(), GlobList::any());
+    let allow = Allow(GlobList::parse(["./tool", "bin/tool", "/opt/tool"]).unwrap(), GlobList::any(), GlobList::any());
     for command in ["./tool", "bin/tool"] {
         let report = run(&text(command), &Fake::default(), &allow, Unresolved::Refuse).unwrap_err();
         assert!(report.diagnostics[0].path.ends_with("stdio.cwd"), "{report}");
@@ -307,4 +311,64 @@ fn the_real_lookup_reads_small_regular_files_only() {
         assert!(ProcessLookup.file(&path(name)).is_err(), "{name}");
     }
     assert_eq!(ProcessLookup.env("OSTLER_TEST_NO_SUCH_VARIABLE"), None);
+}
+
+const LISTENERS: &str = "
+version: 1
+listeners:
+  local: { address: '127.0.0.1:7410' }
+  open: { address: '[::]:7411', tls: { certificate: '${file:/c}', key: '${file:/k}' } }
+";
+
+#[test]
+fn a_listener_is_opened_only_where_the_host_allows_it() {
+    let files = Fake::with(&[], &[("/c", "chain"), ("/k", "key")]);
+    for unresolved in [Unresolved::Refuse, Unresolved::MarkDown] {
+        let allow =
+            Allow(GlobList::any(), GlobList::none(), GlobList::parse(["127.0.0.1:7*", "0.0.0.0:*"]).unwrap());
+        let report = run(LISTENERS, &files, &allow, unresolved).unwrap_err();
+        let found: Vec<_> = report.diagnostics.iter().map(|d| (&*d.name, &*d.path, &*d.help)).collect();
+        assert_eq!(
+            found,
+            [
+                (
+                    "not_allowed_here",
+                    "listeners.open.address",
+                    "start the data plane with `--allow-listen '[::]:7411'`"
+                ),
+                (
+                    "not_allowed_here",
+                    "listeners.open.tls.certificate",
+                    "start the data plane with `--allow-ref 'file:/c'`"
+                ),
+                (
+                    "not_allowed_here",
+                    "listeners.open.tls.key",
+                    "start the data plane with `--allow-ref 'file:/k'`"
+                ),
+            ]
+        );
+    }
+    let allow = Allow(GlobList::none(), GlobList::any(), GlobList::none());
+    assert_eq!(run(LISTENERS, &files, &allow, Unresolved::Refuse).unwrap_err().diagnostics.len(), 2);
+}
+
+#[test]
+fn a_listener_has_what_its_files_hold_and_shows_none_of_it() {
+    let compiled = resolved(LISTENERS, &Fake::with(&[], &[("/c", "chain\n"), ("/k", "hunter2")]));
+    let tls = compiled.listeners["open"].tls.as_ref().unwrap();
+    assert_eq!((tls.certificate.text.expose(), tls.key.text.expose()), ("chain", "hunter2"));
+    assert_eq!(tls.key.path.to_str(), Some("/k"));
+    assert!(compiled.listeners["local"].tls.is_none());
+    assert!(!format!("{compiled:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_key_that_is_not_there_refuses_a_candidate_and_marks_its_listener_in_the_last_known_good() {
+    let lookup = Fake::with(&[], &[("/c", "chain")]);
+    let report = run(LISTENERS, &lookup, &Allow::everything(), Unresolved::Refuse).unwrap_err();
+    assert!(report.has(Code::UnresolvedReference) && report.diagnostics[0].path == "listeners.open.tls.key");
+    let compiled = run(LISTENERS, &lookup, &Allow::everything(), Unresolved::MarkDown).unwrap();
+    assert_eq!(compiled.listeners["open"].unresolved.as_deref(), Some("file:/k"));
+    assert!(compiled.listeners["open"].tls.is_none() && compiled.listeners["local"].unresolved.is_none());
 }

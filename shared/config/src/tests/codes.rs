@@ -93,6 +93,15 @@ fn example(code: Code) -> Vec<Diagnostic> {
             "version: 1\nupstream: { stdio: { command: npx } }\nupstreams:\n  default: { stdio: { command: npx } }\n",
         ),
         Code::WarmNeedsMount => found("version: 1\nupstream: { stdio: { command: npx, warm: true } }\n"),
+        Code::BadAddress => listener("address: 'localhost:7410'"),
+        Code::AddressConflict => found(
+            "version: 1\nlisteners:\n  a: { address: '127.0.0.1:7410' }\n  b: { address: '127.0.0.1:7410' }\n",
+        ),
+        Code::ListenerNeedsTls => listener("address: '0.0.0.0:7410'"),
+        Code::NotFileReference => {
+            listener("address: '127.0.0.1:7410', tls: { certificate: '${file:/c}', key: hunter2 }")
+        }
+        Code::BadHost => listener("address: '127.0.0.1:7410', allowed_hosts: ['https://gateway.example']"),
         Code::LiteralSecret => http("    headers: { Authorization: Bearer hunter2 }\n"),
         Code::NoUpstream => found("version: 1\n"),
         Code::UnmountedUpstream => http("    mount: false\n"),
@@ -119,6 +128,10 @@ fn example(code: Code) -> Vec<Diagnostic> {
 
 fn http(rest: &str) -> Vec<Diagnostic> {
     found(format!("version: 1\nupstreams:\n  a:\n    http: {{ url: http://a/ }}\n{rest}"))
+}
+
+fn listener(inside: &str) -> Vec<Diagnostic> {
+    found(format!("version: 1\nlisteners:\n  team: {{ {inside} }}\n"))
 }
 
 fn judged(parts: Vec<Part>) -> Vec<Diagnostic> {
@@ -148,6 +161,7 @@ fn compiled(text: &str, allow_command: GlobList) -> Vec<Diagnostic> {
     let host = Host {
         allow_command: &allow_command,
         allow_ref: &allow_ref,
+        allow_listen: &allow_ref,
         lookup: &Env,
         unresolved: Unresolved::Refuse,
     };

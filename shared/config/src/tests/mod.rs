@@ -4,6 +4,7 @@ mod budgets;
 mod codes;
 mod diff;
 mod docs;
+mod listeners;
 mod mistakes;
 mod sameness;
 mod secrets;

@@ -1,5 +1,7 @@
 //! What is the same config and what is another one; and that parts are the config.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use ostler_core::digest::Digest;
 use proptest::prelude::*;
@@ -149,10 +151,10 @@ fn the_settings_part_cannot_smuggle_what_has_parts_of_its_own() {
     let smuggler = part(
         PartKind::Settings,
         "settings",
-        r#"{"version":1,"upstreams":{"x":{"http":{"url":"http://evil/"}}},"upstream":{"stdio":{"command":"sh"}}}"#,
+        r#"{"version":1,"upstreams":{"x":{"http":{"url":"http://evil/"}}},"listeners":{"l":{"address":"127.0.0.1:1"}},"upstream":{"stdio":{"command":"sh"}}}"#,
     );
     let report = judge_parts(&[smuggler]).unwrap_err();
-    assert_eq!(report.errors().filter(|d| d.code == "OST0201").count(), 2, "{report}");
+    assert_eq!(report.errors().filter(|d| d.code == "OST0201").count(), 3, "{report}");
 }
 
 #[test]
@@ -184,6 +186,7 @@ proptest! {
         prop_assert_eq!(again.config.digest(), judged.config.digest());
         prop_assert_eq!(again.config.upstreams(), judged.config.upstreams());
         prop_assert_eq!(again.config.mounts(), judged.config.mounts());
+        prop_assert_eq!(again.config.listeners(), judged.config.listeners());
         prop_assert_eq!(again.config.default_mount(), judged.config.default_mount());
         prop_assert!(diff(&judged.config, &again.config).is_empty());
     }
@@ -208,8 +211,11 @@ proptest! {
 /// A document with every kind of value in it.
 fn document() -> impl Strategy<Value = Value> {
     let upstreams = proptest::collection::btree_map("[a-z][a-z0-9]{0,2}", upstream(), 0..4);
-    (upstreams, any::<proptest::sample::Index>(), any::<bool>()).prop_map(|(upstreams, index, own)| {
+    let listeners = proptest::collection::btree_map("[a-z]{1,3}", (1_u16..5, any::<bool>()), 0..3);
+    let chosen = (any::<proptest::sample::Index>(), any::<bool>());
+    (upstreams, listeners, chosen).prop_map(|(upstreams, listeners, (index, own))| {
         let mut document = Map::from_iter([("version".to_owned(), json!(1))]);
+        document.insert("listeners".to_owned(), listeners_at_their_ports(listeners));
         let names: Vec<_> = upstreams.keys().cloned().collect();
         document.insert("upstreams".to_owned(), json!(upstreams));
         if !names.is_empty() {
@@ -221,6 +227,18 @@ fn document() -> impl Strategy<Value = Value> {
         }
         Value::Object(document)
     })
+}
+
+/// Listeners at addresses of their own, some with everything that a listener can have.
+fn listeners_at_their_ports(drawn: BTreeMap<String, (u16, bool)>) -> Value {
+    let listener = |(index, (name, (port, whole))): (usize, (String, (u16, bool)))| {
+        let address = format!("127.0.0.{}:{port}", index + 1);
+        let tls = json!({ "certificate": "${file:/c}", "key": format!("${{file:/{name}}}") });
+        let whole =
+            whole.then(|| json!({ "address": &address, "tls": tls, "allowed_hosts": ["B.example", "a"] }));
+        (name, whole.unwrap_or_else(|| json!({ "address": &address })))
+    };
+    Value::Object(drawn.into_iter().enumerate().map(listener).collect())
 }
 
 fn upstream() -> impl Strategy<Value = Value> {

@@ -83,10 +83,17 @@ upstreams:
     headers: { Authorization: 'Bearer ${TOKEN}', X-Plain: '${PLAIN}' }
   b:
     stdio: { command: npx, args: ['${ARG}'], env: { PLAIN: '${TOKEN}' } }
+listeners:
+  l: { address: '127.0.0.1:1', tls: { certificate: '${file:/c}', key: '${file:/k}' } }
 ";
     let any = GlobList::any();
-    let host =
-        Host { allow_command: &any, allow_ref: &any, lookup: &CanaryLookup, unresolved: Unresolved::Refuse };
+    let host = Host {
+        allow_command: &any,
+        allow_ref: &any,
+        allow_listen: &any,
+        lookup: &CanaryLookup,
+        unresolved: Unresolved::Refuse,
+    };
     let compiled = compile(&accepted(text), &host).unwrap();
     let shown = format!("{compiled:?}{compiled:#?}");
     assert!(!shown.contains(CANARY), "{shown}");
@@ -103,7 +110,13 @@ upstreams:
 ";
     let any = GlobList::any();
     for unresolved in [Unresolved::Refuse, Unresolved::MarkDown] {
-        let host = Host { allow_command: &any, allow_ref: &any, lookup: &CanaryLookup, unresolved };
+        let host = Host {
+            allow_command: &any,
+            allow_ref: &any,
+            allow_listen: &any,
+            lookup: &CanaryLookup,
+            unresolved,
+        };
         let outcome = compile(&accepted(text), &host);
         assert_eq!(outcome.is_err(), unresolved == Unresolved::Refuse);
         let shown = format!("{outcome:?}");

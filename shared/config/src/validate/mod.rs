@@ -1,6 +1,7 @@
 //! Raw → Validated: the meaning of every value, and of all values together. Every mistake is reported; what is mistaken is
 //! left out, so that nothing is reported that only follows from it.
 
+pub(crate) mod listener;
 mod names;
 mod stdio;
 mod upstream;
@@ -16,9 +17,9 @@ use crate::codes::Code;
 use crate::de::did_you_mean;
 use crate::located::{Entries, Located};
 use crate::node::NodeId;
-use crate::raw::{RawDocument, RawMount, RawUpstream};
+use crate::raw::{RawDocument, RawListener, RawMount, RawUpstream};
 use crate::reporter::Reporter;
-use crate::validated::{Mount, Upstream};
+use crate::validated::{Listener, Mount, Upstream};
 
 /// The only version of the language.
 const VERSION: i64 = 1;
@@ -30,6 +31,7 @@ const SINGULAR: &str = "default";
 pub(crate) struct Meaning {
     pub(crate) upstreams: BTreeMap<ResourceName, Upstream>,
     pub(crate) mounts: BTreeMap<ResourceName, Mount>,
+    pub(crate) listeners: BTreeMap<ResourceName, Listener>,
     pub(crate) default_mount: Option<ResourceName>,
 }
 
@@ -44,6 +46,7 @@ pub(crate) fn validate(document: Located<RawDocument>, reporter: &Reporter<'_>) 
     judge.upstreams(raw.upstreams);
     judge.mounts(raw.mounts);
     judge.default_mount(raw.default_mount, singular);
+    judge.listeners(raw.listeners);
     judge.warn_of_unmounted();
     if judge.upstreams.is_empty() && !judge.unsure {
         let help = "add an upstream, if every request should not be answered with `unknown_mount`";
@@ -146,7 +149,7 @@ impl<'a> Judge<'a> {
             self.unsure = true;
             return;
         };
-        self.count(at, entries.len(), "upstreams");
+        self.count(at, entries.len(), limits::CONFIG_RESOURCES_MAX, "upstreams");
         for (name, raw) in entries {
             match names::resource(&name, "an upstream", self.reporter) {
                 Some(parsed) => self.upstream(parsed, name.at, raw.value),
@@ -184,7 +187,7 @@ impl<'a> Judge<'a> {
 
     fn mounts(&mut self, mounts: Option<Located<Entries<RawMount>>>) {
         let Some(Located { at, value: Some(Entries(entries)) }) = mounts else { return };
-        self.count(at, entries.len(), "mounts");
+        self.count(at, entries.len(), limits::CONFIG_RESOURCES_MAX, "mounts");
         for (name, raw) in entries {
             let parsed = names::resource(&name, "a mount", self.reporter);
             if let Some(parsed) = &parsed {
@@ -240,21 +243,55 @@ impl<'a> Judge<'a> {
             self.meaning.default_mount = ResourceName::parse(SINGULAR).ok();
             return;
         }
-        let Some(Located { at, value: Some(text) }) = default_mount else { return };
-        if let Some(name) = self.mounts.get(text.as_str()) {
-            self.meaning.default_mount = Some(name.clone());
-            return;
+        self.meaning.default_mount = default_mount.as_ref().and_then(|name| self.existing_mount(name));
+    }
+
+    fn listeners(&mut self, listeners: Option<Located<Entries<RawListener>>>) {
+        let Some(Located { at, value: Some(Entries(entries)) }) = listeners else { return };
+        self.count(at, entries.len(), limits::CONFIG_LISTENERS_MAX, "listeners");
+        let mut understood = Vec::new();
+        for (name, raw) in entries {
+            let parsed = names::resource(&name, "a listener", self.reporter);
+            let Some(mut raw) = raw.value else { continue };
+            let mounts = raw.mounts.take().map(|mounts| self.listed_mounts(mounts));
+            // What it holds is judged all the same.
+            let Some(named) = parsed.or_else(|| ResourceName::parse(SINGULAR).ok()) else { continue };
+            if let Some((listener, at)) = listener::validate(raw, &named, name.at, self.reporter) {
+                understood.push((Listener { mounts, ..listener }, at));
+            }
         }
-        if self.refused.contains(&text) {
-            return;
+        listener::conflicts(understood.iter(), self.reporter);
+        let by_name = understood.into_iter().map(|(listener, _)| (listener.name.clone(), listener));
+        self.meaning.listeners = by_name.collect();
+    }
+
+    fn listed_mounts(&self, mounts: Located<Vec<Located<String>>>) -> BTreeSet<ResourceName> {
+        let Some(items) = mounts.value else { return BTreeSet::new() };
+        if items.is_empty() {
+            let help = "name the mounts that it serves, or leave `mounts` out for all of them";
+            self.reporter.report(Code::OutOfRange, mounts.at, "the listener would serve no mount", help);
         }
-        let message = format!("there is no mount named `{}`", values::shown(&text));
-        let help = if self.upstreams.contains_key(text.as_str()) {
+        self.count(mounts.at, items.len(), limits::CONFIG_RESOURCES_MAX, "mounts");
+        items.iter().filter_map(|name| self.existing_mount(name)).collect()
+    }
+
+    fn existing_mount(&self, name: &Located<String>) -> Option<ResourceName> {
+        let Located { at, value } = name;
+        let text = value.as_deref()?;
+        if let Some(found) = self.mounts.get(text) {
+            return Some(found.clone());
+        }
+        if self.refused.contains(text) {
+            return None;
+        }
+        let message = format!("there is no mount named `{}`", values::shown(text));
+        let help = if self.upstreams.contains_key(text) {
             format!("the upstream `{text}` says `mount: false`; remove that, or add a mount for it")
         } else {
-            names::suggestion(&text, self.mounts.iter().map(ResourceName::as_str), "mounts")
+            names::suggestion(text, self.mounts.iter().map(ResourceName::as_str), "mounts")
         };
-        self.reporter.report(Code::UnknownMount, at, message, help);
+        self.reporter.report(Code::UnknownMount, *at, message, help);
+        None
     }
 
     fn warn_of_unmounted(&self) {
@@ -269,8 +306,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn count(&self, at: NodeId, count: usize, what: &str) {
-        let max = limits::CONFIG_RESOURCES_MAX;
+    fn count(&self, at: NodeId, count: usize, max: usize, what: &str) {
         if count > max {
             let message = format!("{count} {what} are more than the {max} that one config may have");
             self.reporter.report(Code::OutOfRange, at, message, "split the config over several fleets");
