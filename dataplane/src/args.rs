@@ -80,6 +80,11 @@ pub struct DataplaneArgs {
     #[arg(long = "allow-ref", env = "OSTLER_ALLOW_REF", value_name = "GLOB", value_delimiter = ',')]
     pub allow_refs: Option<Vec<String>>,
 
+    /// Address that a listener of the config may have, as ip:port with * and ?; may be given several times
+    /// [default: all with --config, none with --control]
+    #[arg(long = "allow-listen", env = "OSTLER_ALLOW_LISTEN", value_name = "GLOB", value_delimiter = ',')]
+    pub allow_listen: Option<Vec<String>>,
+
     /// Further host name that clients may use for this process; may be given several times
     #[arg(long = "allow-host", env = "OSTLER_ALLOW_HOST", value_name = "HOST", value_delimiter = ',')]
     pub allow_hosts: Vec<String>,

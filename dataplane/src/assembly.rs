@@ -22,9 +22,9 @@ use tokio::runtime::Handle;
 
 use crate::admin::{self, Admin, AdminDoor, AdminListener};
 use crate::apply::generations::{Kept, Loaded};
-use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Source, references};
+use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Source, rebind, references};
 use crate::deps::Deps;
-use crate::listener::{McpListener, Workers};
+use crate::listener::{Listeners, Workers};
 use crate::own::OwnListeners;
 use crate::pipeline::{self, BufferBudget};
 use crate::prober::Prober;
@@ -110,9 +110,19 @@ impl DataPlane {
         let tls = options.tls.as_ref().map(|(chain, key)| ServerTls::load(chain, key)).transpose()?;
         require_tls("the MCP listener", "--listen", options.listen, tls.as_ref())?;
         require_tls("the admin port", "--admin-listen", options.admin_listen, tls.as_ref())?;
-        let mcp = McpListener::bind(options.listen, tls.clone()).map_err(|error| {
+        let deps =
+            Deps::new(options.clock.clone(), Arc::clone(&options.network), options.workers, options.seed);
+        let listeners = Listeners::bind(
+            options.listen,
+            tls.clone(),
+            &options.allow_hosts,
+            options.workers,
+            deps.tasks.clone(),
+        )
+        .map_err(|error| {
             StartError::Bind(explain_bind("the MCP listener", "--listen", options.listen, &error))
         })?;
+        let mcp_addr = listeners.mcp_addr();
         let door = AdminDoor {
             guard: HostGuard::for_listener(options.admin_listen, &options.allow_hosts),
             token: Some(token),
@@ -127,19 +137,19 @@ impl DataPlane {
             .transpose()?;
 
         let bound =
-            [Some(mcp.addr()), Some(admin_listener.addr), metrics_listener.as_ref().map(|bound| bound.addr)];
+            [Some(mcp_addr), Some(admin_listener.addr), metrics_listener.as_ref().map(|bound| bound.addr)];
         let control = match &options.config {
             ConfigFrom::Control(sync) => Some(&sync.control),
             ConfigFrom::File(_) => None,
         };
         let own = OwnListeners::new(bound.into_iter().flatten().collect(), control);
-        let deps =
-            Deps::new(options.clock.clone(), Arc::clone(&options.network), options.workers, options.seed)
-                .keeping_from(own);
+        let listeners = Arc::new(listeners.beside(own.clone()));
+        let deps = deps.keeping_from(own);
         let core = Core::build(
             &options.fleet,
             &options.config,
             deps,
+            &listeners,
             &state,
             options.allowed,
             options.lookup,
@@ -148,7 +158,6 @@ impl DataPlane {
         .await?;
         let shared = Arc::new(pipeline::Shared {
             snapshots: Arc::clone(&core.applier.snapshots),
-            guard: HostGuard::for_listener(options.listen, &options.allow_hosts),
             budget: BufferBudget::new(options.buffer_bytes),
             prober: core.prober.clone(),
             refusals: pipeline::Refusals::default(),
@@ -159,26 +168,27 @@ impl DataPlane {
             deps: core.deps.clone(),
             applier: Arc::clone(&core.applier),
             pipeline: Arc::clone(&shared),
-            listener: Arc::clone(&mcp.metrics),
             sync,
             log_lines_dropped: options.log_lines_dropped,
             draining: AtomicBool::new(false),
             refusals: admin::AdminRefusals::default(),
         });
-        let (mcp_addr, admin_addr) = (mcp.addr(), admin_listener.addr);
-        let mut listeners = BTreeMap::from([("mcp".to_owned(), mcp_addr), ("admin".to_owned(), admin_addr)]);
+        let admin_addr = admin_listener.addr;
+        let mut roles = BTreeMap::from([("mcp".to_owned(), mcp_addr), ("admin".to_owned(), admin_addr)]);
         for bound in [Some(admin_listener), metrics_listener].into_iter().flatten() {
             if bound.addr != admin_addr {
-                listeners.insert("metrics".to_owned(), bound.addr);
+                roles.insert("metrics".to_owned(), bound.addr);
             }
             core.deps.tasks.spawn_until_stopped("admin", admin::serve(Arc::clone(&admin), bound));
         }
         core.deps.tasks.spawn_until_stopped("sweep", sweep(Arc::clone(&core.applier)));
         core.deps.tasks.spawn_until_stopped("references", references::follow(Arc::clone(&core.applier)));
-        let workers = mcp.serve(options.workers, &shared).map_err(StartError::Workers)?;
+        let rebind = rebind::follow(Arc::clone(&core.applier), core.deps.clone());
+        core.deps.tasks.spawn_until_stopped("rebind", rebind);
+        let workers = listeners.serve(&shared).map_err(StartError::Workers)?;
         // A full disk keeps others from finding the addresses, and nobody from being served.
         let published = state
-            .publish_listeners(listeners)
+            .publish_listeners(roles)
             .inspect_err(|error| tracing::error!(%error, "this process's addresses cannot be written down"))
             .ok();
         Ok(Self { admin, workers, mcp: mcp_addr, admin_addr, _published: published })
@@ -205,7 +215,7 @@ impl DataPlane {
             // They would hold the drain until its deadline.
             snapshot.mounts().for_each(|mount| mount.runtime.gone.cancel());
         }
-        self.workers.drain(DRAIN_DEADLINE).await;
+        self.admin.applier.listeners.drain().await;
         if let Some(snapshot) = self.admin.applier.snapshots.load() {
             for mount in snapshot.mounts() {
                 mount.runtime.sessions.clear();
@@ -237,6 +247,7 @@ impl Core {
         fleet: &FleetName,
         config: &ConfigFrom,
         deps: Deps,
+        listeners: &Arc<Listeners>,
         state: &StateDir,
         allowed: Allowed,
         lookup: Box<dyn Lookup + Send + Sync>,
@@ -249,6 +260,7 @@ impl Core {
         let applier = Arc::new(Applier::new(
             Arc::new(SnapshotCell::default()),
             status,
+            Arc::clone(listeners),
             deps.clone(),
             allowed,
             lookup,

@@ -9,13 +9,17 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::Uri;
 use ostler_core::net::{Network, Stream};
 
 /// What a data plane listens on, and the control process that it follows. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct OwnListeners {
-    bound: Arc<[SocketAddr]>,
+    /// Those of the process itself.
+    fixed: Arc<[SocketAddr]>,
+    /// Those of the config.
+    configured: Arc<ArcSwap<Vec<SocketAddr>>>,
     control: Option<Arc<Control>>,
 }
 
@@ -33,7 +37,22 @@ impl OwnListeners {
             let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
             Some(Arc::new(Control { host: host.to_owned(), port }))
         });
-        Self { bound: bound.into(), control }
+        Self { fixed: bound.into(), configured: Arc::default(), control }
+    }
+
+    /// Those that no config changes: the process's own, and control's where its address says that it is on this machine.
+    pub fn fixed(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let control = self.control.as_ref().and_then(|control| {
+            let host = if control.host == "localhost" { "127.0.0.1" } else { &control.host };
+            let ip: IpAddr = host.parse().ok()?;
+            ip.is_loopback().then_some(SocketAddr::new(ip, control.port))
+        });
+        self.fixed.iter().copied().chain(control)
+    }
+
+    /// Replaces those of the config, for every clone.
+    pub fn set_configured(&self, bound: Vec<SocketAddr>) {
+        self.configured.store(Arc::new(bound));
     }
 
     /// Whether this connection has one of them at its other end. A stream without addresses has none.
@@ -52,7 +71,8 @@ impl OwnListeners {
     }
 
     async fn are_at(&self, peer: SocketAddr, near: Option<IpAddr>, network: &dyn Network) -> bool {
-        if self.bound.iter().any(|listener| is_served_by(peer, near, *listener)) {
+        let configured = self.configured.load_full();
+        if self.fixed.iter().chain(configured.iter()).any(|listener| is_served_by(peer, near, *listener)) {
             return true;
         }
         let Some(control) = self.control.as_ref().filter(|control| control.port == peer.port()) else {

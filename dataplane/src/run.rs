@@ -84,6 +84,7 @@ fn options(
         allowed: Allowed {
             commands: args::globs(args.allow_commands.as_deref(), trusted).context("--allow-command")?,
             references: args::globs(args.allow_refs.as_deref(), trusted).context("--allow-ref")?,
+            listeners: args::globs(args.allow_listen.as_deref(), trusted).context("--allow-listen")?,
         },
         lookup: Box::new(ProcessLookup),
         settle: args.settle,

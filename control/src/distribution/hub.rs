@@ -2,7 +2,7 @@
 //!
 //! A slot holds one version: a stream that comes late, or is slow, finds only the newest. Versions only move forward.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ type Slot = watch::Sender<Option<Arc<Desired>>>;
 #[derive(Debug)]
 pub struct Desired {
     pub revision: Revision,
+    /// What a node must understand to be sent it.
+    pub(super) required: Vec<String>,
     /// Encoded snapshot without a nonce.
     pub(super) body: Bytes,
     /// The operator's own text, to show where in it a node found fault.
@@ -95,17 +97,24 @@ impl Hub {
 
 fn encode(version: &StoredVersion) -> Desired {
     let revision = Revision::of(&version.record);
+    let required = required_capabilities(version);
     let snapshot = wire::Snapshot {
         nonce: String::new(),
         revision: Some(revision_to_wire(&revision)),
         fleet: version.record.fleet.as_str().to_owned(),
         control_build: VERSION.to_owned(),
         minimum_build: String::new(),
-        required_capabilities: vec![super::wire::CAPABILITY_PARTS.to_owned()],
+        required_capabilities: required.clone(),
         signature: Vec::new(),
         parts: version.parts.iter().map(super::wire::part_to_wire).collect(),
     };
-    Desired { revision, body: codec::encode_snapshot_body(&snapshot), text: version.text.clone() }
+    Desired { revision, required, body: codec::encode_snapshot_body(&snapshot), text: version.text.clone() }
+}
+
+/// That of parts as such, and one for each kind of part that came later: a config that does not use it asks for nothing.
+fn required_capabilities(version: &StoredVersion) -> Vec<String> {
+    let of_kinds: BTreeSet<_> = version.parts.iter().filter_map(|part| part.kind.capability()).collect();
+    std::iter::once(super::wire::CAPABILITY_PARTS).chain(of_kinds).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -24,8 +24,7 @@ use super::hub::Desired;
 use super::revision::{Relation, Revision, relate};
 use super::service::Distribution;
 use super::wire::{
-    CAPABILITY_PARTS, Hello, hello_from_wire, mounts_from_wire, nack_from_wire, revision_from_wire,
-    revision_to_wire,
+    Hello, hello_from_wire, mounts_from_wire, nack_from_wire, revision_from_wire, revision_to_wire,
 };
 use crate::api::types::NodeError;
 use crate::fleet::{Connected, Introduction, Report};
@@ -62,7 +61,7 @@ struct Session {
     connected: Connected,
     node: NodeName,
     fleet: FleetName,
-    capable: bool,
+    capabilities: Vec<String>,
     skipped: Vec<(ostler_core::digest::Digest, String)>,
     /// What the node serves, as far as it has said.
     held: Option<Revision>,
@@ -115,7 +114,7 @@ impl Session {
             connected,
             node,
             fleet,
-            capable: capabilities.iter().any(|word| word == CAPABILITY_PARTS),
+            capabilities,
             skipped,
             held,
             held_at_hello: held,
@@ -196,7 +195,7 @@ impl Session {
                 None
             }
             Relation::Behind => {
-                if let Some(error) = self.obstacle(&revision) {
+                if let Some(error) = self.obstacle(&desired) {
                     self.settled = Some(revision);
                     tracing::warn!(node = %self.node, fleet = %self.fleet, version = revision.version, code = error.code, "version is not sent to a node");
                     self.connected.report(Report::Rejected(revision, error));
@@ -298,15 +297,19 @@ impl Session {
     }
 
     /// Why a version cannot be sent to this node.
-    fn obstacle(&self, revision: &Revision) -> Option<NodeError> {
+    fn obstacle(&self, desired: &Desired) -> Option<NodeError> {
+        let revision = &desired.revision;
         let error = |code: &str, message: String| NodeError {
             code: code.to_owned(),
             message,
             revision: Some(revision.info()),
             diagnostics: Vec::new(),
         };
-        if !self.capable {
-            let message = format!("node does not understand `{CAPABILITY_PARTS}`; upgrade the data plane");
+        if let Some(missing) = desired.required.iter().find(|word| !self.capabilities.contains(word)) {
+            let message = format!(
+                "version {} needs `{missing}`, which the node does not understand; upgrade the data plane",
+                revision.version
+            );
             return Some(error("capability_missing", message));
         }
         let (_, reason) = self.skipped.iter().find(|(digest, _)| *digest == revision.digest)?;

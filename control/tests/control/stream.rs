@@ -194,6 +194,34 @@ async fn a_node_without_the_needed_capability_is_given_nothing() {
 }
 
 #[tokio::test]
+async fn a_node_of_an_older_build_is_sent_no_listeners_and_everything_else() {
+    let world = World::start().await;
+    let name = unique_node();
+    let mut node = Node::connect(&world, hello(&name, None)).await;
+    world.put(config(1)).await;
+    let first = node.snapshot().await;
+    assert_eq!(first.required_capabilities, ["parts.v1"]);
+    node.ack(&first, Stage::Healthy).await;
+    let listeners = format!("{}listeners: {{ team: {{ address: '127.0.0.1:7410' }} }}\n", config(2));
+    world.put(listeners).await;
+    let shown = world.node_in(&name, NodeState::Rejected).await;
+    let error = shown.last_error.unwrap();
+    assert_eq!(error.code, "capability_missing");
+    assert!(error.message.contains("listeners.v1"), "{}", error.message);
+    let next = world.put(config(3)).await;
+    assert_eq!(node.snapshot().await.revision, Some(revision(&next)));
+    let newer = wire::Hello {
+        capabilities: vec!["parts.v1".to_owned(), "listeners.v1".to_owned()],
+        ..hello(&unique_node(), None)
+    };
+    let mut newer = Node::connect(&world, newer).await;
+    let snapshot = newer.snapshot().await;
+    newer.ack(&snapshot, Stage::Healthy).await;
+    world.put(format!("{}listeners: {{ team: {{ address: '127.0.0.1:7410' }} }}\n", config(4))).await;
+    assert_eq!(newer.snapshot().await.required_capabilities, ["parts.v1", "listeners.v1"]);
+}
+
+#[tokio::test]
 async fn the_newest_stream_of_a_node_wins() {
     let world = World::start().await;
     world.put(config(1)).await;

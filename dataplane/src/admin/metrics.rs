@@ -5,6 +5,7 @@ use ostler_telemetry::metrics::{Exposition, Metric};
 
 use super::Admin;
 use crate::apply::generations::FindingKind;
+use crate::listener::ListenerState;
 use crate::mount::Mount;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
@@ -25,12 +26,29 @@ pub(super) fn expose(admin: &Admin) -> String {
     exposition.finish()
 }
 
+fn listeners(admin: &Admin, exposition: &mut Exposition) {
+    for reading in admin.applier.listeners.readings() {
+        let name = &*reading.name;
+        // Its name may stand for a listener of the config again, and its connections are few and soon gone.
+        if reading.state == ListenerState::Draining {
+            continue;
+        }
+        let accepting = u8::from(reading.state == ListenerState::Accepting);
+        exposition.value(Metric::ListenerAccepting, &[name], accepting);
+        if let Some(socket) = &reading.socket {
+            exposition.gauge(Metric::ConnectionsOpen, &[name], &socket.metrics.open);
+            let refused = &socket.metrics.refused;
+            exposition.counter(Metric::RequestsRefused, &[name, "connections"], refused);
+        }
+    }
+}
+
 fn process(admin: &Admin, exposition: &mut Exposition) {
     exposition.value(Metric::BuildInfo, &["dataplane", VERSION], 1);
     for (reason, counter) in admin.pipeline.refusals.all() {
         exposition.counter(Metric::RequestsRefused, &["mcp", reason], counter);
     }
-    exposition.counter(Metric::RequestsRefused, &["mcp", "connections"], &admin.listener.refused);
+    listeners(admin, exposition);
     let refusals = &admin.refusals;
     for (reason, counter) in
         [("host", &refusals.host), ("origin", &refusals.origin), ("token", &refusals.token)]
@@ -38,7 +56,6 @@ fn process(admin: &Admin, exposition: &mut Exposition) {
         exposition.counter(Metric::RequestsRefused, &["admin", reason], counter);
     }
     exposition.counter(Metric::Panics, &["mcp"], &admin.pipeline.panics);
-    exposition.gauge(Metric::ConnectionsOpen, &["mcp"], &admin.listener.open);
     exposition.value(Metric::BufferedBytes, &[], admin.pipeline.budget.used());
     if let Some(dropped) = &admin.log_lines_dropped {
         exposition.value(Metric::LogLinesDropped, &[], dropped());

@@ -20,7 +20,6 @@ pub use serve::{AdminListener, serve};
 
 use crate::apply::Applier;
 use crate::deps::Deps;
-use crate::listener::ListenerMetrics;
 use crate::pipeline;
 use crate::sync::SyncMetrics;
 
@@ -30,6 +29,7 @@ pub mod paths {
     pub const READYZ: &str = "/readyz";
     pub const METRICS: &str = "/metrics";
     pub const MOUNTS: &str = "/mounts";
+    pub const LISTENERS: &str = "/listeners";
     pub const CONFIG: &str = "/config";
 }
 
@@ -38,7 +38,6 @@ pub struct Admin {
     pub deps: Deps,
     pub applier: Arc<Applier>,
     pub pipeline: Arc<pipeline::Shared>,
-    pub listener: Arc<ListenerMetrics>,
     pub sync: Option<Arc<SyncMetrics>>,
     pub log_lines_dropped: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
     pub draining: AtomicBool,
@@ -101,10 +100,11 @@ impl Admin {
         }
         match path {
             paths::MOUNTS => json(&views::mounts(self)),
+            paths::LISTENERS => json(&views::listeners(self)),
             paths::CONFIG => json(&views::config(self)),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "the paths are /healthz, /readyz, /metrics, /mounts and /config\n",
+                "the paths are /healthz, /readyz, /metrics, /mounts, /listeners and /config\n",
             ),
         }
     }

@@ -1,6 +1,8 @@
 //! The admin port's JSON: mounts as they are, config as applied and as desired. Never a header's value, never a
 //! resolved reference.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 use super::Admin;
@@ -26,6 +28,28 @@ struct MountView<'a> {
     era: Option<&'a str>,
     sessions: usize,
     in_flight: i64,
+}
+
+/// Body of `/listeners`.
+#[derive(Debug, Serialize)]
+pub(super) struct Listeners {
+    listeners: Vec<ListenerView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerView {
+    name: String,
+    address: SocketAddr,
+    /// `flags` or `config`.
+    from: &'static str,
+    state: &'static str,
+    /// Why it is `unbound`: a stable word, and a sentence.
+    reason: Option<&'static str>,
+    detail: Option<String>,
+    tls: bool,
+    /// Those that it serves, if not all.
+    mounts: Option<Vec<String>>,
+    connections: i64,
 }
 
 /// Body of `/config`.
@@ -64,6 +88,29 @@ pub(super) fn mounts(admin: &Admin) -> Mounts<'static> {
         }
     });
     Mounts { mounts: mounts.collect() }
+}
+
+pub(super) fn listeners(admin: &Admin) -> Listeners {
+    let snapshot = admin.applier.snapshots.load();
+    let readings = admin.applier.listeners.readings().into_iter();
+    let listeners = readings.map(|reading| {
+        let fixed = reading.socket.as_ref().and_then(|socket| socket.bootstrap());
+        let configured = snapshot.as_ref().and_then(|snapshot| snapshot.listener(reading.addr));
+        let view = fixed.or(configured);
+        let mounts = view.and_then(|view| view.mounts());
+        ListenerView {
+            name: reading.name.to_string(),
+            address: reading.addr,
+            from: if fixed.is_some() { "flags" } else { "config" },
+            state: reading.state.as_str(),
+            reason: reading.unbound.as_ref().map(|unbound| unbound.reason),
+            detail: reading.unbound.as_ref().map(|unbound| unbound.detail.clone()),
+            tls: view.is_some_and(|view| view.is_encrypted()),
+            mounts: mounts.map(|mounts| mounts.map(ToString::to_string).collect()),
+            connections: reading.socket.as_ref().map_or(0, |socket| socket.metrics.open.get()),
+        }
+    });
+    Listeners { listeners: listeners.collect() }
 }
 
 pub(super) fn config(admin: &Admin) -> Config {

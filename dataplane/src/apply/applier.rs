@@ -16,6 +16,7 @@ use super::lineage::{self, Step};
 use super::status::{ConfigStatus, ResultWord};
 use super::{Candidate, Origin, Rejection, Revision, references};
 use crate::deps::Deps;
+use crate::listener::{Listeners, PreparedListeners};
 use crate::prober::Prober;
 use crate::snapshot::{self, SnapshotCell};
 
@@ -24,6 +25,8 @@ use crate::snapshot::{self, SnapshotCell};
 pub struct Allowed {
     pub commands: GlobList,
     pub references: GlobList,
+    /// Addresses of listeners, as `ip:port`.
+    pub listeners: GlobList,
 }
 
 /// Applies candidates to the snapshot cell.
@@ -31,6 +34,7 @@ pub struct Applier {
     pub snapshots: Arc<SnapshotCell>,
     pub status: Arc<ConfigStatus>,
     pub keeper: Arc<Keeper>,
+    pub listeners: Arc<Listeners>,
     deps: Deps,
     allowed: Allowed,
     lookup: Box<dyn Lookup + Send + Sync>,
@@ -44,6 +48,12 @@ pub struct Applier {
 struct Served {
     candidate: Candidate,
     config: Validated,
+}
+
+/// A config built aside.
+struct Built {
+    prepared: snapshot::Prepared,
+    listeners: PreparedListeners,
 }
 
 /// A candidate that is being served.
@@ -60,6 +70,7 @@ impl Applier {
     pub fn new(
         snapshots: Arc<SnapshotCell>,
         status: Arc<ConfigStatus>,
+        listeners: Arc<Listeners>,
         deps: Deps,
         allowed: Allowed,
         lookup: Box<dyn Lookup + Send + Sync>,
@@ -71,6 +82,7 @@ impl Applier {
             snapshots,
             status,
             keeper,
+            listeners,
             deps,
             allowed,
             lookup,
@@ -140,7 +152,9 @@ impl Applier {
         match self.apply(&Candidate { origin, ..candidate }).await {
             Ok(_) => {
                 self.keeper.found_on_disk(&kept.revision);
-                self.status.restored(&kept.revision, kept.kept_unix_ms);
+                // Without all its listeners it is not what was healthy then; it is called so when they are there.
+                let is_whole = !self.listeners.any_unbound();
+                self.status.restored(&kept.revision, kept.kept_unix_ms, is_whole);
                 true
             }
             Err(rejection) => {
@@ -162,32 +176,32 @@ impl Applier {
         }
         // Before anything is made of it: what crashes the process while it is judged is a crash like any other.
         self.keeper.begin_attempt(&candidate.revision).await;
-        let (config, prepared) = match self.build(candidate, held.as_deref()) {
+        let (config, built) = match self.judge_and_build(candidate, held.as_deref()).await {
             Ok(built) => built,
             Err(rejection) => {
                 self.keeper.withdraw_attempt(&candidate.revision).await;
                 return Err(rejection);
             }
         };
-        self.swap(prepared, &candidate.revision);
+        self.swap(built, &candidate.revision);
         self.status.applied(&candidate.revision);
         *served = Some(Served { candidate: candidate.clone(), config });
         Ok(Applied::Swapped)
     }
 
     /// Judges a candidate and builds it aside. Nothing that is served changes.
-    fn build(
+    async fn judge_and_build(
         &self,
         candidate: &Candidate,
         held: Option<&snapshot::Snapshot>,
-    ) -> Result<(Validated, snapshot::Prepared), Rejection> {
+    ) -> Result<(Validated, Built), Rejection> {
         let config = judge(candidate)?;
         let unresolved = match candidate.origin {
             Origin::Disk | Origin::LastResort => Unresolved::MarkDown,
             Origin::Stream | Origin::File => Unresolved::Refuse,
         };
-        let prepared = snapshot::prepare(self.compile(&config, unresolved)?, held, &self.deps);
-        Ok((config, prepared))
+        let built = self.build(&config, held, unresolved).await?;
+        Ok((config, built))
     }
 
     /// Compiles what is served again, because something behind a reference has changed. No version, no attempt: the
@@ -195,10 +209,10 @@ impl Applier {
     pub async fn refresh(&self) -> bool {
         let served = self.served.lock().await;
         let Some(Served { candidate, config }) = &*served else { return false };
-        match self.compile(config, Unresolved::MarkDown) {
-            Ok(compiled) => {
-                let held = self.snapshots.load();
-                self.swap(snapshot::prepare(compiled, held.as_deref(), &self.deps), &candidate.revision);
+        let held = self.snapshots.load();
+        match self.build(config, held.as_deref(), Unresolved::MarkDown).await {
+            Ok(built) => {
+                self.swap(built, &candidate.revision);
                 tracing::info!(
                     version = candidate.revision.version,
                     "a referenced file changed; what uses it was rebuilt"
@@ -221,8 +235,32 @@ impl Applier {
         references::fingerprint(&served.as_ref()?.config, self.lookup.as_ref())
     }
 
-    fn swap(&self, prepared: snapshot::Prepared, revision: &Revision) {
-        let replaced = self.snapshots.swap(prepared, revision.clone());
+    /// Tries again to open the listeners that the served config is without. Whether nothing is left to be tried.
+    pub(super) async fn rebind(&self) -> bool {
+        let _served = self.served.lock().await;
+        match self.snapshots.load() {
+            Some(held) => self.listeners.rebind(&held).await,
+            None => true,
+        }
+    }
+
+    /// Everything that the next snapshot needs, beside the one that is served. Dropped, it leaves nothing behind.
+    async fn build(
+        &self,
+        config: &Validated,
+        held: Option<&snapshot::Snapshot>,
+        unresolved: Unresolved,
+    ) -> Result<Built, Rejection> {
+        let compiled = self.compile(config, unresolved)?;
+        let listeners = self.listeners.prepare(&compiled, held, unresolved).await?;
+        let prepared = snapshot::prepare(compiled, listeners.views(), held, &self.deps);
+        Ok(Built { prepared, listeners })
+    }
+
+    fn swap(&self, built: Built, revision: &Revision) {
+        let Built { prepared, listeners } = built;
+        let swap = || self.snapshots.swap(prepared, revision.clone());
+        let replaced = self.listeners.commit(listeners, swap);
         let Some(current) = self.snapshots.load() else { return };
         self.prober.watch(&current);
         if let Some(replaced) = replaced {
@@ -234,6 +272,7 @@ impl Applier {
         let host = Host {
             allow_command: &self.allowed.commands,
             allow_ref: &self.allowed.references,
+            allow_listen: &self.allowed.listeners,
             lookup: self.lookup.as_ref(),
             unresolved,
         };
@@ -250,13 +289,23 @@ impl Applier {
         Ok(())
     }
 
-    /// Waits out the settle time. If the candidate is still what is served, it is kept as last-known-good and called
-    /// healthy.
+    /// Waits out the settle time, and until every listener accepts. If the candidate is still what is served, it is kept as
+    /// last-known-good and called healthy.
     async fn settle(&self, candidate: &Candidate) {
         let panics = self.deps.panics.get();
+        let mut listeners = self.listeners.watch();
         tokio::time::sleep(self.settle_time).await;
-        let still_served = self.snapshots.load().is_some_and(|held| held.revision == candidate.revision);
-        if !still_served {
+        let still_served = || self.snapshots.load().is_some_and(|held| held.revision == candidate.revision);
+        if self.deps.panics.get() == panics && still_served() && !self.listeners.all_accepting() {
+            // It lives, and a port that somebody else has says nothing else about it.
+            self.keeper.outlive_attempt(&candidate.revision).await;
+        }
+        while still_served() && !self.listeners.all_accepting() {
+            if listeners.changed().await.is_err() {
+                return;
+            }
+        }
+        if !still_served() {
             return;
         }
         if self.deps.panics.get() > panics {

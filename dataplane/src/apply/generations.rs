@@ -121,6 +121,16 @@ impl Generations {
         if attempts.end() { self.write_attempts(&attempts) } else { Ok(()) }
     }
 
+    /// The config lived through its settle time and is not called healthy for a reason that is not its own.
+    ///
+    /// # Errors
+    /// When the mark cannot be cleared.
+    pub fn outlive_attempt(&self, revision: &Revision) -> Result<(), StateDirError> {
+        let mut attempts = self.lock();
+        attempts.outlived(&key(revision));
+        self.write_attempts(&attempts)
+    }
+
     /// Whether this config was tried too often without proving healthy.
     pub fn is_skipped(&self, revision: &Revision) -> bool {
         self.lock().is_skipped(&key(revision))

@@ -107,6 +107,12 @@ impl Keeper {
         self.on_disk(move |generations| generations.withdraw_attempt(&revision)).await;
     }
 
+    /// It did not crash, though it is not called healthy yet.
+    pub async fn outlive_attempt(&self, revision: &Revision) {
+        let revision = revision.clone();
+        self.on_disk(move |generations| generations.outlive_attempt(&revision)).await;
+    }
+
     /// A clean exit is no crash.
     pub async fn end_attempt(&self) {
         self.on_disk(Generations::end_attempt).await;

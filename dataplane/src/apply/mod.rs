@@ -11,6 +11,7 @@ mod applier;
 pub mod generations;
 mod keeper;
 mod lineage;
+pub mod rebind;
 pub mod references;
 mod status;
 
@@ -70,7 +71,7 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct Rejection {
     /// Stable word: `invalid_config`, `not_allowed_here`, `older_version`, `older_epoch`, `digest_conflict`,
-    /// `digest_mismatch`, `crash_looping`.
+    /// `digest_mismatch`, `crash_looping`, `listener_unbindable`.
     pub code: &'static str,
     pub message: String,
     pub diagnostics: Vec<Diagnostic>,

@@ -28,8 +28,7 @@ pub async fn follow(applier: Arc<Applier>) {
 pub(super) fn fingerprint(config: &Validated, lookup: &dyn Lookup) -> Option<Digest> {
     let mut builder = DigestBuilder::new();
     let mut files = 0_usize;
-    let references = config.upstreams().values().flat_map(|upstream| upstream.references());
-    for path in references.filter_map(|reference| match &reference.source {
+    for path in config.references().filter_map(|reference| match &reference.source {
         ReferenceSource::File(path) => Some(path),
         ReferenceSource::Env(_) => None,
     }) {

@@ -100,10 +100,13 @@ impl ConfigStatus {
         inner.applied_unix_ms = self.clock.unix_ms();
     }
 
-    /// What is served comes from disk: it was healthy here, and its source last confirmed it then.
-    pub(super) fn restored(&self, revision: &Revision, confirmed_unix_ms: u64) {
+    /// What is served comes from disk: it was healthy here, and its source last confirmed it then. `is_whole` if nothing of
+    /// it is missing.
+    pub(super) fn restored(&self, revision: &Revision, confirmed_unix_ms: u64, is_whole: bool) {
         self.lock().confirmed_unix_ms = confirmed_unix_ms;
-        self.healthy(revision);
+        if is_whole {
+            self.healthy(revision);
+        }
     }
 
     /// Tells of each revision that is called healthy.

@@ -18,13 +18,21 @@ use ostler_core::limits::{
 use ostler_core::net::Stream;
 use ostler_tls::ServerTls;
 
+use super::view::Entrance;
 use crate::pipeline::Pipeline;
 
-pub(super) async fn serve(stream: Stream, tls: Option<ServerTls>, pipeline: Arc<Pipeline>, watcher: Watcher) {
-    let Some(stream) = secured(stream, tls).await else { return };
+pub(super) async fn serve(stream: Stream, entrance: Entrance, pipeline: Arc<Pipeline>, watcher: Watcher) {
+    let ending = entrance.ending();
+    // A handshake has nothing in flight that a listener which goes away would have to wait for.
+    let secured = tokio::select! {
+        secured = secured(stream, entrance.accepted_as.tls.clone()) => secured,
+        () = ending.cancelled() => None,
+    };
+    let Some(stream) = secured else { return };
+    let entrance = Arc::new(entrance);
     let handle = move |request| {
-        let pipeline = Arc::clone(&pipeline);
-        async move { pipeline.serve(request).await }
+        let (pipeline, entrance) = (Arc::clone(&pipeline), Arc::clone(&entrance));
+        async move { pipeline.serve(&entrance, request).await }
     };
     serve_with(stream, handle, watcher).await;
 }

@@ -1,28 +1,29 @@
 //! One traffic worker: a thread with a current-thread runtime, so that a client's connection and the upstream
-//! connection that serves it stay on one core.
+//! connection that serves it stay on one core. It takes up sockets as they come and lets go of them when they are closed.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
-use ostler_core::limits::CONNECTIONS_MAX;
-use ostler_core::net::{Listener, Stream};
-use ostler_tls::ServerTls;
+use ostler_core::limits::{CONNECTIONS_MAX, DRAIN_DEADLINE};
+use ostler_core::net::{Listener as NetListener, Stream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::ListenerMetrics;
 use super::connection;
+use super::socket::{Accepting, Handle, Held, Socket};
+use super::view::Entrance;
 use crate::pipeline::Pipeline;
+
+/// The sockets that workers should accept on. Each takes its handle of those it sees for the first time.
+pub(super) type Sockets = Arc<[Arc<Socket>]>;
 
 /// A running worker.
 #[derive(Debug)]
-pub struct Worker {
+pub(super) struct Worker {
     thread: JoinHandle<()>,
-    drain_ms: Arc<AtomicU64>,
-    drained: CancellationToken,
 }
 
 /// After an accept that failed for want of file descriptors, trying at once would only spin.
@@ -30,42 +31,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Worker {
     pub(super) fn start(
-        index: usize,
-        socket: std::net::TcpListener,
-        tls: Option<ServerTls>,
         pipeline: Arc<Pipeline>,
-        metrics: Arc<ListenerMetrics>,
-        stop: CancellationToken,
+        sockets: watch::Receiver<Sockets>,
         release: CancellationToken,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let drain_ms = Arc::new(AtomicU64::new(0));
-        let drained = CancellationToken::new();
-        let acceptor = Acceptor { tls, pipeline, metrics, stop, drain_ms: Arc::clone(&drain_ms) };
-        // Raised however the acceptor ends.
-        let raise_drained = drained.clone().drop_guard();
-        let thread = std::thread::Builder::new().name(format!("traffic-{index}")).spawn(move || {
+        let name = format!("traffic-{}", pipeline.worker);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            // Children of upstreams end politely only while the runtime that watches them runs.
             runtime.block_on(async move {
-                match Listener::from_std(socket) {
-                    Ok(listener) => acceptor.run(listener).await,
-                    Err(error) => tracing::error!(%error, "traffic worker cannot watch its socket"),
+                tokio::select! {
+                    () = take_up(&pipeline, sockets) => {}
+                    () = release.cancelled() => {}
                 }
-                drop(raise_drained);
-                // Children of upstreams end politely only while the runtime that watches them runs.
-                release.cancelled().await;
             });
             // Whatever outlived the drain deadline is cut, and not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Self { thread, drain_ms, drained })
-    }
-
-    pub(super) fn set_deadline(&self, deadline: Duration) {
-        self.drain_ms.store(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
-    }
-
-    pub(super) async fn drained(&self) {
-        self.drained.cancelled().await;
+        Ok(Self { thread })
     }
 
     pub(super) fn join(self) {
@@ -75,65 +58,112 @@ impl Worker {
     }
 }
 
+/// Starts an acceptor for every socket that comes, for ever.
+async fn take_up(pipeline: &Arc<Pipeline>, mut sockets: watch::Receiver<Sockets>) {
+    loop {
+        let now = Arc::clone(&sockets.borrow_and_update());
+        for socket in now.iter() {
+            let Some(handle) = socket.take(pipeline.worker) else { continue };
+            let acceptor = Acceptor { socket: Arc::clone(socket), pipeline: Arc::clone(pipeline) };
+            socket.acceptors.spawn(acceptor.run(handle));
+        }
+        if sockets.changed().await.is_err() {
+            // Nobody can add one any more; those that are there go on.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A watched socket. The address is given up after the socket is closed, and so in this order.
+struct Listening {
+    listener: NetListener,
+    _held: Held,
+}
+
 struct Acceptor {
-    tls: Option<ServerTls>,
+    socket: Arc<Socket>,
     pipeline: Arc<Pipeline>,
-    metrics: Arc<ListenerMetrics>,
-    stop: CancellationToken,
-    drain_ms: Arc<AtomicU64>,
 }
 
 impl Acceptor {
-    async fn run(self, listener: Listener) {
-        let graceful = GracefulShutdown::new();
+    async fn run(self, handle: Handle) {
+        let Handle { listener, held } = handle;
+        let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
+        match NetListener::from_std(listener) {
+            Ok(listener) => self.accept(Listening { listener, _held: held }, &graceful, &cut).await,
+            Err(error) => {
+                drop(held);
+                tracing::error!(%error, addr = %self.socket.addr, "traffic worker cannot watch its socket");
+            }
+        }
+        if tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_err() {
+            tracing::warn!(addr = %self.socket.addr, "connections were still open at the drain deadline and are cut");
+        }
+        cut.cancel();
+    }
+
+    async fn accept(&self, listening: Listening, graceful: &GracefulShutdown, cut: &CancellationToken) {
+        let _accepting = Accepting::new(&self.socket);
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = self.stop.cancelled() => break,
+                () = self.socket.stop.cancelled() => return,
+                accepted = listening.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _peer)) => self.take(stream, &graceful),
+                Ok((stream, _peer)) => self.take(stream, graceful, cut),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, addr = %self.socket.addr, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
-        drop(listener);
-        let deadline = Duration::from_millis(self.drain_ms.load(Ordering::Acquire));
-        if tokio::time::timeout(deadline, graceful.shutdown()).await.is_err() {
-            tracing::warn!("connections were still open at the drain deadline and are cut");
-        }
     }
 
     /// Starts a connection, or drops it at once when there are too many: whoever is dropped can try again.
-    fn take(&self, stream: Stream, graceful: &GracefulShutdown) {
-        if self.metrics.open.get() >= i64::try_from(CONNECTIONS_MAX).unwrap_or(i64::MAX) {
-            self.metrics.refused.increment();
+    fn take(&self, stream: Stream, graceful: &GracefulShutdown, cut: &CancellationToken) {
+        let metrics = &self.socket.metrics;
+        if metrics.open.get() >= i64::try_from(CONNECTIONS_MAX).unwrap_or(i64::MAX) {
+            metrics.refused.increment();
             return;
         }
-        let open = Open::new(Arc::clone(&self.metrics));
-        let serve =
-            connection::serve(stream, self.tls.clone(), Arc::clone(&self.pipeline), graceful.watcher());
+        let Some(entrance) = self.entrance() else { return };
+        let open = Open::new(Arc::clone(&self.socket));
+        let serve = connection::serve(stream, entrance, Arc::clone(&self.pipeline), graceful.watcher());
+        let cut = cut.clone();
         tokio::spawn(async move {
-            serve.await;
+            tokio::select! {
+                () = serve => {}
+                () = cut.cancelled() => {}
+            }
             drop(open);
         });
+    }
+
+    /// What the socket is now; nothing when the current snapshot no longer has it.
+    fn entrance(&self) -> Option<Entrance> {
+        let accepted_as = match &self.socket.fixed {
+            Some(fixed) => Arc::clone(fixed),
+            None => {
+                let snapshot = self.pipeline.shared.snapshots.load()?;
+                Arc::clone(snapshot.listener(self.socket.addr)?)
+            }
+        };
+        Some(Entrance { socket: Arc::clone(&self.socket), accepted_as })
     }
 }
 
 /// Counts a connection for as long as it lives.
-struct Open(Arc<ListenerMetrics>);
+struct Open(Arc<Socket>);
 
 impl Open {
-    fn new(metrics: Arc<ListenerMetrics>) -> Self {
-        metrics.open.add(1);
-        Self(metrics)
+    fn new(socket: Arc<Socket>) -> Self {
+        socket.metrics.open.add(1);
+        Self(socket)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.add(-1);
+        self.0.metrics.open.add(-1);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::future::{Either, Select, select};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use ostler_core::name::ResourceName;
@@ -60,8 +61,11 @@ pub struct TrackedBody {
 struct Tracked {
     body: AnswerBody,
     record: Option<Box<Record>>,
-    mount_gone: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The mount or the listener is gone, for streams that have no end of their own.
+    gone: Option<Pin<Box<Gone>>>,
 }
+
+type Gone = Select<Pin<Box<WaitForCancellationFutureOwned>>, Pin<Box<WaitForCancellationFutureOwned>>>;
 
 /// Attaches the record to the answer.
 pub(super) fn track(answer: Response<AnswerBody>, mut record: Record) -> Served {
@@ -80,15 +84,16 @@ pub(super) fn track_until(answer: Response<AnswerBody>, record: Record, limit: D
     served
 }
 
-/// The same, for a stream that has no end of its own: it ends when its mount does.
+/// The same, for a stream that has no end of its own: it ends when its mount does, or its listener.
 pub(super) fn track_while(
     answer: Response<AnswerBody>,
     record: Record,
-    mount_gone: CancellationToken,
+    [mount, listener]: [CancellationToken; 2],
 ) -> Served {
     let mut served = track(answer, record);
     if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
-        tracked.mount_gone = Some(Box::pin(mount_gone.cancelled_owned()));
+        let gone = select(Box::pin(mount.cancelled_owned()), Box::pin(listener.cancelled_owned()));
+        tracked.gone = Some(Box::pin(gone));
     }
     served
 }
@@ -236,10 +241,11 @@ impl Tracked {
             Poll::Ready(Some(Err(error))) => self.end(Some(error.word())),
             Poll::Ready(None) => self.end(None),
             Poll::Pending => {
-                if let Some(gone) = &mut self.mount_gone
-                    && gone.as_mut().poll(cx).is_ready()
+                if let Some(gone) = &mut self.gone
+                    && let Poll::Ready(which) = gone.as_mut().poll(cx)
                 {
-                    self.end(Some("mount_gone"));
+                    let is_mount = matches!(which, Either::Left(_));
+                    self.end(Some(if is_mount { "mount_gone" } else { "listener_gone" }));
                     self.body = AnswerBody::Empty;
                     return Poll::Ready(None);
                 }
@@ -260,10 +266,7 @@ impl Drop for Tracked {
 
 impl TrackedBody {
     fn new(body: AnswerBody, record: Option<Box<Record>>) -> Self {
-        Self {
-            tracked: Arc::new(Mutex::new(Some(Tracked { body, record, mount_gone: None }))),
-            watchdog: None,
-        }
+        Self { tracked: Arc::new(Mutex::new(Some(Tracked { body, record, gone: None }))), watchdog: None }
     }
 
     fn watch(&mut self, limit: Duration) {

@@ -33,6 +33,7 @@ use ostler_mcp::headers::{
 use ostler_mcp::{Envelope, Era, Reason, method};
 use ostler_telemetry::metrics::Counter;
 
+use crate::listener::Entrance;
 use crate::mount::Mount;
 use crate::prober::Prober;
 use crate::snapshot::{Snapshot, SnapshotCell};
@@ -61,7 +62,6 @@ pub struct Pipeline {
 #[derive(Debug)]
 pub struct Shared {
     pub snapshots: Arc<SnapshotCell>,
-    pub guard: HostGuard,
     pub budget: BufferBudget,
     pub prober: Prober,
     pub refusals: Refusals,
@@ -93,6 +93,7 @@ struct Routed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     Within(Duration),
+    /// Or with the listener that it came through.
     WithMount,
 }
 
@@ -107,8 +108,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// Never: every failure is an answer.
-    pub async fn serve(&self, request: Request<Incoming>) -> Result<Served, Infallible> {
-        let served = AssertUnwindSafe(self.judge_and_forward(request)).catch_unwind().await;
+    pub async fn serve(&self, entrance: &Entrance, request: Request<Incoming>) -> Result<Served, Infallible> {
+        let served = AssertUnwindSafe(self.judge_and_forward(entrance, request)).catch_unwind().await;
         Ok(served.unwrap_or_else(|_| {
             self.shared.panics.increment();
             tracing::error!("a request ended in a panic; this is a defect in Ostler");
@@ -116,18 +117,20 @@ impl Pipeline {
         }))
     }
 
-    async fn judge_and_forward(&self, request: Request<Incoming>) -> Served {
+    async fn judge_and_forward(&self, entrance: &Entrance, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
         let mut record = Record::start(self.ids.next(), text(&head.headers, TRACEPARENT));
-        if let Err(error) = guard(&self.shared.guard, &head.headers, &head.uri) {
+        let snapshot = self.shared.snapshots.load();
+        let listener = Arc::clone(entrance.listener(snapshot.as_deref()));
+        if let Err(error) = guard(&listener.guard, &head.headers, &head.uri) {
             self.shared.refusals.guard(error);
             return refuse::guarded(error, record);
         }
-        let routed = match route::route(&self.shared.snapshots, &head.method, head.uri.path()) {
+        let routed = match route::route(snapshot, &listener, &head.method, head.uri.path()) {
             Ok(routed) => routed,
             Err(miss) => {
                 self.shared.refusals.unrouted(&miss);
-                return refuse::unrouted(&miss, record);
+                return refuse::unrouted(&miss, &listener, record);
             }
         };
         record.routed(&routed);
@@ -139,7 +142,8 @@ impl Pipeline {
         match served {
             Ok((answer, Ends::Within(limit))) => audit::track_until(answer, record, limit),
             Ok((answer, Ends::WithMount)) => {
-                audit::track_while(answer, record, routed.mount.runtime.gone.clone())
+                let ends = [routed.mount.runtime.gone.clone(), entrance.ending()];
+                audit::track_while(answer, record, ends)
             }
             Err((refusal, id)) => refuse::mount(refusal, &routed, id.as_deref(), record),
         }

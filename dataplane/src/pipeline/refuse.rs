@@ -14,6 +14,7 @@ use ostler_mcp::{EnvelopeError, ErrorBody, Reason, envelope};
 use super::audit::{self, Record};
 use super::route::Miss;
 use super::{Routed, Served};
+use crate::listener::Listener;
 use crate::mount::metrics::Outcome;
 use crate::upstream::health::Health;
 use crate::upstream::{AnswerBody, UpstreamError, Verb};
@@ -112,10 +113,11 @@ pub(super) fn guarded(error: GuardError, record: Record) -> Served {
 }
 
 /// A request that belongs to no mount.
-pub(super) fn unrouted(miss: &Miss, mut record: Record) -> Served {
+pub(super) fn unrouted(miss: &Miss, listener: &Listener, mut record: Record) -> Served {
     match miss {
         Miss::UnknownMount { snapshot, asked } => {
-            let available = snapshot.as_ref().map(|snapshot| snapshot.available_mounts()).unwrap_or_default();
+            let available = snapshot.as_ref().map(|snapshot| snapshot.available_mounts(listener));
+            let available = available.unwrap_or_default();
             let detail = match (snapshot, asked.as_str()) {
                 (None, _) => "no config has been applied yet; push one with `ostler apply`".to_owned(),
                 (Some(_), "") => {

@@ -2,6 +2,7 @@
 //! built new beside it. Nothing is started, closed or contacted here, so a candidate can still be thrown away.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ostler_config::Compiled;
@@ -10,6 +11,7 @@ use ostler_core::name::ResourceName;
 use super::{Alive, Snapshot};
 use crate::apply::Revision;
 use crate::deps::Deps;
+use crate::listener::Listener;
 use crate::mount::{Mount, MountRuntime};
 use crate::upstream::Upstream;
 
@@ -19,10 +21,16 @@ pub struct Prepared {
     compiled: Compiled,
     mounts: BTreeMap<ResourceName, Arc<Mount>>,
     upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
+    listeners: BTreeMap<SocketAddr, Arc<Listener>>,
 }
 
 /// Builds the next snapshot's content.
-pub fn prepare(compiled: Compiled, previous: Option<&Snapshot>, deps: &Deps) -> Prepared {
+pub fn prepare(
+    compiled: Compiled,
+    listeners: BTreeMap<SocketAddr, Arc<Listener>>,
+    previous: Option<&Snapshot>,
+    deps: &Deps,
+) -> Prepared {
     let upstreams: BTreeMap<_, _> = compiled
         .upstreams
         .iter()
@@ -48,7 +56,7 @@ pub fn prepare(compiled: Compiled, previous: Option<&Snapshot>, deps: &Deps) -> 
             Some((name.clone(), Arc::new(mount)))
         })
         .collect();
-    Prepared { compiled, mounts, upstreams }
+    Prepared { compiled, mounts, upstreams, listeners }
 }
 
 fn runtime_for(
@@ -73,6 +81,7 @@ impl Prepared {
             compiled: self.compiled,
             mounts: self.mounts,
             upstreams: self.upstreams,
+            listeners: self.listeners,
             default_mount,
             _alive: alive,
         }

@@ -4,6 +4,7 @@
 mod build;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +14,7 @@ use ostler_core::limits::AVAILABLE_MOUNTS_MAX;
 use ostler_core::name::ResourceName;
 
 use crate::apply::Revision;
+use crate::listener::Listener;
 use crate::mount::Mount;
 use crate::upstream::Upstream;
 pub use build::{Prepared, prepare};
@@ -24,6 +26,7 @@ pub struct Snapshot {
     pub compiled: Compiled,
     mounts: BTreeMap<ResourceName, Arc<Mount>>,
     upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
+    listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     default_mount: Option<Arc<Mount>>,
     _alive: Alive,
 }
@@ -84,9 +87,15 @@ impl Snapshot {
         self.upstreams.get(name)
     }
 
-    /// Mount names for an error, sorted and bounded.
-    pub fn available_mounts(&self) -> Vec<&str> {
-        self.mounts.keys().take(AVAILABLE_MOUNTS_MAX).map(ResourceName::as_str).collect()
+    /// What the config says of an address.
+    pub fn listener(&self, addr: SocketAddr) -> Option<&Arc<Listener>> {
+        self.listeners.get(&addr)
+    }
+
+    /// Names of the mounts that a listener serves, for an error; sorted and bounded.
+    pub fn available_mounts(&self, listener: &Listener) -> Vec<&str> {
+        let names = self.mounts.keys().map(ResourceName::as_str);
+        names.filter(|name| listener.serves(name)).take(AVAILABLE_MOUNTS_MAX).collect()
     }
 }
 

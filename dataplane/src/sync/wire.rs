@@ -14,7 +14,7 @@ use crate::apply::{Candidate, Origin, Rejection, Revision, Source};
 use crate::snapshot::SnapshotCell;
 
 /// What this build understands.
-pub(super) const CAPABILITIES: [&str; 1] = ["parts.v1"];
+pub(super) const CAPABILITIES: [&str; 2] = ["parts.v1", "listeners.v1"];
 const SOURCE: &str = "control";
 
 /// Judges what can be judged of a snapshot without its content: whom it is for, what it needs, whether it can be read.

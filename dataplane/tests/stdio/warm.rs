@@ -206,7 +206,11 @@ fn options(dir: &Path, config: &Value) -> Options {
         tls: None,
         fleet: FleetName::parse("default").unwrap(),
         config: ConfigFrom::File(file),
-        allowed: Allowed { commands: GlobList::any(), references: GlobList::any() },
+        allowed: Allowed {
+            commands: GlobList::any(),
+            references: GlobList::any(),
+            listeners: GlobList::any(),
+        },
         lookup: Box::new(ProcessLookup),
         settle: Duration::from_millis(50),
         workers: 1,

@@ -261,6 +261,11 @@ codes! {
         "For example a line break inside a header, or something that is not a URL. The value is not shown.",
         "Correct the variable or file where the data plane runs.";
 
+    ListenerUnbindable = "OST0404", "listener_unbindable", Error,
+        "a listener cannot be opened on this data plane",
+        "All sockets of a config are opened before it is swapped in, so that a config is served whole or not at all.",
+        "Free the address or choose another; where it overlaps one that the config before had, remove that one first.";
+
     // 05: parts, from the wire or from disk.
     PartDigest = "OST0501", "part_digest", Error,
         "a part's content does not match its digest",

@@ -36,7 +36,9 @@ mod validated;
 mod tests;
 
 pub use codes::Code;
-pub use compile::{GlobError, GlobList, Host, Lookup, ProcessLookup, Unresolved, compile};
+pub use compile::{
+    GlobError, GlobList, Host, Lookup, ProcessLookup, Unresolved, compile, unbindable, unusable_tls,
+};
 pub use compiled::{
     Compiled, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport, SecretFile,
     SecretString, StdioTransport, Transport,

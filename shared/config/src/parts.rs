@@ -104,6 +104,14 @@ impl PartKind {
         }
     }
 
+    /// What a data plane must say that it understands before it is sent such a part, beyond those of the first build.
+    pub fn capability(&self) -> Option<&'static str> {
+        match self {
+            Self::Listener => Some("listeners.v1"),
+            Self::Mount | Self::Settings | Self::Upstream | Self::Unknown(_) => None,
+        }
+    }
+
     /// Never fails: what to do about an unknown kind is for `judge_parts` to say.
     pub fn from_wire<'a>(kind: impl Into<Cow<'a, str>>) -> Self {
         let kind = kind.into();

@@ -122,6 +122,13 @@ pub const HEADERS_MAX: usize = 100;
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Connections of one listener.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// How long a candidate waits for the socket of a listener that the config before it removed: as long as a busy traffic
+/// worker may take to let go of it.
+pub const LISTENER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Backoff of a listener of the last-known-good config whose port is taken: first step.
+pub const BIND_RETRY_BASE: Duration = Duration::from_millis(250);
+/// The same: cap. A port that becomes free is taken back within this.
+pub const BIND_RETRY_CAP: Duration = Duration::from_secs(3);
 /// Concurrent HTTP/2 streams of one connection.
 pub const H2_STREAMS_MAX: u32 = 256;
 /// HTTP/2 keepalive towards clients: long enough not to wake a laptop, short enough that a gone client frees its place.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use client::{Alpn, ClientTls, ClientTlsError};
-pub use server::{ServerTls, ServerTlsError};
+pub use server::{Pem, ServerTls, ServerTlsError};
 
 /// The one crypto provider. Never rustls' process-wide default, which panics when two providers are linked.
 fn provider() -> Arc<CryptoProvider> {

@@ -17,6 +17,13 @@ use crate::provider;
 #[derive(Clone)]
 pub struct ServerTls(TlsAcceptor);
 
+/// A PEM file that was read: its path, for errors, and what it held.
+#[derive(Clone, Copy)]
+pub struct Pem<'a> {
+    pub path: &'a Path,
+    pub text: &'a [u8],
+}
+
 /// Files that give no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerTlsError {
@@ -36,12 +43,29 @@ impl ServerTls {
     /// # Errors
     /// [`ServerTlsError`] names the file and what is wrong with it.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, ServerTlsError> {
-        refuse_world_readable(key)?;
-        let chain = load_chain(certificate)?;
-        let private = PrivateKeyDer::from_pem_file(key)
+        let chain = std::fs::read(certificate).map_err(|error| ServerTlsError::Certificate {
+            path: certificate.into(),
+            reason: error.to_string(),
+        })?;
+        let private = std::fs::read(key)
             .map_err(|error| ServerTlsError::Key { path: key.into(), reason: error.to_string() })?;
-        let mismatch =
-            |cause| ServerTlsError::Mismatch { certificate: certificate.into(), key: key.into(), cause };
+        Self::from_pem(Pem { path: certificate, text: &chain }, Pem { path: key, text: &private })
+    }
+
+    /// The same, with what the files held. The permissions of the key file are looked at all the same.
+    ///
+    /// # Errors
+    /// As [`ServerTls::load`].
+    pub fn from_pem(certificate: Pem<'_>, key: Pem<'_>) -> Result<Self, ServerTlsError> {
+        refuse_world_readable(key.path)?;
+        let chain = parse_chain(certificate)?;
+        let private = PrivateKeyDer::from_pem_slice(key.text)
+            .map_err(|error| ServerTlsError::Key { path: key.path.into(), reason: error.to_string() })?;
+        let mismatch = |cause| ServerTlsError::Mismatch {
+            certificate: certificate.path.into(),
+            key: key.path.into(),
+            cause,
+        };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(mismatch)?
@@ -62,16 +86,22 @@ impl ServerTls {
     }
 }
 
+impl fmt::Debug for Pem<'_> {
+    /// Without the text, which may be a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({})", self.path.display())
+    }
+}
+
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServerTls")
     }
 }
 
-fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerTlsError> {
-    let failed = |reason: String| ServerTlsError::Certificate { path: path.into(), reason };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| failed(error.to_string()))?
+fn parse_chain(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, ServerTlsError> {
+    let failed = |reason: String| ServerTlsError::Certificate { path: pem.path.into(), reason };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.text)
         .collect::<Result<_, _>>()
         .map_err(|error| failed(error.to_string()))?;
     if chain.is_empty() { Err(failed("no certificate in it".to_owned())) } else { Ok(chain) }

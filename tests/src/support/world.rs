@@ -38,7 +38,11 @@ pub fn options(state_dir: &Path, config: ConfigFrom) -> Options {
         tls: None,
         fleet: fleet(),
         config,
-        allowed: Allowed { commands: GlobList::any(), references: GlobList::any() },
+        allowed: Allowed {
+            commands: GlobList::any(),
+            references: GlobList::any(),
+            listeners: GlobList::any(),
+        },
         lookup: Box::new(ProcessLookup),
         settle: SETTLE,
         workers: 1,

@@ -74,6 +74,16 @@ pub struct UpArgs {
     )]
     pub allow_refs: Vec<String>,
 
+    /// Address that a listener of the config may have, as ip:port with * and ?; may be given several times
+    #[arg(
+        long = "allow-listen",
+        env = "OSTLER_ALLOW_LISTEN",
+        value_name = "GLOB",
+        value_delimiter = ',',
+        default_value = "*"
+    )]
+    pub allow_listen: Vec<String>,
+
     /// Further host name that requests may use for both processes; may be given several times
     #[arg(long = "allow-host", env = "OSTLER_ALLOW_HOST", value_name = "HOST", value_delimiter = ',')]
     pub allow_hosts: Vec<String>,

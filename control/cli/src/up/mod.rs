@@ -276,6 +276,7 @@ impl Up {
         flags.extend(args.metrics_listen.map(|addr| flag("metrics-listen", addr.to_string())));
         flags.extend(args.labels.iter().map(|label| flag("label", label)));
         flags.extend(args.allow_commands.iter().map(|glob| flag("allow-command", glob)));
+        flags.extend(args.allow_listen.iter().map(|glob| flag("allow-listen", glob)));
         flags.extend(args.allow_refs.iter().map(|glob| flag("allow-ref", glob)));
         flags.extend(self.common_flags());
         flags

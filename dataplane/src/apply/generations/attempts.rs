@@ -105,6 +105,18 @@ impl Attempts {
         (mark.unfinished, mark.once_healthy) = (0, true);
     }
 
+    /// The same, and it is not called healthy for a reason that is not its own.
+    pub(super) fn outlived(&mut self, config: &str) {
+        self.trial.take_if(|trial| trial.config == config);
+        if let Some(trial) = &mut self.trial {
+            trial.displaced.take_if(|displaced| displaced == config);
+        }
+        if let Some(mark) = self.configs.get_mut(config) {
+            mark.unfinished = 0;
+        }
+        self.drop_empty();
+    }
+
     /// What lies on disk as a generation was healthy, whatever became of the file of counts.
     pub(super) fn proven(&mut self, config: &str) {
         self.configs.entry(config.to_owned()).or_default().once_healthy = true;

@@ -2,6 +2,7 @@
 
 use ostler_core::digest::Digest;
 
+use crate::codes::Code;
 use crate::compiled::{CompiledListener, CompiledTls, SecretFile, SecretString};
 use crate::diagnostic::Diagnostic;
 use crate::reference::{Source, Template};
@@ -49,4 +50,19 @@ fn file(path: &str, template: &Template, resolver: &mut Resolver<'_>) -> Option<
         Source::File(file) => Some(SecretFile { path: file.into(), text: text.clone() }),
         Source::Env(_) => None,
     })
+}
+
+/// What is said of a listener that the host allows and the system, or another socket of the process, does not let it open.
+pub fn unbindable(listener: &CompiledListener, reason: &str, remedy: &str) -> Diagnostic {
+    let message =
+        format!("the listener `{}` cannot be opened on {}: {reason}", listener.name, listener.address);
+    Diagnostic::new(Code::ListenerUnbindable, format!("listeners.{}.address", listener.name), message, remedy)
+}
+
+/// What is said of a certificate or key that was read and cannot be used; `reason` names the file and holds nothing of its
+/// content.
+pub fn unusable_tls(listener: &CompiledListener, reason: &str) -> Diagnostic {
+    let message = format!("the listener `{}` has no usable certificate: {reason}", listener.name);
+    let help = "correct the file where the data plane runs";
+    Diagnostic::new(Code::BadResolvedValue, format!("listeners.{}.tls", listener.name), message, help)
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use ostler_core::digest::Digest;
 
 pub use glob::{GlobError, GlobList};
+pub use listener::{unbindable, unusable_tls};
 pub use lookup::{Lookup, ProcessLookup};
 
 use crate::compiled::{Compiled, CompiledMount, CompiledUpstream};

@@ -217,7 +217,11 @@ fn a_list_of_commands_is_not_got_round_through_the_environment() {
 fn a_list_of_commands_is_not_got_round_through_the_folder() {
     let text =
         |command: &str| format!("version: 1\nupstream: {{ stdio: {{ command: {command}, cwd: /tmp }} }}\n");
-    let allow = Allow(GlobList::parse(["./tool", "bin/tool", "/opt/tool"]).unwrap(), GlobList::any(), GlobList::any());
+    let allow = Allow(
+        GlobList::parse(["./tool", "bin/tool", "/opt/tool"]).unwrap(),
+        GlobList::any(),
+        GlobList::any(),
+    );
     for command in ["./tool", "bin/tool"] {
         let report = run(&text(command), &Fake::default(), &allow, Unresolved::Refuse).unwrap_err();
         assert!(report.diagnostics[0].path.ends_with("stdio.cwd"), "{report}");

@@ -115,6 +115,7 @@ fn example(code: Code) -> Vec<Diagnostic> {
             "version: 1\nupstream:\n  http: { url: http://a/ }\n  headers: { X-Team: '${TWO_LINES}' }\n",
             GlobList::any(),
         ),
+        Code::ListenerUnbindable => unbindable_listener(),
         Code::PartDigest => judged(vec![
             settings(),
             Part { sha256: Digest::of(b"other"), ..part(PartKind::Mount, "m", "{}") },
@@ -134,6 +135,23 @@ fn listener(inside: &str) -> Vec<Diagnostic> {
     found(format!("version: 1\nlisteners:\n  team: {{ {inside} }}\n"))
 }
 
+fn unbindable_listener() -> Vec<Diagnostic> {
+    let text = "version: 1\nlisteners:\n  team: { address: '127.0.0.1:7410' }\n";
+    let any = GlobList::any();
+    let host = Host {
+        allow_command: &any,
+        allow_ref: &any,
+        allow_listen: &any,
+        lookup: &Env,
+        unresolved: Unresolved::Refuse,
+    };
+    let compiled = compile(&accepted(text), &host).unwrap();
+    let remedy = "stop the program that has the port, or choose another";
+    let mut found = vec![crate::unbindable(&compiled.listeners["team"], "the port is taken", remedy)];
+    locate(text.as_bytes(), &mut found);
+    found
+}
+
 fn judged(parts: Vec<Part>) -> Vec<Diagnostic> {
     judge_parts(&parts).unwrap_err().diagnostics
 }
@@ -148,15 +166,6 @@ fn part(kind: PartKind, name: &str, text: &str) -> Part {
 }
 
 fn compiled(text: &str, allow_command: GlobList) -> Vec<Diagnostic> {
-    struct Env;
-    impl Lookup for Env {
-        fn env(&self, name: &str) -> Option<String> {
-            (name == "TWO_LINES").then(|| "hunter2\nhunter3".to_owned())
-        }
-        fn file(&self, _: &str) -> std::io::Result<String> {
-            Err(std::io::ErrorKind::NotFound.into())
-        }
-    }
     let allow_ref = GlobList::any();
     let host = Host {
         allow_command: &allow_command,
@@ -168,4 +177,14 @@ fn compiled(text: &str, allow_command: GlobList) -> Vec<Diagnostic> {
     let mut diagnostics = compile(&accepted(text), &host).unwrap_err().diagnostics;
     locate(text.as_bytes(), &mut diagnostics);
     diagnostics
+}
+
+struct Env;
+impl Lookup for Env {
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "TWO_LINES").then(|| "hunter2\nhunter3".to_owned())
+    }
+    fn file(&self, _: &str) -> std::io::Result<String> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
 }

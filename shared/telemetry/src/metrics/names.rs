@@ -87,6 +87,7 @@ metrics! {
     ControlConnected: Gauge "ostler_control_connected" [] "1 while the stream to control is up.";
     ControlReconnects: Counter "ostler_control_reconnects_total" [] "Streams to control that ended.";
     ConnectionsOpen: Gauge "ostler_connections_open" ["listener"] "Client connections open.";
+    ListenerAccepting: Gauge "ostler_listener_accepting" ["listener"] "1 while every traffic worker accepts connections on the listener.";
     BufferedBytes: Gauge "ostler_buffered_bytes" [] "Request bodies held in memory.";
 
     // Control.
