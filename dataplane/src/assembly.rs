@@ -243,6 +243,7 @@ struct Core {
 }
 
 impl Core {
+    #[expect(clippy::too_many_arguments, reason = "called once, with what the options were taken apart into")]
     async fn build(
         fleet: &FleetName,
         config: &ConfigFrom,

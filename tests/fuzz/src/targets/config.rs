@@ -48,12 +48,14 @@ pub(super) fn text_of(config: &Validated) -> String {
     let settings = of_kind(PartKind::Settings).pop().expect("there is a settings part").1;
     let own = settings.trim().trim_end_matches('}');
     let (upstreams, mounts) = (map(of_kind(PartKind::Upstream)), map(of_kind(PartKind::Mount)));
-    format!("{own},\"upstreams\":{upstreams},\"mounts\":{mounts}}}")
+    let listeners = map(of_kind(PartKind::Listener));
+    format!("{own},\"upstreams\":{upstreams},\"mounts\":{mounts},\"listeners\":{listeners}}}")
 }
 
 pub(super) fn assert_same_meaning(one: &Validated, other: &Validated) {
     assert_eq!(one.upstreams(), other.upstreams());
     assert_eq!(one.mounts(), other.mounts());
+    assert_eq!(one.listeners(), other.listeners());
     assert_eq!(one.default_mount(), other.default_mount());
     assert!(diff(one, other).is_empty(), "there is nothing to show as a difference");
 }
@@ -126,7 +128,13 @@ fn keeps_secrets(judged: &Judged) {
     for value in [SECRET, "xyzzy-7Q\n\u{1}", "http://xyzzy-7Q/?a#b"] {
         let lookup = Secrets(value);
         for unresolved in [Unresolved::Refuse, Unresolved::MarkDown] {
-            let host = Host { allow_command: &all, allow_ref: &all, lookup: &lookup, unresolved };
+            let host = Host {
+                allow_command: &all,
+                allow_ref: &all,
+                allow_listen: &all,
+                lookup: &lookup,
+                unresolved,
+            };
             let shown = match compile(&judged.config, &host) {
                 Ok(compiled) => format!("{compiled:?}"),
                 Err(report) => format!("{report}{report:?}"),

@@ -60,6 +60,7 @@ fn part(piece: &[u8]) -> Option<Part> {
         0 | 4 | 8 => PartKind::Upstream,
         1 | 5 | 9 => PartKind::Mount,
         2 | 6 => PartKind::Settings,
+        10 => PartKind::Listener,
         _ => PartKind::from_wire(name.clone()),
     };
     let damaged = choice & 0x80 != 0;
