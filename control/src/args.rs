@@ -8,9 +8,8 @@ use clap::{Args, Subcommand};
 use ostler_core::name::FleetName;
 use ostler_telemetry::log::LogFormat;
 
-/// Run the control process: it keeps versions of config and delivers them to data planes.
+/// How the control process is started.
 #[derive(Debug, Clone, Args)]
-#[command(args_conflicts_with_subcommands = false)]
 pub struct ControlArgs {
     /// Folder for the store and the tokens [default: a folder of this user]
     #[arg(long, env = "OSTLER_STATE_DIR", value_name = "FOLDER", global = true)]
@@ -67,14 +66,26 @@ pub struct ControlArgs {
     /// End when standard input ends
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
-
-    #[command(subcommand)]
-    pub command: Option<ControlCommand>,
 }
 
 /// What can be done to a store while its control process is stopped.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ControlCommand {
-    /// Start a new epoch: data planes then take what this store holds, whatever they have. For use after a restore
+pub enum StoreCommand {
+    /// Start a new epoch: data planes then take what this store holds, whatever they have. For a store that was copied back by hand
     NewEpoch,
+    Restore(RestoreArgs),
+    /// Read the whole store and report everything that is not as it was written
+    Check,
+}
+
+/// Put the content of a backup in place of a store that is lost, damaged or wrong. Begins a new epoch, so that data planes take what it holds, whatever they have.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// Backup made by `ostler control backup`
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+
+    /// Keep the store that is there aside, under another name
+    #[arg(long)]
+    pub replace: bool,
 }

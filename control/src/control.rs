@@ -12,7 +12,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use ostler_core::clock::WallClock;
 use ostler_core::guard::HostGuard;
-use ostler_core::limits::DRAIN_DEADLINE;
+use ostler_core::limits::{DRAIN_DEADLINE, STORE_CLOSE_DEADLINE, VERSIONS_KEPT_MAX};
 use ostler_core::name::FleetName;
 use ostler_core::net::{Listener, SharedNetwork, SystemNetwork, explain_bind};
 use ostler_core::rng::Jitter;
@@ -20,6 +20,7 @@ use ostler_core::state_dir::{Published, StateDir, StateDirError};
 use ostler_core::tasks::Tasks;
 use ostler_core::token::{self, BearerToken, TokenError};
 use ostler_tls::ServerTls;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
@@ -35,7 +36,7 @@ use crate::store::{OpenError, Store, StoreError, StoreOptions};
 /// How long sessions get to send their nodes away before their connections are closed.
 const SESSIONS_DEADLINE: Duration = Duration::from_secs(3);
 /// The store's file in the state folder.
-pub(crate) const STORE_FILE: &str = "control.redb";
+pub const STORE_FILE: &str = "control.redb";
 /// The largest epoch ever minted here, beside the store, so that it survives the store.
 const EPOCH_FILE: &str = "epoch";
 
@@ -58,6 +59,8 @@ pub struct ControlOptions {
     pub clock: WallClock,
     pub network: SharedNetwork,
     pub jitter: Jitter,
+    /// Versions that are kept of each fleet.
+    pub versions_kept_max: u64,
     /// For the metric of lost log lines; an embedder without Ostler's log leaves it at zero.
     pub log_lines_dropped: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -78,7 +81,7 @@ pub enum StartError {
     Token(#[from] TokenError),
     #[error("{operator} and {node} hold the same token; delete one of them to get a new one")]
     TokensEqual { operator: PathBuf, node: PathBuf },
-    #[error("{path} does not hold an epoch; delete it if the store beside it is sound")]
+    #[error("{path} does not hold an epoch; delete it if the store beside it is sound: it is written anew")]
     EpochFile { path: PathBuf },
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -124,6 +127,7 @@ impl ControlOptions {
             clock: WallClock::system(),
             network: Arc::new(SystemNetwork),
             jitter: Jitter::from_entropy(),
+            versions_kept_max: VERSIONS_KEPT_MAX,
             log_lines_dropped: Arc::new(|| 0),
         }
     }
@@ -148,7 +152,8 @@ impl Control {
         let hub = Hub::default();
         let counters = Arc::new(Counters::default());
         let registry = Registry::new(options.clock.clone());
-        let store = open_store(&state_dir, options.clock.clone(), &hub).await?;
+        let store =
+            open_store(&state_dir, options.clock.clone(), options.versions_kept_max, false, &hub).await?;
         let revisions = Revisions::new(store.clone(), Arc::clone(&counters));
         let tasks = Tasks::new();
         let followed = match &options.config {
@@ -183,6 +188,8 @@ impl Control {
             followed,
             draining: draining.clone(),
             log_lines_dropped: Arc::clone(&options.log_lines_dropped),
+            clock: options.clock.clone(),
+            backups: Arc::new(Semaphore::new(1)),
         };
         let sessions = Tasks::new();
         let distribution =
@@ -240,7 +247,11 @@ impl RunningControl {
         if !self.tasks.shutdown(DRAIN_DEADLINE).await {
             tracing::warn!("some connections did not end in time and were dropped");
         }
-        self.store.close().await;
+        if tokio::time::timeout(STORE_CLOSE_DEADLINE, self.store.close()).await.is_err() {
+            tracing::warn!(
+                "the store did not close in time; what was acknowledged is on disk, and the next start repairs the rest"
+            );
+        }
     }
 
     fn serve(
@@ -276,14 +287,23 @@ impl Drop for RunningControl {
 pub(crate) async fn open_store(
     state_dir: &StateDir,
     clock: WallClock,
+    versions_kept_max: u64,
+    even_if_older: bool,
     hub: &Hub,
 ) -> Result<Store, StartError> {
     let epoch_floor = read_epoch_floor(state_dir)?;
+    let path = state_dir.path(STORE_FILE);
+    if epoch_floor > 0 && !path.exists() {
+        // The file was written when there was a store. An empty one in its place would look like health.
+        return Err(OpenError::Lost { path, epoch_file: state_dir.path(EPOCH_FILE) }.into());
+    }
     let publish = hub.clone();
     let store = Store::open(StoreOptions {
-        path: state_dir.path(STORE_FILE),
+        path,
         clock,
         epoch_floor,
+        versions_kept_max,
+        even_if_older,
         observer: Box::new(move |version| publish.publish(version)),
     })?;
     let epoch = store.epoch().await?;
@@ -295,8 +315,11 @@ pub(crate) async fn open_store(
         );
     }
     write_epoch(state_dir, epoch.max(epoch_floor))?;
-    for head in store.heads().await? {
-        hub.publish(&head);
+    let heads = store.heads().await?;
+    heads.sound.iter().for_each(|head| hub.publish(head));
+    for (fleet, error) in heads.damaged {
+        tracing::error!(%fleet, %error, "the current version of a fleet is damaged; the fleet is given nothing until it has another");
+        hub.show_damaged(&fleet, &error.to_string());
     }
     Ok(store)
 }
@@ -306,7 +329,7 @@ pub(crate) fn write_epoch(state_dir: &StateDir, epoch: u64) -> Result<(), StateD
     state_dir.write_atomic(EPOCH_FILE, format!("{epoch}\n").as_bytes())
 }
 
-fn read_epoch_floor(state_dir: &StateDir) -> Result<u64, StartError> {
+pub(crate) fn read_epoch_floor(state_dir: &StateDir) -> Result<u64, StartError> {
     let path = state_dir.path(EPOCH_FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(|_| StartError::EpochFile { path }),

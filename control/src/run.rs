@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ostler_core::clock::WallClock;
+use ostler_core::limits::VERSIONS_KEPT_MAX;
 use ostler_core::net::SystemNetwork;
 use ostler_core::parent;
 use ostler_core::rng::Jitter;
@@ -13,9 +14,8 @@ use ostler_telemetry::log::{self, LogOptions};
 use ostler_tls::ServerTls;
 use tokio::runtime::Runtime;
 
-use crate::args::{ControlArgs, ControlCommand};
-use crate::control::{Control, ControlOptions, open_store, write_epoch};
-use crate::distribution::Hub;
+use crate::args::ControlArgs;
+use crate::control::{Control, ControlOptions};
 
 /// Threads of the control process: none of its work is on the path of a request.
 const WORKERS: usize = 2;
@@ -27,18 +27,20 @@ const RUNTIME_DEADLINE: Duration = Duration::from_millis(100);
 /// # Errors
 /// One sentence that names the object and the next step.
 pub fn run(args: ControlArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = runtime()?;
+    let result = serve(&runtime, args);
+    runtime.shutdown_timeout(RUNTIME_DEADLINE);
+    result
+}
+
+/// Threads for one process or one command.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("control")
         .enable_all()
         .build()
-        .context("control's threads cannot be started; raise the limit of threads")?;
-    let result = match &args.command {
-        Some(ControlCommand::NewEpoch) => new_epoch(&runtime, &args),
-        None => serve(&runtime, args),
-    };
-    runtime.shutdown_timeout(RUNTIME_DEADLINE);
-    result
+        .context("control's threads cannot be started; raise the limit of threads")
 }
 
 fn serve(runtime: &Runtime, args: ControlArgs) -> anyhow::Result<()> {
@@ -66,23 +68,6 @@ fn serve(runtime: &Runtime, args: ControlArgs) -> anyhow::Result<()> {
     })
 }
 
-fn new_epoch(runtime: &Runtime, args: &ControlArgs) -> anyhow::Result<()> {
-    let state_dir =
-        StateDir::open(args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("control")))?;
-    let (epoch, fleets) = runtime.block_on(async {
-        let store = open_store(&state_dir, WallClock::system(), &Hub::default()).await.map_err(whole)?;
-        let minted = store.new_epoch().await;
-        let fleets = store.heads().await;
-        store.close().await;
-        anyhow::Ok((minted.map_err(whole)?, fleets.map_err(whole)?.len()))
-    })?;
-    write_epoch(&state_dir, epoch)?;
-    println!(
-        "epoch {epoch} begins; {fleets} fleets have their config as a new version of it. Start control again."
-    );
-    Ok(())
-}
-
 fn options(args: ControlArgs) -> anyhow::Result<ControlOptions> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(ServerTls::load(certificate, key).map_err(whole)?),
@@ -103,12 +88,13 @@ fn options(args: ControlArgs) -> anyhow::Result<ControlOptions> {
         clock: WallClock::system(),
         network: Arc::new(SystemNetwork),
         jitter: Jitter::from_entropy(),
+        versions_kept_max: VERSIONS_KEPT_MAX,
         log_lines_dropped: Arc::new(|| 0),
     })
 }
 
 /// The sentence without its chain of sources, which it has told already.
-fn whole(error: impl std::error::Error) -> anyhow::Error {
+pub(crate) fn whole(error: impl std::error::Error) -> anyhow::Error {
     anyhow::Error::msg(error.to_string())
 }
 

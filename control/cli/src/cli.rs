@@ -6,10 +6,10 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ostler_control::ControlArgs;
+use ostler_control::{ControlArgs, StoreCommand};
 use ostler_dataplane::DataplaneArgs;
 
-use crate::operator::{ApplyArgs, DiffArgs, RollbackArgs, ShowArgs, VersionsArgs};
+use crate::operator::{ApplyArgs, BackupArgs, DiffArgs, RollbackArgs, ShowArgs, VersionsArgs};
 use crate::output;
 use crate::up::UpArgs;
 use crate::validate::ValidateArgs;
@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Up(Box<UpArgs>),
-    Control(Box<ControlArgs>),
+    Control(Box<ControlLine>),
     Dataplane(Box<DataplaneArgs>),
     Validate(ValidateArgs),
     Apply(ApplyArgs),
@@ -47,6 +47,24 @@ pub enum Command {
     /// Serve the demo MCP server on standard input and output.
     #[command(hide = true)]
     DemoServer,
+}
+
+/// Run the control process: it keeps versions of config and delivers them to data planes.
+#[derive(Debug, Args)]
+pub struct ControlLine {
+    #[command(flatten)]
+    pub process: ControlArgs,
+
+    #[command(subcommand)]
+    pub command: Option<ControlCommand>,
+}
+
+/// What else is done with a control process or its store.
+#[derive(Debug, Subcommand)]
+pub enum ControlCommand {
+    Backup(BackupArgs),
+    #[command(flatten)]
+    Store(StoreCommand),
 }
 
 /// Print completions for a shell.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ControlCommand, ControlLine};
 use output::Outcome;
 
 fn main() -> ExitCode {
@@ -29,10 +29,23 @@ fn main() -> ExitCode {
     }
 }
 
+fn control(line: ControlLine) -> anyhow::Result<Outcome> {
+    let ControlLine { process, command } = line;
+    match command {
+        None => ostler_control::run(process).map(|()| Outcome::Done),
+        Some(ControlCommand::Backup(args)) => {
+            operator::run(operator::backup(&args, process.state_dir.as_deref()))
+        }
+        Some(ControlCommand::Store(command)) => {
+            ostler_control::run_on_store(&command, process.state_dir).map(|()| Outcome::Done)
+        }
+    }
+}
+
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Up(args) => up::run(*args),
-        Command::Control(args) => ostler_control::run(*args).map(|()| Outcome::Done),
+        Command::Control(line) => control(*line),
         Command::Dataplane(args) => ostler_dataplane::run(*args).map(|()| Outcome::Done),
         Command::Validate(args) => validate::run(&args),
         Command::Apply(args) => operator::run(operator::apply(&args)),

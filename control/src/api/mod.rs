@@ -3,6 +3,7 @@
 //! Handlers translate between HTTP and the modules that do the work; they decide nothing. Every route stands in
 //! [`routes`] and in `openapi.json`, and a test holds the two together.
 
+mod backup;
 mod config;
 mod nodes;
 pub mod problem;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 use http::StatusCode;
+use ostler_core::clock::WallClock;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::distribution::Hub;
@@ -47,6 +50,9 @@ pub struct ApiState {
     /// Cancelled when the process begins to end.
     pub draining: CancellationToken,
     pub log_lines_dropped: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub clock: WallClock,
+    /// One backup at a time: each holds on to a state of the store.
+    pub backups: Arc<Semaphore>,
 }
 
 /// The whole API.
@@ -71,6 +77,7 @@ fn routes() -> Routes {
         ("/v1/fleets/{fleet}/diff", get(versions::get_diff)),
         ("/v1/fleets/{fleet}/rollback", post(config::post_rollback)),
         ("/v1/fleets/{fleet}/nodes", get(nodes::list_nodes)),
+        ("/v1/backup", get(backup::get_backup)),
     ]);
     routes
 }

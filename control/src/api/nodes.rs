@@ -34,6 +34,9 @@ pub(super) async fn list_fleets(State(state): State<ApiState>) -> Json<FleetList
         info.nodes_known = known;
         info.nodes_connected = known - disconnected;
     }
+    for (fleet, why) in state.hub.all_damaged() {
+        entry(&mut fleets, &fleet).damaged = Some(why);
+    }
     if let Some(followed) = &state.followed {
         entry(&mut fleets, &followed.fleet).file = Some(followed.status());
     }
@@ -46,6 +49,7 @@ fn entry<'a>(fleets: &'a mut BTreeMap<FleetName, FleetInfo>, fleet: &FleetName) 
         desired: None,
         nodes_connected: 0,
         nodes_known: 0,
+        damaged: None,
         file: None,
     })
 }

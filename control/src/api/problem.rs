@@ -66,10 +66,17 @@ impl From<SubmitError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "store failed");
-        let status = match error {
-            StoreError::Closed => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        let (status, code) = match &error {
+            error if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
+            StoreError::Closed
+            | StoreError::Engine(_)
+            | StoreError::Unsettled { .. }
+            | StoreError::Reopen(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+            StoreError::Damaged { .. } | StoreError::Record { .. } => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "store_damaged")
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "store_failed"),
         };
-        failure(status, "store_failed", &error.to_string())
+        failure(status, code, &error.to_string())
     }
 }

@@ -25,6 +25,8 @@ fn state(folder: &tempfile::TempDir) -> ApiState {
         path: folder.path().join("control.redb"),
         clock: WallClock::manual(1),
         epoch_floor: 0,
+        versions_kept_max: 10,
+        even_if_older: false,
         observer: Box::new(|_| {}),
     })
     .unwrap();
@@ -38,6 +40,8 @@ fn state(folder: &tempfile::TempDir) -> ApiState {
         followed: None,
         draining: CancellationToken::new(),
         log_lines_dropped: Arc::new(|| 0),
+        clock: WallClock::manual(1),
+        backups: Arc::new(Semaphore::new(1)),
     }
 }
 
@@ -153,6 +157,7 @@ fn schemas_name_exactly_the_fields_of_the_types() {
         desired: Some(revision.clone()),
         nodes_connected: 1,
         nodes_known: 1,
+        damaged: Some(text()),
         file: Some(file.clone()),
     };
     let applied = ApplyResult {
@@ -182,7 +187,7 @@ fn schemas_name_exactly_the_fields_of_the_types() {
         ("ApplyResult", json!(applied)),
         ("RollbackRequest", json!(rollback)),
         ("VersionInfo", json!(version)),
-        ("VersionList", json!(VersionList { items: vec![version.clone()], next: Some(1) })),
+        ("VersionList", json!(VersionList { items: vec![version.clone()], damaged: vec![1], next: Some(1) })),
         ("VersionDetail", json!(VersionDetail { info: version, content_type: text(), text: text() })),
         ("DiffResult", json!(DiffResult { from: 1, to: 2, changes: vec![change], text: text() })),
         ("RevisionInfo", json!(revision)),

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// Media type of [`Problem`] (RFC 9457).
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+/// Media type of a backup.
+pub const BACKUP_MEDIA_TYPE: &str = "application/vnd.ostler.backup";
 /// Header that carries the version of a config answer.
 pub const VERSION_HEADER: &str = "ostler-version";
 /// Header that carries the digest of a config answer.
@@ -99,6 +101,9 @@ pub struct VersionInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionList {
     pub items: Vec<VersionInfo>,
+    /// Versions of this page whose records are damaged in the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<u64>,
     /// Pass as `before` for the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
@@ -258,6 +263,9 @@ pub struct FleetInfo {
     pub desired: Option<RevisionInfo>,
     pub nodes_connected: u64,
     pub nodes_known: u64,
+    /// Why nothing is offered to the nodes although the fleet has a version: it is damaged in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
     /// Present when the fleet follows a watched file; the API then refuses changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileInfo>,

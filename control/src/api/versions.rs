@@ -34,7 +34,11 @@ pub(super) async fn list_versions(
     let fleet = request::fleet(&fleet)?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, LIST_PAGE_MAX);
     let page = state.store.versions(&fleet, query.before, limit).await?;
-    Ok(Json(VersionList { items: page.items.iter().map(info).collect(), next: page.next }))
+    Ok(Json(VersionList {
+        items: page.items.iter().map(info).collect(),
+        damaged: page.damaged,
+        next: page.next,
+    }))
 }
 
 pub(super) async fn get_version(

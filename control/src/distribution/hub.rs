@@ -21,6 +21,8 @@ use crate::store::StoredVersion;
 #[derive(Clone, Default)]
 pub struct Hub {
     slots: Arc<Mutex<BTreeMap<FleetName, Slot>>>,
+    /// Fleets whose current version cannot be read, and why, until they have another.
+    damaged: Arc<Mutex<BTreeMap<FleetName, String>>>,
 }
 
 /// Where a fleet's newest version stands, once it has one.
@@ -52,6 +54,22 @@ impl Hub {
             }
             newer
         });
+    }
+
+    /// Says why nothing is offered to a fleet that has a version.
+    pub fn show_damaged(&self, fleet: &FleetName, why: &str) {
+        self.lock_damaged().insert(fleet.clone(), why.to_owned());
+    }
+
+    /// Why nothing is offered to a fleet that has a version; `None` once something is.
+    pub fn damaged(&self, fleet: &FleetName) -> Option<String> {
+        if self.desired(fleet).is_some() { None } else { self.lock_damaged().get(fleet).cloned() }
+    }
+
+    /// Fleets to which nothing is offered, because their version is damaged.
+    pub fn all_damaged(&self) -> Vec<(FleetName, String)> {
+        let fleets: Vec<_> = self.lock_damaged().keys().cloned().collect();
+        fleets.into_iter().filter_map(|fleet| self.damaged(&fleet).map(|why| (fleet, why))).collect()
     }
 
     /// The version a fleet should serve now.
@@ -88,6 +106,10 @@ impl Hub {
 
     fn slot(&self, fleet: &FleetName) -> Slot {
         self.lock().entry(fleet.clone()).or_insert_with(|| watch::channel(None).0).clone()
+    }
+
+    fn lock_damaged(&self) -> MutexGuard<'_, BTreeMap<FleetName, String>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<FleetName, Slot>> {
@@ -140,6 +162,7 @@ mod tests {
             created_unix_ms: 0,
             content_type: String::new(),
             text_bytes: 0,
+            text_digest: None,
         };
         StoredVersion { record, text: Bytes::new(), parts: Vec::new() }
     }

@@ -318,10 +318,16 @@ impl Session {
     }
 
     fn show_ahead(&self, held: &Revision, desired: Option<&Revision>) {
-        let known = desired.map_or_else(
-            || "this store has no version of the fleet".to_owned(),
-            |desired| format!("this store is at version {} of epoch {}", desired.version, desired.epoch),
-        );
+        let known = match desired {
+            Some(desired) => {
+                format!("this store is at version {} of epoch {}", desired.version, desired.epoch)
+            }
+            None => self
+                .distribution
+                .hub
+                .damaged(&self.fleet)
+                .unwrap_or_else(|| "this store has no version of the fleet".to_owned()),
+        };
         let message = format!(
             "node holds version {} of epoch {}, digest {}, but {known}; nothing is sent to it. If this store was \
              restored or replaced, stop control, run `ostler control new-epoch`, and start it again",

@@ -10,6 +10,7 @@ use redb::{ReadableTable, ReadableTableMetadata, Table};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use super::lock::Mark;
 use super::records::Action;
 
 /// One line of the log. Stored as JSON: fields are only added, with a default.
@@ -21,7 +22,8 @@ pub struct AuditRecord {
     pub unix_ms: u64,
     pub who: String,
     pub action: Action,
-    pub fleet: FleetName,
+    /// None when it concerns the whole store. Since format 2.
+    pub fleet: Option<FleetName>,
     /// The version that was made.
     pub version: Option<u64>,
     pub epoch: Option<u64>,
@@ -30,6 +32,9 @@ pub struct AuditRecord {
     /// Of the operator's text.
     pub text_digest: Option<Digest>,
     pub outcome: Outcome,
+    /// For people. Since format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// How an attempt ended.
@@ -44,12 +49,13 @@ pub enum Outcome {
 pub(super) struct Entry {
     pub who: String,
     pub action: Action,
-    pub fleet: FleetName,
+    pub fleet: Option<FleetName>,
     pub version: Option<u64>,
     pub epoch: Option<u64>,
     pub digest: Option<Digest>,
     pub text_digest: Option<Digest>,
     pub outcome: Outcome,
+    pub detail: Option<String>,
 }
 
 /// Adds a record inside the caller's transaction.
@@ -74,6 +80,7 @@ pub(super) fn append(
         digest: entry.digest,
         text_digest: entry.text_digest,
         outcome: entry.outcome,
+        detail: entry.detail,
     };
     let bytes = serde_json::to_vec(&record).map_err(|error| unreadable(seq, &error))?;
     table.insert(seq, bytes.as_slice())?;
@@ -83,29 +90,57 @@ pub(super) fn append(
     Ok(())
 }
 
-/// Reads records in order and checks that each follows from the one before. The oldest kept record is trusted: what
-/// stood before it is gone.
+/// Follows the chain. The oldest kept record is trusted: what stood before it is gone.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    prev: Option<Digest>,
+}
+
+impl Chain {
+    /// Takes the next record, which must follow from the one before.
+    pub(super) fn follow(&mut self, seq: u64, bytes: &[u8]) -> Result<AuditRecord, StoreError> {
+        let record: AuditRecord = serde_json::from_slice(bytes).map_err(|error| unreadable(seq, &error))?;
+        if record.seq != seq || self.prev.is_some_and(|prev| prev != record.prev) {
+            return Err(StoreError::ChainBroken { seq });
+        }
+        self.prev = Some(Digest::of(bytes));
+        Ok(record)
+    }
+}
+
+/// The newest record, as the mark names it.
+pub(super) fn newest(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Option<Mark>, StoreError> {
+    let newest = table.last()?;
+    Ok(newest.map(|(seq, bytes)| Mark { seq: seq.value(), digest: Digest::of(bytes.value()) }))
+}
+
+/// Whether the log holds what the mark names, or has dropped it as one of its oldest.
+pub(super) fn reaches(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    mark: &Mark,
+) -> Result<bool, StoreError> {
+    match table.get(mark.seq)? {
+        Some(bytes) => Ok(Digest::of(bytes.value()) == mark.digest),
+        None => Ok(table.first()?.is_some_and(|(oldest, _)| mark.seq < oldest.value())),
+    }
+}
+
+/// Reads records in order and checks that each follows from the one before.
 pub(super) fn read(
     table: &impl ReadableTable<u64, &'static [u8]>,
     from: u64,
     limit: usize,
 ) -> Result<Vec<AuditRecord>, StoreError> {
-    let mut prev = match from.checked_sub(1) {
+    let before = match from.checked_sub(1) {
         Some(before) => table.get(before)?.map(|bytes| Digest::of(bytes.value())),
         None => None,
     };
-    let mut records = Vec::new();
-    for row in table.range(from..)?.take(limit) {
-        let (seq, bytes) = row?;
-        let record: AuditRecord =
-            serde_json::from_slice(bytes.value()).map_err(|error| unreadable(seq.value(), &error))?;
-        if record.seq != seq.value() || prev.is_some_and(|prev| prev != record.prev) {
-            return Err(StoreError::ChainBroken { seq: seq.value() });
-        }
-        prev = Some(Digest::of(bytes.value()));
-        records.push(record);
-    }
-    Ok(records)
+    let mut chain = Chain { prev: before };
+    let rows = table.range(from..)?.take(limit);
+    rows.map(|row| {
+        row.map_err(StoreError::from).and_then(|(seq, bytes)| chain.follow(seq.value(), bytes.value()))
+    })
+    .collect()
 }
 
 fn first_prev() -> Result<Digest, StoreError> {

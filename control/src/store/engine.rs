@@ -2,41 +2,69 @@
 //!
 //! Commits are two-phase with quick repair: a crash at any moment leaves the last acknowledged commit, and the next
 //! open does not walk the file. After a failed write the database is opened again, because redb refuses everything
-//! once the disk has failed under it.
+//! once the disk has failed under it; what turns out to be in it then is offered to the observer, so that nothing that
+//! is in the store stays unpublished.
 
-use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use ostler_config::{Part, PartKind};
 use ostler_core::clock::WallClock;
 use ostler_core::digest::Digest;
-use ostler_core::limits::{FLEETS_MAX, LIST_PAGE_MAX, STORE_CACHE_BYTES_MAX, VERSIONS_KEPT_MAX};
+use ostler_core::limits::FLEETS_MAX;
 use ostler_core::name::FleetName;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction,
+};
 
 use super::audit::{self, AuditRecord, Entry, Outcome};
 use super::error::{OpenError, ProposeError, StoreError};
-use super::records::{Action, Page, Proposal, Proposed, Refusal, StoredVersion, VersionRecord};
-use super::tables::{AUDIT, FLEETS, FORMAT, META, META_EPOCH, META_FORMAT, PARTS, TEXTS, VERSIONS};
+use super::lock::{Mark, StoreLock};
+use super::open::{self, Opener};
+use super::read;
+use super::records::{Action, Heads, Page, Proposal, Proposed, Refusal, StoredVersion, VersionRecord};
+use super::tables::{AUDIT, FLEETS, META, META_EPOCH, PARTS, TEXTS, VERSIONS};
 use super::{Observer, StoreOptions};
 
 pub(super) struct Engine {
     path: PathBuf,
+    opener: Opener,
     /// `None` after a failure, until the next use opens it again.
     database: Option<Database>,
+    /// For reading while the database cannot be opened, since the disk takes no writes: opened without any.
+    meanwhile: Option<Database>,
     clock: WallClock,
     epoch: u64,
+    versions_kept_max: u64,
     observer: Observer,
+    lock: StoreLock,
 }
 
 impl Engine {
-    pub(super) fn open(options: StoreOptions) -> Result<Self, OpenError> {
-        let StoreOptions { path, clock, epoch_floor, observer } = options;
-        let database = open_database(&path)?;
-        let epoch = prepare(&database, &path, clock.unix_ms().max(epoch_floor.saturating_add(1)))?;
-        Ok(Self { path, database: Some(database), clock, epoch, observer })
+    pub(super) fn open(options: StoreOptions, opener: Opener) -> Result<Self, OpenError> {
+        let StoreOptions { path, clock, epoch_floor, versions_kept_max, even_if_older, observer } = options;
+        let mut lock = StoreLock::take(&path)?;
+        if !open::exists(&path)? {
+            lock.clear_mark().map_err(|error| OpenError::of_io(&path, error))?;
+        }
+        let epoch_if_new = clock.unix_ms().max(epoch_floor.saturating_add(1));
+        let (database, meta) = open::open(&path, &opener, epoch_if_new)?;
+        if !even_if_older {
+            refuse_older(&path, &database, lock.mark())?;
+        }
+        let mut engine = Self {
+            path,
+            opener,
+            database: Some(database),
+            meanwhile: None,
+            clock,
+            epoch: meta.epoch,
+            versions_kept_max: versions_kept_max.max(1),
+            observer,
+            lock,
+        };
+        engine.remember();
+        Ok(engine)
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -46,6 +74,7 @@ impl Engine {
     /// After a command that ended half-way: what it left behind is dropped with the handle.
     pub(super) fn reopen_before_next_use(&mut self) {
         self.database = None;
+        self.meanwhile = None;
     }
 
     pub(super) fn propose(&mut self, proposal: Proposal) -> Result<Proposed, ProposeError> {
@@ -56,63 +85,57 @@ impl Engine {
             reason,
             text_digest: Some(Digest::of(&proposal.text)),
         };
-        match self.try_propose(&proposal) {
-            Ok((outcome, created)) => {
-                if let Some(created) = created {
-                    (self.observer)(&created);
-                }
-                Ok(outcome)
+        let outcome = self.try_propose(&proposal);
+        match &outcome {
+            Ok(_) => {}
+            Err(ProposeError::Conflict { .. }) => {
+                self.record_refusal(&refusal("version_conflict", &proposal))?;
             }
-            Err(error) => {
-                match &error {
-                    ProposeError::Conflict { .. } => {
-                        self.record_refusal(&refusal("version_conflict", &proposal))?;
-                    }
-                    ProposeError::TooManyFleets { .. } => {
-                        self.record_refusal(&refusal("too_many_fleets", &proposal))?;
-                    }
-                    ProposeError::Store(_) => self.reopen_before_next_use(),
-                }
-                Err(error)
+            Err(ProposeError::TooManyFleets { .. }) => {
+                self.record_refusal(&refusal("too_many_fleets", &proposal))?;
             }
+            Err(ProposeError::Store(_)) => self.reopen_before_next_use(),
         }
+        outcome
     }
 
     pub(super) fn record_refusal(&mut self, refusal: &Refusal) -> Result<(), StoreError> {
+        let entry = Entry {
+            who: refusal.who.clone(),
+            action: refusal.action,
+            fleet: Some(refusal.fleet.clone()),
+            version: None,
+            epoch: None,
+            digest: None,
+            text_digest: refusal.text_digest,
+            outcome: Outcome::Refused { reason: refusal.reason.to_owned() },
+            detail: None,
+        };
         let now = self.clock.unix_ms();
-        let write = self.begin_write()?;
-        audit::append(
-            &mut write.open_table(AUDIT)?,
-            now,
-            Entry {
-                who: refusal.who.clone(),
-                action: refusal.action,
-                fleet: refusal.fleet.clone(),
-                version: None,
-                epoch: None,
-                digest: None,
-                text_digest: refusal.text_digest,
-                outcome: Outcome::Refused { reason: refusal.reason.to_owned() },
-            },
-        )?;
-        self.finish(write)
+        self.write(|write| audit::append(&mut write.open_table(AUDIT)?, now, entry))?;
+        self.remember();
+        Ok(())
     }
 
     pub(super) fn head(&mut self, fleet: &FleetName) -> Result<Option<Arc<StoredVersion>>, StoreError> {
-        let head = {
-            let read = self.database()?.begin_read()?;
-            read.open_table(FLEETS)?.get(fleet.as_str())?.map(|head| head.value())
-        };
-        match head {
-            Some(version) => self.version(fleet, version),
-            None => Ok(None),
-        }
+        read::head_version(&self.begin_read()?, fleet)
     }
 
-    pub(super) fn heads(&mut self) -> Result<Vec<Arc<StoredVersion>>, StoreError> {
-        let mut heads = Vec::new();
-        for fleet in self.fleets()? {
-            heads.extend(self.head(&fleet)?);
+    pub(super) fn heads(&mut self) -> Result<Heads, StoreError> {
+        let read = self.begin_read()?;
+        let mut heads = Heads::default();
+        for (fleet, head) in read::fleets(&read)? {
+            // A damaged page can make the engine panic; that costs its fleet alone.
+            let found = std::panic::catch_unwind(AssertUnwindSafe(|| read::head_version(&read, &fleet)));
+            match found {
+                Ok(Ok(Some(version))) => heads.sound.push(version),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => heads.damaged.push((fleet, error)),
+                Err(_) => {
+                    let error = read::damaged(&fleet, head, "the engine gave up reading it");
+                    heads.damaged.push((fleet, error));
+                }
+            }
         }
         Ok(heads)
     }
@@ -122,29 +145,7 @@ impl Engine {
         fleet: &FleetName,
         version: u64,
     ) -> Result<Option<Arc<StoredVersion>>, StoreError> {
-        let read = self.database()?.begin_read()?;
-        let key = (fleet.as_str(), version);
-        let Some(record) = read.open_table(VERSIONS)?.get(key)? else { return Ok(None) };
-        let record = decode_record(record.value(), fleet.as_str(), version)?;
-        let damaged = |what: &str| StoreError::Record {
-            what: format!("{what} of version {version} of fleet {fleet}"),
-            reason: "it is missing or damaged".to_owned(),
-        };
-        let text = read.open_table(TEXTS)?.get(key)?.ok_or_else(|| damaged("text"))?;
-        let text = Bytes::copy_from_slice(text.value());
-        let mut parts = Vec::new();
-        let rows = read.open_table(PARTS)?;
-        for row in rows.range((fleet.as_str(), version, 0_u32)..=(fleet.as_str(), version, u32::MAX))? {
-            let (_, row) = row?;
-            let (kind, name, sha256, bytes) = row.value();
-            parts.push(Part {
-                kind: PartKind::from_wire(kind),
-                name: name.to_owned(),
-                sha256: Digest::from_slice(sha256).map_err(|_| damaged("parts"))?,
-                bytes: Bytes::copy_from_slice(bytes),
-            });
-        }
-        Ok(Some(Arc::new(StoredVersion { record, text, parts })))
+        read::version(&self.begin_read()?, fleet, version)
     }
 
     pub(super) fn versions(
@@ -153,70 +154,51 @@ impl Engine {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let limit = limit.clamp(1, LIST_PAGE_MAX);
-        let read = self.database()?.begin_read()?;
-        let table = read.open_table(VERSIONS)?;
-        let end = before.unwrap_or(u64::MAX);
-        let mut items = Vec::new();
-        let mut next = None;
-        for row in table.range((fleet.as_str(), 0)..(fleet.as_str(), end))?.rev() {
-            let (key, record) = row?;
-            let version = key.value().1;
-            if items.len() == limit {
-                next = items.last().map(|last: &VersionRecord| last.version);
-                break;
-            }
-            items.push(decode_record(record.value(), fleet.as_str(), version)?);
-        }
-        Ok(Page { items, next })
+        read::page(&self.begin_read()?, fleet, before, limit)
     }
 
     pub(super) fn audit(&mut self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
-        let read = self.database()?.begin_read()?;
-        audit::read(&read.open_table(AUDIT)?, from, limit)
+        audit::read(&self.begin_read()?.open_table(AUDIT)?, from, limit)
+    }
+
+    /// The store as it is now, for somebody who reads it on another thread. A disk that takes no writes is read on.
+    pub(super) fn begin_read(&mut self) -> Result<ReadTransaction, StoreError> {
+        if let Err(error) = self.database() {
+            if self.meanwhile.is_none() {
+                self.meanwhile = open::inspect(&self.path).ok().map(|(database, _)| database);
+            }
+            let Some(meanwhile) = &self.meanwhile else { return Err(error) };
+            return Ok(meanwhile.begin_read()?);
+        }
+        Ok(self.database()?.begin_read()?)
     }
 
     pub(super) fn new_epoch(&mut self) -> Result<u64, StoreError> {
-        let epoch = self.clock.unix_ms().max(self.epoch.saturating_add(1));
-        let now = self.clock.unix_ms();
         let heads = self.heads()?;
-        let write = self.begin_write()?;
-        write.open_table(META)?.insert(META_EPOCH, epoch)?;
-        let mut created = Vec::new();
-        for head in heads {
-            let record = VersionRecord {
-                epoch,
-                version: head.record.version + 1,
-                parent: Some(head.record.version),
-                author: "operator".to_owned(),
-                message: "new epoch".to_owned(),
-                created_unix_ms: now,
-                ..head.record.clone()
-            };
-            let version = StoredVersion { record, text: head.text.clone(), parts: head.parts.clone() };
-            insert(&write, &version, Action::NewEpoch)?;
-            created.push(Arc::new(version));
+        if let Some((_, error)) = heads.damaged.into_iter().next() {
+            return Err(error);
         }
-        self.finish(write)?;
+        let now = self.clock.unix_ms();
+        let epoch = now.max(self.epoch.saturating_add(1));
+        let change = EpochChange { epoch, now, action: Action::NewEpoch, detail: "new epoch".to_owned() };
+        let keep = self.versions_kept_max;
+        let created = self.write(|write| begin_epoch(write, &heads.sound, &change, keep))?;
         self.epoch = epoch;
+        self.remember();
         created.iter().for_each(|version| (self.observer)(version));
         Ok(epoch)
     }
 
-    fn try_propose(
-        &mut self,
-        proposal: &Proposal,
-    ) -> Result<(Proposed, Option<Arc<StoredVersion>>), ProposeError> {
-        let (epoch, now) = (self.epoch, self.clock.unix_ms());
+    fn try_propose(&mut self, proposal: &Proposal) -> Result<Proposed, ProposeError> {
+        let (epoch, now, keep) = (self.epoch, self.clock.unix_ms(), self.versions_kept_max);
         let write = self.begin_write()?;
-        let head = current(&write, &proposal.fleet)?;
-        let head_version = head.as_ref().map(|head| head.version);
+        let (head_version, head) = current(&write, &proposal.fleet)?;
         if let Some(head) = head.filter(|head| head.digest == proposal.digest) {
             // A request that is sent again after its answer was lost has been applied already (RFC 9110, 13.1.1).
             let repeated =
                 proposal.expected == head.parent || proposal.expected == Some(0) && head.parent.is_none();
             if proposal.expected.is_none() || proposal.expected == head_version || repeated {
-                return Ok((Proposed::Unchanged(head), None));
+                return Ok(Proposed::Unchanged(head));
             }
         }
         if let Some(expected) = proposal.expected
@@ -228,7 +210,7 @@ impl Engine {
         if head_version.is_none() && write.open_table(FLEETS)?.len()? >= FLEETS_MAX {
             return Err(ProposeError::TooManyFleets { fleet: proposal.fleet.clone() });
         }
-        let version = StoredVersion {
+        let version = Arc::new(StoredVersion {
             record: VersionRecord {
                 fleet: proposal.fleet.clone(),
                 epoch,
@@ -240,139 +222,152 @@ impl Engine {
                 created_unix_ms: now,
                 content_type: proposal.content_type.clone(),
                 text_bytes: proposal.text.len() as u64,
+                text_digest: Some(Digest::of(&proposal.text)),
             },
             text: proposal.text.clone(),
             parts: proposal.parts.clone(),
-        };
-        insert(&write, &version, proposal.action)?;
-        self.finish(write)?;
-        let created = Proposed::Created(version.record.clone());
-        Ok((created, Some(Arc::new(version))))
-    }
-
-    fn fleets(&mut self) -> Result<Vec<FleetName>, StoreError> {
-        let read = self.database()?.begin_read()?;
-        let table = read.open_table(FLEETS)?;
-        let mut fleets = Vec::new();
-        for row in table.range::<&str>(..)? {
-            let (name, _) = row?;
-            let name = FleetName::parse(name.value()).map_err(|error| StoreError::Record {
-                what: "name of a fleet".to_owned(),
-                reason: error.to_string(),
-            })?;
-            fleets.push(name);
+        });
+        insert(&write, &version, proposal.action, keep)?;
+        if let Err(error) = write.commit() {
+            self.settle(&version.record, error.into())?;
         }
-        Ok(fleets)
+        self.remember();
+        (self.observer)(&version);
+        Ok(Proposed::Created(version.record.clone()))
     }
 
-    pub(super) fn begin_write(&mut self) -> Result<WriteTransaction, StoreError> {
-        let mut write = self.database()?.begin_write()?;
-        write.set_two_phase_commit(true);
-        write.set_quick_repair(true);
-        Ok(write)
+    /// After a commit that failed: whether the version is in the store all the same.
+    fn settle(&mut self, made: &VersionRecord, error: StoreError) -> Result<(), StoreError> {
+        self.reopen_before_next_use();
+        tracing::error!(%error, fleet = %made.fleet, version = made.version, "a commit failed; the store is opened again");
+        let is_there = self.head(&made.fleet).map(|head| head.is_some_and(|head| head.record == *made));
+        match is_there {
+            // Opening a database for writing syncs it; what can only be read may be gone after a loss of power.
+            Ok(true) if self.database.is_some() => Ok(()),
+            Ok(false) => Err(error),
+            Ok(true) | Err(_) => {
+                Err(StoreError::Unsettled { fleet: made.fleet.clone(), version: made.version })
+            }
+        }
     }
 
-    pub(super) fn finish(&mut self, write: WriteTransaction) -> Result<(), StoreError> {
-        let committed = write.commit();
-        if committed.is_err() {
+    /// Moves the mark to what is on disk now. Without it, only what the mark would have told is not told.
+    fn remember(&mut self) {
+        let newest = self.begin_read().and_then(|read| audit::newest(&read.open_table(AUDIT)?));
+        let remembered = match newest {
+            Ok(Some(mark)) => self.lock.set_mark(mark).map_err(|error| error.to_string()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = remembered {
+            tracing::warn!(reason, "the store's mark cannot be written");
+        }
+    }
+
+    /// One transaction. Whatever fails in it is dropped with the database's handle.
+    fn write<T>(
+        &mut self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let write = self.begin_write()?;
+        let done = work(&write).and_then(|made| {
+            write.commit()?;
+            Ok(made)
+        });
+        if done.is_err() {
             self.reopen_before_next_use();
         }
-        Ok(committed?)
+        done
+    }
+
+    fn begin_write(&mut self) -> Result<WriteTransaction, StoreError> {
+        open::begin_write(self.database()?)
     }
 
     fn database(&mut self) -> Result<&Database, StoreError> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => open_database(&self.path).map_err(|error| StoreError::Reopen(Box::new(error)))?,
-        };
-        Ok(self.database.insert(database))
+        if self.database.is_none() {
+            let database = open::reopen(&self.path, &self.opener)
+                .map_err(|error| StoreError::Reopen(Box::new(error)))?;
+            self.database = Some(database);
+            self.meanwhile = None;
+            let heads = self.heads()?;
+            heads.sound.iter().for_each(|version| (self.observer)(version));
+        }
+        self.database.as_ref().ok_or(StoreError::Failed)
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, OpenError> {
-    make_private(path)
-        .map_err(|error| OpenError::Damaged { path: path.into(), reason: error.to_string() })?;
-    Database::builder().set_cache_size(STORE_CACHE_BYTES_MAX).create(path).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.into() },
-        error => OpenError::Damaged { path: path.into(), reason: error.to_string() },
+/// A store that has come less far than the mark has lost commits that were answered for.
+fn refuse_older(path: &Path, database: &Database, mark: Option<Mark>) -> Result<(), OpenError> {
+    let Some(mark) = mark else { return Ok(()) };
+    open::guarded(path, || {
+        let reaches = database
+            .begin_read()
+            .map_err(StoreError::from)
+            .and_then(|read| audit::reaches(&read.open_table(AUDIT)?, &mark))
+            .map_err(|error| OpenError::of_store(path, error))?;
+        if reaches { Ok(()) } else { Err(OpenError::Older { path: path.to_owned(), seq: mark.seq }) }
     })
 }
 
-/// A config may hold literals that only its owner should read; an empty file becomes a new database.
-#[cfg(unix)]
-fn make_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+/// A step from one epoch to the next.
+pub(super) struct EpochChange {
+    pub epoch: u64,
+    pub now: u64,
+    pub action: Action,
+    /// Message of the versions, and what the audit log says.
+    pub detail: String,
 }
 
-#[cfg(not(unix))]
-fn make_private(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Creates what is missing, refuses what is too new, and returns the store's epoch.
-fn prepare(database: &Database, path: &Path, epoch_if_new: u64) -> Result<u64, OpenError> {
-    let damaged = |error: StoreError| OpenError::Damaged { path: path.into(), reason: error.to_string() };
-    let (format, epoch) = read_meta(database).map_err(damaged)?;
-    match format {
-        Some(found) if found > FORMAT => Err(OpenError::Newer { path: path.into(), found, known: FORMAT }),
-        Some(_) => epoch
-            .ok_or_else(|| OpenError::Damaged { path: path.into(), reason: "it has no epoch".to_owned() }),
-        None => create_tables(database, epoch_if_new).map_err(damaged),
-    }
-}
-
-fn read_meta(database: &Database) -> Result<(Option<u64>, Option<u64>), StoreError> {
-    let read = database.begin_read()?;
-    let meta = match read.open_table(META) {
-        Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((None, None)),
-        Err(error) => return Err(error.into()),
+/// Gives every fleet its current content again as a version of the epoch, and says so in the audit log.
+pub(super) fn begin_epoch(
+    write: &WriteTransaction,
+    heads: &[Arc<StoredVersion>],
+    change: &EpochChange,
+    versions_kept_max: u64,
+) -> Result<Vec<Arc<StoredVersion>>, StoreError> {
+    write.open_table(META)?.insert(META_EPOCH, change.epoch)?;
+    let entry = Entry {
+        who: "operator".to_owned(),
+        action: change.action,
+        fleet: None,
+        version: None,
+        epoch: Some(change.epoch),
+        digest: None,
+        text_digest: None,
+        outcome: Outcome::Created,
+        detail: Some(change.detail.clone()),
     };
-    let value = |key| meta.get(key).map(|value| value.map(|value| value.value()));
-    Ok((value(META_FORMAT)?, value(META_EPOCH)?))
-}
-
-fn create_tables(database: &Database, epoch: u64) -> Result<u64, StoreError> {
-    let mut write = database.begin_write()?;
-    write.set_two_phase_commit(true);
-    write.set_quick_repair(true);
-    {
-        let mut meta = write.open_table(META)?;
-        meta.insert(META_FORMAT, FORMAT)?;
-        meta.insert(META_EPOCH, epoch)?;
-        write.open_table(FLEETS)?;
-        write.open_table(VERSIONS)?;
-        write.open_table(TEXTS)?;
-        write.open_table(PARTS)?;
-        write.open_table(AUDIT)?;
+    audit::append(&mut write.open_table(AUDIT)?, change.now, entry)?;
+    let mut created = Vec::new();
+    for head in heads {
+        let record = VersionRecord {
+            epoch: change.epoch,
+            version: head.record.version + 1,
+            parent: Some(head.record.version),
+            author: "operator".to_owned(),
+            message: change.detail.clone(),
+            created_unix_ms: change.now,
+            text_digest: Some(Digest::of(&head.text)),
+            ..head.record.clone()
+        };
+        let version = Arc::new(StoredVersion { record, text: head.text.clone(), parts: head.parts.clone() });
+        insert(write, &version, change.action, versions_kept_max)?;
+        created.push(version);
     }
-    write.commit()?;
-    Ok(epoch)
+    Ok(created)
 }
 
-fn current(write: &WriteTransaction, fleet: &FleetName) -> Result<Option<VersionRecord>, StoreError> {
-    let Some(version) = write.open_table(FLEETS)?.get(fleet.as_str())?.map(|head| head.value()) else {
-        return Ok(None);
-    };
-    let versions = write.open_table(VERSIONS)?;
-    let record = versions.get((fleet.as_str(), version))?.ok_or_else(|| StoreError::Record {
-        what: format!("version {version} of fleet {fleet}"),
-        reason: "it is missing".to_owned(),
-    })?;
-    decode_record(record.value(), fleet.as_str(), version).map(Some)
-}
-
-/// The version, its content, the fleet's head and the audit record, in one transaction.
-fn insert(write: &WriteTransaction, version: &StoredVersion, action: Action) -> Result<(), StoreError> {
+/// A version with its content and its record as encoded, and the fleet's head.
+pub(super) fn insert_content(
+    write: &WriteTransaction,
+    version: &StoredVersion,
+    encoded: &[u8],
+) -> Result<(), StoreError> {
     let record = &version.record;
     let fleet = record.fleet.as_str();
     let key = (fleet, record.version);
-    let encoded = serde_json::to_vec(record).map_err(|error| StoreError::Record {
-        what: format!("version {} of fleet {fleet}", record.version),
-        reason: error.to_string(),
-    })?;
-    write.open_table(VERSIONS)?.insert(key, encoded.as_slice())?;
+    write.open_table(VERSIONS)?.insert(key, encoded)?;
     write.open_table(TEXTS)?.insert(key, &*version.text)?;
     let mut parts = write.open_table(PARTS)?;
     for (place, part) in (0_u32..).zip(&version.parts) {
@@ -381,36 +376,69 @@ fn insert(write: &WriteTransaction, version: &StoredVersion, action: Action) -> 
     }
     drop(parts);
     write.open_table(FLEETS)?.insert(fleet, record.version)?;
+    Ok(())
+}
+
+/// The fleet's current version and, unless it is damaged, its record. A damaged one must not keep its fleet from
+/// getting another.
+fn current(
+    write: &WriteTransaction,
+    fleet: &FleetName,
+) -> Result<(Option<u64>, Option<VersionRecord>), StoreError> {
+    let Some(version) = write.open_table(FLEETS)?.get(fleet.as_str())?.map(|head| head.value()) else {
+        return Ok((None, None));
+    };
+    let versions = write.open_table(VERSIONS)?;
+    let record = match versions.get((fleet.as_str(), version))? {
+        Some(record) => read::decode(record.value(), fleet, version).ok(),
+        None => None,
+    };
+    Ok((Some(version), record))
+}
+
+/// The version, its content, the fleet's head and the audit record, in one transaction.
+fn insert(
+    write: &WriteTransaction,
+    version: &StoredVersion,
+    action: Action,
+    versions_kept_max: u64,
+) -> Result<(), StoreError> {
+    let record = &version.record;
+    let encoded = serde_json::to_vec(record).map_err(|error| StoreError::Record {
+        what: format!("version {} of fleet {}", record.version, record.fleet),
+        reason: error.to_string(),
+    })?;
+    insert_content(write, version, &encoded)?;
     audit::append(
         &mut write.open_table(AUDIT)?,
         record.created_unix_ms,
         Entry {
             who: record.author.clone(),
             action,
-            fleet: record.fleet.clone(),
+            fleet: Some(record.fleet.clone()),
             version: Some(record.version),
             epoch: Some(record.epoch),
             digest: Some(record.digest),
-            text_digest: Some(Digest::of(&version.text)),
+            text_digest: record.text_digest,
             outcome: Outcome::Created,
+            detail: None,
         },
     )?;
-    forget_oldest(write, fleet, record.version)
+    forget_oldest(write, record.fleet.as_str(), record.version, versions_kept_max)
 }
 
-/// Versions beyond the limit go with their content; the audit log still names them.
-pub(super) fn forget_oldest(write: &WriteTransaction, fleet: &str, head: u64) -> Result<(), StoreError> {
-    let keep_from = head.saturating_sub(VERSIONS_KEPT_MAX - 1);
+/// Versions beyond the limit go with their content; the audit log still names them. The head, which is all that a node
+/// can need, is never among them.
+fn forget_oldest(
+    write: &WriteTransaction,
+    fleet: &str,
+    head: u64,
+    versions_kept_max: u64,
+) -> Result<(), StoreError> {
+    let keep_from = head.saturating_sub(versions_kept_max - 1);
     let mut versions = write.open_table(VERSIONS)?;
     versions.retain_in((fleet, 0)..(fleet, keep_from), |_, _| false)?;
     write.open_table(TEXTS)?.retain_in((fleet, 0)..(fleet, keep_from), |_, _| false)?;
     write.open_table(PARTS)?.retain_in((fleet, 0, 0)..(fleet, keep_from, 0), |_, _| false)?;
     Ok(())
-}
-
-fn decode_record(bytes: &[u8], fleet: &str, version: u64) -> Result<VersionRecord, StoreError> {
-    serde_json::from_slice(bytes).map_err(|error| StoreError::Record {
-        what: format!("version {version} of fleet {fleet}"),
-        reason: error.to_string(),
-    })
 }

@@ -7,10 +7,17 @@
 //! observer it was given, on its thread and in commit order, so that no caller that goes away can lose it.
 
 mod audit;
+pub mod backup;
+mod check;
 mod engine;
 mod error;
+mod lock;
+mod open;
+mod read;
 mod records;
+mod restore;
 mod tables;
+mod trial;
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +32,11 @@ use ostler_core::name::FleetName;
 use tokio::sync::{mpsc, oneshot};
 
 pub use audit::AuditRecord;
+pub use check::{CheckReport, check_file};
 use engine::Engine;
 pub use error::{OpenError, ProposeError, StoreError};
-pub use records::{Action, Page, Proposal, Proposed, Refusal, StoredVersion, VersionRecord};
+pub use records::{Action, Heads, Page, Proposal, Proposed, Refusal, StoredVersion, VersionRecord};
+pub use restore::{RestoreOptions, restore};
 
 /// Told of each new version after its commit, on the store's thread.
 pub type Observer = Box<dyn Fn(&Arc<StoredVersion>) + Send>;
@@ -45,6 +54,10 @@ pub struct StoreOptions {
     pub clock: WallClock,
     /// The largest epoch ever seen beside this store; a new store's epoch is greater.
     pub epoch_floor: u64,
+    /// Versions of a fleet beyond this are forgotten, the oldest first; at least 1.
+    pub versions_kept_max: u64,
+    /// Opens a store that lacks what was once acknowledged; for whoever begins a new epoch with it.
+    pub even_if_older: bool,
     pub observer: Observer,
 }
 
@@ -59,7 +72,11 @@ impl Store {
     /// # Errors
     /// [`OpenError`] says in one sentence why it cannot be used and what to do.
     pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
-        let mut engine = Engine::open(options)?;
+        Self::open_with(options, open::system_opener())
+    }
+
+    fn open_with(options: StoreOptions, opener: open::Opener) -> Result<Self, OpenError> {
+        let mut engine = Engine::open(options, opener)?;
         let (mailbox, mut commands) = mpsc::channel(STORE_QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -124,11 +141,11 @@ impl Store {
         self.call(move |engine| engine.versions(&fleet, before, limit)).await?
     }
 
-    /// The current version of every fleet, with its content.
+    /// The current version of every fleet, with its content, and the fleets of which it is damaged.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn heads(&self) -> Result<Vec<Arc<StoredVersion>>, StoreError> {
+    pub async fn heads(&self) -> Result<Heads, StoreError> {
         self.call(|engine| engine.heads()).await?
     }
 
@@ -138,6 +155,15 @@ impl Store {
     /// When the store cannot be read or the chain is broken.
     pub async fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.call(move |engine| engine.audit(from, limit)).await?
+    }
+
+    /// Everything that the store holds now, to be written out on another thread while the store goes on.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn snapshot(&self) -> Result<backup::Snapshot, StoreError> {
+        let read = self.call(|engine| engine.begin_read()).await??;
+        Ok(backup::Snapshot::new(read))
     }
 
     /// Starts a new epoch and gives every fleet its current content again as a version of that epoch.

@@ -1,10 +1,14 @@
 //! What the store keeps and what it is asked.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ostler_config::Part;
 use ostler_core::digest::Digest;
 use ostler_core::name::FleetName;
 use serde::{Deserialize, Serialize};
+
+use super::StoreError;
 
 /// A version without its content. Stored as JSON: fields are only added, with a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +25,9 @@ pub struct VersionRecord {
     /// Media type of the operator's text.
     pub content_type: String,
     pub text_bytes: u64,
+    /// Of the operator's text. Since format 2; older records have it only in the audit log.
+    #[serde(default)]
+    pub text_digest: Option<Digest>,
 }
 
 /// A version with its content.
@@ -63,6 +70,10 @@ pub enum Action {
     Apply,
     Rollback,
     NewEpoch,
+    Restore,
+    /// Written by a newer build.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A request for a change that was refused.
@@ -81,8 +92,43 @@ pub struct Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     pub items: Vec<VersionRecord>,
+    /// Versions of this page whose records are damaged.
+    pub damaged: Vec<u64>,
     /// Where the next page starts, if there is one.
     pub next: Option<u64>,
+}
+
+/// The current version of every fleet.
+#[derive(Debug, Default)]
+pub struct Heads {
+    pub sound: Vec<Arc<StoredVersion>>,
+    /// Fleets whose current version cannot be read, and why.
+    pub damaged: Vec<(FleetName, StoreError)>,
+}
+
+// === impl StoredVersion ===
+
+impl StoredVersion {
+    /// Compares the content with every digest that was taken when the version was made.
+    ///
+    /// # Errors
+    /// What differs.
+    pub(super) fn verify(&self) -> Result<(), &'static str> {
+        let Self { record, text, parts } = self;
+        if record.text_bytes != text.len() as u64 {
+            return Err("its text has another length");
+        }
+        if record.text_digest.is_some_and(|digest| digest != Digest::of(text)) {
+            return Err("its text has another digest");
+        }
+        if parts.iter().any(|part| part.sha256 != Digest::of(&part.bytes)) {
+            return Err("a part has another digest");
+        }
+        if ostler_config::digest_of_parts(parts) != record.digest {
+            return Err("its parts have another digest");
+        }
+        Ok(())
+    }
 }
 
 // === impl Proposed ===

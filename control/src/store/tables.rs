@@ -1,15 +1,23 @@
 //! The tables of the store. A table's key and value types never change; another shape is another table, so that an
-//! older build finds what it knows and a newer one migrates by adding.
+//! older build finds what it knows and a newer one migrates by adding. See docs/decisions/0008.
 
 use redb::TableDefinition;
 
 /// The format this build writes. Raised only by a change that an older build must not touch.
-pub(super) const FORMAT: u64 = 1;
+///
+/// 2: records of the audit log may belong to no fleet; a version's record may name the digest of its text; the store
+/// names the build that last wrote it.
+pub(super) const FORMAT: u64 = 2;
 
 /// `format` and `epoch`.
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_EPOCH: &str = "epoch";
+
+/// What only people read. Since format 2.
+pub(super) const ABOUT: TableDefinition<'static, &str, &str> = TableDefinition::new("about");
+/// The build that last opened it for writing.
+pub(super) const ABOUT_WRITTEN_BY: &str = "written_by";
 
 /// Fleet → its current version.
 pub(super) const FLEETS: TableDefinition<'static, &str, u64> = TableDefinition::new("fleets");

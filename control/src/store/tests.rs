@@ -12,11 +12,17 @@ use redb::{ReadableDatabase, ReadableTable};
 use super::audit::Outcome;
 use super::*;
 
+mod backups;
+mod disk;
+mod opening;
+
 fn options(path: &Path) -> StoreOptions {
     StoreOptions {
         path: path.into(),
         clock: WallClock::manual(5_000),
         epoch_floor: 0,
+        versions_kept_max: VERSIONS_KEPT_MAX,
+        even_if_older: false,
         observer: Box::new(|_| {}),
     }
 }
@@ -35,7 +41,7 @@ fn proposal(content: &str, expected: Option<u64>) -> Proposal {
     };
     Proposal {
         fleet: fleet(),
-        digest: Digest::of(&bytes),
+        digest: ostler_config::digest_of_parts(std::slice::from_ref(&part)),
         author: "operator".to_owned(),
         message: "why".to_owned(),
         content_type: "application/yaml".to_owned(),
@@ -144,10 +150,10 @@ async fn a_store_of_a_newer_format_is_left_alone() {
     write.commit().unwrap();
     drop(database);
     let error = Store::open(options(&path)).err().unwrap();
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
     let database = redb::Database::open(&path).unwrap();
     let meta = database.begin_read().unwrap().open_table(tables::META).unwrap();
-    assert_eq!(meta.get(tables::META_FORMAT).unwrap().unwrap().value(), 2);
+    assert_eq!(meta.get(tables::META_FORMAT).unwrap().unwrap().value(), 3);
 }
 
 #[tokio::test]
@@ -205,21 +211,26 @@ async fn a_closed_store_says_so_and_lets_go_of_its_file() {
 }
 
 #[tokio::test]
-async fn versions_beyond_the_limit_are_forgotten_with_their_content() {
+async fn versions_beyond_the_limit_are_forgotten_with_their_content_and_the_head_never_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.redb");
-    let store = Store::open(options(&path)).unwrap();
-    for content in ["a", "b", "c"] {
-        store.propose(proposal(content, None)).await.unwrap();
+    for (versions_kept_max, made, expected) in
+        [(3, 3, vec![3, 2, 1]), (3, 4, vec![4, 3, 2]), (2, 5, vec![5, 4]), (1, 6, vec![6]), (0, 7, vec![7])]
+    {
+        let store = Store::open(StoreOptions { versions_kept_max, ..options(&path) }).unwrap();
+        for number in 1..=made {
+            let known = store.head(&fleet()).await.unwrap().map_or(0, |head| head.record.version);
+            if number > known {
+                store.propose(proposal(&format!("content {number}"), None)).await.unwrap();
+            }
+        }
+        let kept = store.versions(&fleet(), None, 10).await.unwrap();
+        let kept: Vec<_> = kept.items.iter().map(|record| record.version).collect();
+        assert_eq!(kept, expected, "at most {versions_kept_max} of {made}");
+        let head = store.head(&fleet()).await.unwrap().unwrap();
+        assert_eq!(&*head.text, format!("content {made}").as_bytes());
+        assert!(store.version(&fleet(), made - expected.len() as u64).await.unwrap().is_none());
+        store.close().await;
+        assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
     }
-    let forget = |engine: &mut Engine| {
-        let write = engine.begin_write().unwrap();
-        engine::forget_oldest(&write, "default", VERSIONS_KEPT_MAX + 2).unwrap();
-        engine.finish(write).unwrap();
-    };
-    store.call(forget).await.unwrap();
-    let kept = store.versions(&fleet(), None, 10).await.unwrap();
-    assert_eq!(kept.items.iter().map(|record| record.version).collect::<Vec<_>>(), [3]);
-    assert!(store.version(&fleet(), 2).await.unwrap().is_none());
-    assert_eq!(&*store.head(&fleet()).await.unwrap().unwrap().text, b"c");
 }

@@ -7,7 +7,7 @@ use clap::{FromArgMatches, Parser};
 use http::StatusCode;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use ostler_control::{Control, ControlArgs, StartError};
+use ostler_control::{Control, ControlArgs, StartError, StoreCommand};
 use ostler_core::clock::WallClock;
 use ostler_core::net::Stream;
 use ostler_core::state_dir::read_listeners;
@@ -18,7 +18,15 @@ use crate::support::{World, options};
 
 /// Runs the command line as the binary does.
 pub fn command<I: IntoIterator<Item = String>>(args: I) -> anyhow::Result<()> {
-    ostler_control::run(parse(args)?)
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: ControlArgs,
+        #[command(subcommand)]
+        command: StoreCommand,
+    }
+    let Command { args, command } = Command::try_parse_from(args)?;
+    ostler_control::run_on_store(&command, args.state_dir)
 }
 
 fn parse<I: IntoIterator<Item = String>>(args: I) -> Result<ControlArgs, clap::Error> {
@@ -74,7 +82,7 @@ async fn a_store_that_is_no_store_is_named_with_the_remedy() {
     std::fs::create_dir_all(&options.state_dir).unwrap();
     std::fs::write(options.state_dir.join("control.redb"), vec![7; 10_000]).unwrap();
     let text = Control::start(options).await.err().unwrap().to_string();
-    assert!(text.contains("cannot be opened") && text.contains("backup"), "{text}");
+    assert!(text.contains("is no store of control") && text.contains("control restore"), "{text}");
 }
 
 #[tokio::test]

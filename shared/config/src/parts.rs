@@ -64,8 +64,8 @@ pub(crate) fn sort(parts: &mut [Part]) {
     parts.sort_by(|a, b| a.kind.as_str().cmp(b.kind.as_str()).then_with(|| a.name.cmp(&b.name)));
 }
 
-/// Over the sorted list; every field with its length, so that no two lists collide.
-pub(crate) fn digest(sorted: &[Part]) -> Digest {
+/// The digest of a config, over its parts as sorted here; every field with its length, so that no two lists collide.
+pub fn digest(sorted: &[Part]) -> Digest {
     let mut builder = DigestBuilder::new();
     for part in sorted {
         builder.update(part.kind.as_str().as_bytes());

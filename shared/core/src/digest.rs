@@ -106,6 +106,25 @@ impl DigestBuilder {
     }
 }
 
+/// The digest of a stream, as [`Digest::of`] gives it of the whole.
+pub struct StreamDigest(Context);
+
+impl StreamDigest {
+    #[expect(clippy::new_without_default, reason = "as for the builder")]
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of what has come so far.
+    pub fn so_far(&self) -> Digest {
+        Digest::from_aws(&self.0.clone().finish())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +136,15 @@ mod tests {
         assert_eq!(digest.to_hex().parse(), Ok(digest));
         assert!("BA".repeat(32).parse::<Digest>().is_err());
         assert!("ab".parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn a_stream_has_the_digest_of_its_whole() {
+        let mut stream = StreamDigest::new();
+        stream.update(b"a");
+        assert_eq!(stream.so_far(), Digest::of(b"a"));
+        stream.update(b"bc");
+        assert_eq!(stream.so_far(), Digest::of(b"abc"));
     }
 
     #[test]

@@ -76,6 +76,14 @@ pub const FLEETS_MAX: u64 = 1_000;
 pub const VERSIONS_KEPT_MAX: u64 = 1_000;
 /// Audit records kept: at 500 bytes each, half a gigabyte.
 pub const AUDIT_RECORDS_MAX: u64 = 1_000_000;
+/// The head line of an entry of a backup: a part's kind and name, the longest of which are below 1 KiB.
+pub const BACKUP_HEAD_BYTES_MAX: u64 = 16 * 1024;
+/// What a backup is sent in.
+pub const BACKUP_CHUNK_BYTES: usize = 64 * 1024;
+/// How long control waits for whoever takes a backup to take the next piece: meanwhile the store cannot reuse space.
+pub const BACKUP_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Closing the store: the commands that wait, then the last sync of its file.
+pub const STORE_CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// Candidates judged at once by control; each may hold a core for a moment.
 pub const JUDGING_MAX: usize = 2;
 /// How long control waits for the answer to a snapshot before it sends that node a newer one.

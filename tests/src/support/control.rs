@@ -41,6 +41,7 @@ impl TestControl {
             clock: WallClock::system(),
             network: Arc::new(SystemNetwork),
             jitter: Jitter::from_seed(1),
+            versions_kept_max: ostler_core::limits::VERSIONS_KEPT_MAX,
             log_lines_dropped: Arc::new(|| 0),
         };
         let running = Control::start(options).await.unwrap_or_else(|error| panic!("{error}"));

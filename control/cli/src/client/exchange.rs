@@ -45,14 +45,70 @@ pub async fn exchange(
     tls: Option<&ClientTls>,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer, ExchangeError> {
-    let stream = match timeout(CLI_CONNECT_TIMEOUT, connect(host, port, tls)).await {
-        Ok(connected) => connected?,
+    let stream = dial(host, port, tls).await?;
+    timeout(CLI_ANSWER_TIMEOUT, converse(stream, request)).await.unwrap_or(Err(ExchangeError::Slow))
+}
+
+/// Why an answer was not written whole.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    #[error(transparent)]
+    Sink(io::Error),
+}
+
+/// Sends one request and writes a successful answer of any length to `sink`; an answer without success is given back.
+/// The time limit holds for each step, and not for the whole.
+///
+/// # Errors
+/// [`StreamError`]
+pub async fn stream(
+    host: &str,
+    port: u16,
+    tls: Option<&ClientTls>,
+    request: Request<Full<Bytes>>,
+    sink: &mut impl io::Write,
+) -> Result<Option<Answer>, StreamError> {
+    let stream = dial(host, port, tls).await?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(ExchangeError::Protocol)?;
+    let conversation = async {
+        let response = in_time(sender.send_request(request)).await?.map_err(ExchangeError::Protocol)?;
+        let (head, mut body) = response.into_parts();
+        if !head.status.is_success() {
+            let body = in_time(Limited::new(body, CLI_ANSWER_BYTES_MAX).collect()).await?;
+            let body = body.map_err(ExchangeError::Body)?.to_bytes();
+            return Ok(Some(Answer { status: head.status, headers: head.headers, body }));
+        }
+        while let Some(frame) = in_time(body.frame()).await? {
+            let frame = frame.map_err(|error| ExchangeError::Body(error.into()))?;
+            if let Some(piece) = frame.data_ref() {
+                sink.write_all(piece).map_err(StreamError::Sink)?;
+            }
+        }
+        Ok(None)
+    };
+    tokio::pin!(conversation);
+    tokio::select! {
+        biased;
+        answer = &mut conversation => answer,
+        _ = connection => conversation.await,
+    }
+}
+
+async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ExchangeError> {
+    timeout(CLI_ANSWER_TIMEOUT, step).await.map_err(|_| ExchangeError::Slow)
+}
+
+async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Stream, ExchangeError> {
+    match timeout(CLI_CONNECT_TIMEOUT, connect(host, port, tls)).await {
+        Ok(connected) => connected,
         Err(_) => {
             let reason = format!("no connection within {} s", CLI_CONNECT_TIMEOUT.as_secs());
-            return Err(ExchangeError::Unreachable(reason));
+            Err(ExchangeError::Unreachable(reason))
         }
-    };
-    timeout(CLI_ANSWER_TIMEOUT, converse(stream, request)).await.unwrap_or(Err(ExchangeError::Slow))
+    }
 }
 
 async fn connect(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Stream, ExchangeError> {

@@ -20,7 +20,7 @@ use ostler_core::token::{self, BearerToken};
 use ostler_tls::{Alpn, ClientTls};
 use serde::de::DeserializeOwned;
 
-pub use exchange::{Answer, ExchangeError, exchange};
+pub use exchange::{Answer, ExchangeError, StreamError, exchange, stream};
 pub use url::ControlUrl;
 
 use crate::cli::{Format, TOKEN_VARIABLE};
@@ -28,9 +28,9 @@ use crate::cli::{Format, TOKEN_VARIABLE};
 /// Where control listens unless something says otherwise.
 const DEFAULT_PORT: u16 = 7500;
 
-/// How a command reaches control.
+/// Where control is and what proves who asks.
 #[derive(Debug, Clone, Args)]
-pub struct ConnectArgs {
+pub struct ReachArgs {
     /// Address of the control API [default: that of the control process running as this user, else http://127.0.0.1:7500]
     #[arg(long, env = "OSTLER_CONTROL_API", value_name = "URL")]
     pub control: Option<ControlUrl>,
@@ -42,6 +42,13 @@ pub struct ConnectArgs {
     /// Authorities (PEM) that an https control's certificate must come from [default: the system's]
     #[arg(long, env = "OSTLER_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
+}
+
+/// How a command about a fleet reaches control.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectArgs {
+    #[command(flatten)]
+    pub reach: ReachArgs,
 
     /// Fleet that is meant
     #[arg(long, env = "OSTLER_FLEET", value_name = "FLEET", default_value = "default")]
@@ -89,7 +96,7 @@ pub enum ClientError {
 impl Client {
     /// # Errors
     /// When there is no usable token, or it would travel in the clear.
-    pub fn new(args: &ConnectArgs) -> anyhow::Result<Self> {
+    pub fn new(args: &ReachArgs) -> anyhow::Result<Self> {
         let url = args.control.clone().unwrap_or_else(|| default_url(args.ca.is_some()));
         anyhow::ensure!(
             url.is_https() || url.is_loopback(),
@@ -116,6 +123,21 @@ impl Client {
             token,
             token_from: token_file.display().to_string(),
         })
+    }
+
+    /// The control process of a state folder of this machine.
+    ///
+    /// # Errors
+    /// When none runs there, or its token cannot be read.
+    pub fn of_state_dir(state_dir: &Path) -> anyhow::Result<Self> {
+        let addr = read_listeners(state_dir).and_then(|listening| listening.listeners.get("api").copied());
+        let addr = addr.with_context(|| {
+            format!(
+                "no control process runs on {}; start it, or name another with --control",
+                state_dir.display()
+            )
+        })?;
+        Self::of(addr, &state_dir.join("operator.token"))
     }
 
     pub fn url(&self) -> &ControlUrl {
@@ -150,9 +172,46 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, ClientError> {
+        let request = self.request(method, path, headers, body)?;
+        let answer = exchange(self.url.host(), self.url.port(), self.tls.as_ref(), request)
+            .await
+            .map_err(|error| self.no_answer(&error))?;
+        if answer.status.is_success() { Ok(answer) } else { Err(self.failure(answer)) }
+    }
+
+    /// Writes an answer of any length to `sink` as it comes. Whether it is whole is for the caller to find out.
+    ///
+    /// # Errors
+    /// [`ClientError`], or what the sink says.
+    pub async fn download(&self, path: &str, sink: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let request = self.request(Method::GET, path, HeaderMap::new(), Bytes::new())?;
+        let answer = stream(self.url.host(), self.url.port(), self.tls.as_ref(), request, sink).await;
+        match answer {
+            Ok(None) => Ok(()),
+            Ok(Some(answer)) => Err(self.failure(answer).into()),
+            Err(StreamError::Exchange(error)) => Err(self.no_answer(&error).into()),
+            Err(StreamError::Sink(error)) => Err(error.into()),
+        }
+    }
+
+    fn no_answer(&self, error: &ExchangeError) -> ClientError {
+        let reason = error.to_string();
+        match error {
+            ExchangeError::Unreachable(_) => ClientError::Silent { url: self.url.clone(), reason },
+            _ => self.foreign(reason),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut bearer = HeaderValue::from_str(&self.token.to_header()).map_err(|_| self.token_refused())?;
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
@@ -162,16 +221,7 @@ impl Client {
         *request.method_mut() = method;
         *request.uri_mut() = self.url.target(path).map_err(|error| self.foreign(error.to_string()))?;
         *request.headers_mut() = headers;
-        let answer = exchange(self.url.host(), self.url.port(), self.tls.as_ref(), request).await.map_err(
-            |error| {
-                let reason = error.to_string();
-                match error {
-                    ExchangeError::Unreachable(_) => ClientError::Silent { url: self.url.clone(), reason },
-                    _ => self.foreign(reason),
-                }
-            },
-        )?;
-        if answer.status.is_success() { Ok(answer) } else { Err(self.failure(answer)) }
+        Ok(request)
     }
 
     fn failure(&self, answer: Answer) -> ClientError {
@@ -245,12 +295,10 @@ mod tests {
 
     #[test]
     fn a_token_does_not_leave_the_machine_in_the_clear() {
-        let args = ConnectArgs {
+        let args = ReachArgs {
             control: Some("http://control.example:7500".parse().unwrap()),
             token_file: None,
             ca: None,
-            fleet: FleetName::parse("default").unwrap(),
-            output: Format::Table,
         };
         let error = Client::new(&args).unwrap_err().to_string();
         assert!(error.contains("unencrypted") && error.contains("https"), "{error}");

@@ -83,7 +83,7 @@ pub struct WaitArgs {
 
 pub async fn apply(args: &ApplyArgs) -> anyhow::Result<Outcome> {
     let document = Document::read(&args.file)?;
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect.reach)?;
     let mut headers = HeaderMap::new();
     if let Some(media_type) = media_type(&args.file) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -111,7 +111,7 @@ pub async fn apply(args: &ApplyArgs) -> anyhow::Result<Outcome> {
 }
 
 pub async fn rollback(args: &RollbackArgs) -> anyhow::Result<Outcome> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect.reach)?;
     let path = format!("/v1/fleets/{}/rollback", args.connect.fleet);
     let request =
         RollbackRequest { version: args.version, message: args.message.clone(), if_version: args.if_version };

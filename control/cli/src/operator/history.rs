@@ -40,7 +40,7 @@ pub struct DiffArgs {
 }
 
 pub async fn versions(args: &VersionsArgs) -> anyhow::Result<Outcome> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect.reach)?;
     let before = args.before.map(|version| format!("&before={version}")).unwrap_or_default();
     let path = format!("/v1/fleets/{}/versions?limit={}{before}", args.connect.fleet, args.limit);
     let reply =
@@ -48,6 +48,7 @@ pub async fn versions(args: &VersionsArgs) -> anyhow::Result<Outcome> {
     if args.connect.output == Format::Json {
         return output::print_answer(&reply.body).map(|()| Outcome::Done);
     }
+    let damaged: Vec<_> = reply.value.damaged.iter().map(u64::to_string).collect();
     let rows = reply.value.items.into_iter().map(|version| {
         vec![
             version.version.to_string(),
@@ -59,6 +60,9 @@ pub async fn versions(args: &VersionsArgs) -> anyhow::Result<Outcome> {
         ]
     });
     let mut text = output::table(&["VERSION", "CREATED", "AUTHOR", "DIGEST", "PARENT", "MESSAGE"], rows);
+    if !damaged.is_empty() {
+        text.push_str(&format!("damaged in the store: {}\n", damaged.join(", ")));
+    }
     if let Some(next) = reply.value.next {
         text.push_str(&format!("older ones: ostler versions --before {next}\n"));
     }
@@ -66,7 +70,7 @@ pub async fn versions(args: &VersionsArgs) -> anyhow::Result<Outcome> {
 }
 
 pub async fn diff(args: &DiffArgs) -> anyhow::Result<Outcome> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect.reach)?;
     let path = format!("/v1/fleets/{}/diff?from={}&to={}", args.connect.fleet, args.from, args.to);
     let reply =
         client.get::<DiffResult>(&path).await.map_err(|error| explain(error, args.connect.output, ""))?;

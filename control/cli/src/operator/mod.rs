@@ -1,5 +1,6 @@
 //! The operator's commands: one call of control's API each, shown as a table or passed on as it came.
 
+mod backup;
 mod change;
 mod history;
 mod show;
@@ -8,6 +9,7 @@ mod wait;
 use anyhow::Context;
 use ostler_config::{Report, render};
 
+pub use backup::{BackupArgs, backup};
 pub use change::{ApplyArgs, RollbackArgs, apply, rollback};
 pub use history::{DiffArgs, VersionsArgs, diff, versions};
 pub use show::{ShowArgs, mounts, nodes, status};

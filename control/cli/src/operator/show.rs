@@ -19,7 +19,7 @@ pub struct ShowArgs {
 }
 
 pub async fn status(args: &ShowArgs) -> anyhow::Result<Outcome> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect.reach)?;
     let format = args.connect.output;
     let fleets = client.get::<FleetList>("/v1/fleets").await.map_err(|error| explain(error, format, ""))?;
     if format == Format::Json {
@@ -31,9 +31,18 @@ pub async fn status(args: &ShowArgs) -> anyhow::Result<Outcome> {
     let mut text = format!("control  {}\nfleet    {}\n", client.url(), args.connect.fleet);
     match nodes.value.desired {
         Some(desired) => {
-            let _ = writeln!(text, "version  {}, digest {}", desired.version, output::short(&desired.digest));
+            let _ = writeln!(
+                text,
+                "version  {} of epoch {}, digest {}",
+                desired.version,
+                desired.epoch,
+                output::short(&desired.digest)
+            );
         }
         None => text.push_str("version  none yet; make one with `ostler apply -f FILE`\n"),
+    }
+    if let Some(damaged) = fleet.and_then(|fleet| fleet.damaged.as_ref()) {
+        let _ = writeln!(text, "damaged  {}", output::visible(damaged));
     }
     text.push_str(&file_lines(fleet));
     text.push_str(&node_lines(&nodes.value.items));
@@ -95,7 +104,7 @@ pub(super) fn mount_table<'a>(nodes: impl Iterator<Item = &'a NodeInfo>) -> Stri
 
 /// The nodes for a table; `None` when they were printed as JSON already.
 async fn list_nodes(args: &ShowArgs) -> anyhow::Result<Option<NodeList>> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect.reach)?;
     let format = args.connect.output;
     let reply =
         client.get::<NodeList>(&nodes_path(args)).await.map_err(|error| explain(error, format, ""))?;

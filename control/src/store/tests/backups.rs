@@ -1,0 +1,224 @@
+//! Backups: whole, or known not to be; and what a store is after one was put in its place.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::store::backup::{BackupError, verify};
+use crate::store::restore::RestoreError;
+
+async fn filled(path: &Path) -> Store {
+    let store = Store::open(options(path)).unwrap();
+    for content in ["one", "two", "three"] {
+        store.propose(proposal(content, None)).await.unwrap();
+    }
+    let other = FleetName::parse("eu-1").unwrap();
+    store.propose(Proposal { fleet: other, ..proposal("other", None) }).await.unwrap();
+    store.propose(proposal("x", Some(9))).await.unwrap_err();
+    store
+}
+
+async fn back_up(store: &Store, to: &Path) {
+    let snapshot = store.snapshot().await.unwrap();
+    snapshot.write_to(&mut fs::File::create(to).unwrap(), 6_000).unwrap();
+}
+
+fn into(path: &Path, backup: &Path) -> RestoreOptions {
+    RestoreOptions {
+        path: path.to_owned(),
+        backup: backup.to_owned(),
+        replace: false,
+        clock: WallClock::manual(7_000),
+        epoch_floor: 0,
+    }
+}
+
+async fn texts(store: &Store, fleet: &FleetName) -> Vec<(u64, u64, String)> {
+    let mut texts = Vec::new();
+    for record in store.versions(fleet, None, 100).await.unwrap().items {
+        let text = store.version(fleet, record.version).await.unwrap().unwrap().text.clone();
+        texts.push((record.version, record.epoch, String::from_utf8(text.to_vec()).unwrap()));
+    }
+    texts
+}
+
+#[tokio::test]
+async fn a_backup_is_one_moment_of_a_store_that_goes_on_and_comes_back_whole_in_a_new_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("control.redb"), folder.path().join("b"));
+    let store = filled(&path).await;
+    let snapshot = store.snapshot().await.unwrap();
+    store.propose(proposal("after", None)).await.unwrap();
+    snapshot.write_to(&mut fs::File::create(&backup).unwrap(), 6_000).unwrap();
+    store.propose(proposal("later", None)).await.unwrap();
+    let summary = verify(&backup).unwrap();
+    assert_eq!((summary.fleets, summary.versions, summary.audit_records), (2, 4, 5));
+    assert_eq!((summary.about.epoch, summary.about.unix_ms), (5_000, 6_000));
+
+    assert!(matches!(
+        restore(&RestoreOptions { replace: true, ..into(&path, &backup) }),
+        Err(RestoreError::Open(OpenError::Locked { .. }))
+    ));
+    store.close().await;
+    assert!(matches!(restore(&into(&path, &backup)), Err(RestoreError::InTheWay { .. })));
+    let before = fs::read(&path).unwrap();
+    let restored =
+        restore(&RestoreOptions { replace: true, epoch_floor: 8_000, ..into(&path, &backup) }).unwrap();
+    assert_eq!((restored.epoch, restored.backup), (8_001, summary));
+    assert_eq!(fs::read(restored.kept.unwrap()).unwrap(), before);
+
+    assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
+    let store = Store::open(options(&path)).unwrap();
+    assert_eq!(store.epoch().await.unwrap(), 8_001);
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        texts(&store, &fleet()).await,
+        [
+            (4, 8_001, text("three")),
+            (3, 5_000, text("three")),
+            (2, 5_000, text("two")),
+            (1, 5_000, text("one"))
+        ]
+    );
+    let head = store.head(&fleet()).await.unwrap().unwrap();
+    assert!(head.record.message.contains("restored from the backup of 1970-01-01T00:00:06.000Z"), "{head:?}");
+    let audit = store.audit(1, 100).await.unwrap();
+    let actions: Vec<_> = audit.iter().skip(5).map(|record| (record.action, record.version)).collect();
+    assert_eq!(actions, [(Action::Restore, None), (Action::Restore, Some(4)), (Action::Restore, Some(2))]);
+    assert!(audit.get(5).unwrap().detail.as_ref().unwrap().contains("epoch 5000"));
+    assert_eq!(store.propose(proposal("next", Some(4))).await.unwrap().record().version, 5);
+}
+
+#[tokio::test]
+async fn the_epoch_of_a_restored_store_is_greater_than_any_that_can_be_known() {
+    for (clock, floor, existing, expected) in
+        [(7_000, 0, false, 7_000), (1, 0, false, 5_001), (1, 9_000, false, 9_001), (1, 0, true, 12_001)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, backup) = (folder.path().join("control.redb"), folder.path().join("b"));
+        let store = filled(&folder.path().join("other.redb")).await;
+        back_up(&store, &backup).await;
+        if existing {
+            let clock = WallClock::manual(12_000);
+            Store::open(StoreOptions { clock, ..options(&path) }).unwrap().close().await;
+        }
+        let options = RestoreOptions {
+            clock: WallClock::manual(clock),
+            epoch_floor: floor,
+            replace: true,
+            ..into(&path, &backup)
+        };
+        assert_eq!(restore(&options).unwrap().epoch, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_replaced_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("control.redb"), folder.path().join("b"));
+    let store = filled(&path).await;
+    back_up(&store, &backup).await;
+    store.close().await;
+    for garbage in [Vec::new(), vec![7; 5_000], fs::read(&path).unwrap().split_at(9_000).0.to_vec()] {
+        fs::write(&path, &garbage).unwrap();
+        assert!(Store::open(options(&path)).is_err());
+        let restored = restore(&RestoreOptions { replace: true, ..into(&path, &backup) }).unwrap();
+        assert_eq!(fs::read(restored.kept.unwrap()).unwrap(), garbage);
+        let store = Store::open(options(&path)).unwrap();
+        assert_eq!(&*store.head(&fleet()).await.unwrap().unwrap().text, b"three");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_backup_that_is_not_as_it_was_written_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("control.redb"), folder.path().join("b"));
+    let store = filled(&path).await;
+    back_up(&store, &backup).await;
+    store.close().await;
+    let whole = fs::read(&backup).unwrap();
+    let before = fs::read(&path).unwrap();
+    let altered = folder.path().join("altered");
+    let tried = std::cell::Cell::new(0);
+    let refused = |bytes: &[u8], what: &str| {
+        fs::write(&altered, bytes).unwrap();
+        let error = verify(&altered).err().unwrap_or_else(|| panic!("{what} was taken for a backup"));
+        tried.set(tried.get() + 1);
+        if tried.get() % 100 == 0 {
+            let restored = restore(&RestoreOptions { replace: true, ..into(&path, &altered) });
+            assert!(matches!(restored, Err(RestoreError::Backup(_))), "{what}");
+        }
+        error.to_string()
+    };
+    for length in (0..whole.len()).step_by(2) {
+        // The last line feed says nothing.
+        if length != whole.len() - 1 {
+            refused(whole.get(..length).unwrap(), &format!("cut to {length}"));
+        }
+    }
+    for place in (0..whole.len() - 1).step_by(2) {
+        let mut bytes = whole.clone();
+        *bytes.get_mut(place).unwrap() ^= 0x04;
+        refused(&bytes, &format!("flipped at {place}"));
+    }
+    let mut longer = whole.clone();
+    longer.extend_from_slice(b"{}\n");
+    assert!(refused(&longer, "longer").contains("behind the end"));
+    assert!(refused(b"version: 1\n", "a config").contains("no backup of control"));
+    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"format\":1", "\"format\":2", 1);
+    let newer = newer.replacen("\"written_by\":\"0.1.0\"", "\"written_by\":\"9.8.7\"", 1);
+    assert!(refused(newer.as_bytes(), "newer").contains("9.8.7"));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert!(!path.with_extension("redb.new").exists());
+}
+
+#[tokio::test]
+async fn a_backup_of_a_damaged_store_says_so_in_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("control.redb"), folder.path().join("b"));
+    filled(&path).await.close().await;
+    let database = redb::Database::open(&path).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(tables::TEXTS).unwrap().insert(("default", 2), &b"TWO"[..]).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    let store = Store::open(options(&path)).unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    assert!(snapshot.write_to(&mut fs::File::create(&backup).unwrap(), 6_000).is_err());
+    let error = verify(&backup).unwrap_err();
+    assert!(matches!(error, BackupError::Unfinished { .. }), "{error}");
+    assert!(error.to_string().contains("version 2 of fleet default is damaged"), "{error}");
+}
+
+#[tokio::test]
+async fn a_backup_of_each_landed_format_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backup/1/ostler.backup");
+    let summary = verify(&fixture).unwrap();
+    assert_eq!((summary.fleets, summary.versions, summary.audit_records), (2, 4, 5));
+    let restored = restore(&into(&path, &fixture)).unwrap();
+    assert_eq!(restored.epoch, summary.about.epoch + 1);
+    assert!(restored.kept.is_none());
+    assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
+    let store = Store::open(options(&path)).unwrap();
+    let held = texts(&store, &fleet()).await;
+    assert_eq!(held.iter().map(|(version, _, _)| *version).collect::<Vec<_>>(), [4, 3, 2, 1]);
+    assert!(
+        held.iter().all(|(version, _, text)| text.starts_with("# the second") == (*version == 2)),
+        "{held:?}"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_restored_store_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path: PathBuf = folder.path().join("control.redb");
+    let backup = folder.path().join("b");
+    back_up(&filled(&folder.path().join("other.redb")).await, &backup).await;
+    restore(&into(&path, &backup)).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
