@@ -162,6 +162,8 @@ impl DataPlane {
             prober: core.prober.clone(),
             refusals: pipeline::Refusals::default(),
             panics: Arc::clone(&core.deps.panics),
+            stalled: Arc::default(),
+            runtimes: pipeline::Runtimes::default(),
         });
         let sync = core.start_sources(options.config).await?;
         let admin = Arc::new(Admin {

@@ -56,6 +56,9 @@ fn process(admin: &Admin, exposition: &mut Exposition) {
         exposition.counter(Metric::RequestsRefused, &["admin", reason], counter);
     }
     exposition.counter(Metric::Panics, &["mcp"], &admin.pipeline.panics);
+    exposition.value(Metric::TasksAlive, &["traffic"], admin.pipeline.runtimes.tasks());
+    exposition.value(Metric::TasksAlive, &["tracked"], admin.deps.tasks.len());
+    exposition.counter(Metric::ClientsStalled, &[], &admin.pipeline.stalled);
     exposition.value(Metric::BufferedBytes, &[], admin.pipeline.budget.used());
     if let Some(dropped) = &admin.log_lines_dropped {
         exposition.value(Metric::LogLinesDropped, &[], dropped());

@@ -17,7 +17,9 @@ use ostler_core::limits::{
 };
 use ostler_core::net::Stream;
 use ostler_tls::ServerTls;
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::stall::Impatient;
 use super::view::Entrance;
 use crate::pipeline::Pipeline;
 
@@ -30,6 +32,7 @@ pub(super) async fn serve(stream: Stream, entrance: Entrance, pipeline: Arc<Pipe
     };
     let Some(stream) = secured else { return };
     let entrance = Arc::new(entrance);
+    let stream = Impatient::new(stream, Arc::clone(&pipeline.shared.stalled));
     let handle = move |request| {
         let (pipeline, entrance) = (Arc::clone(&pipeline), Arc::clone(&entrance));
         async move { pipeline.serve(&entrance, request).await }
@@ -37,8 +40,9 @@ pub(super) async fn serve(stream: Stream, entrance: Entrance, pipeline: Arc<Pipe
     serve_with(stream, handle, watcher).await;
 }
 
-async fn serve_with<H, F, B>(stream: Stream, handle: H, watcher: Watcher)
+async fn serve_with<S, H, F, B>(stream: S, handle: H, watcher: Watcher)
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,

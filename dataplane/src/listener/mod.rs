@@ -10,6 +10,7 @@
 mod connection;
 mod prepare;
 mod socket;
+mod stall;
 mod view;
 mod worker;
 

@@ -36,6 +36,7 @@ impl Worker {
         release: CancellationToken,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        pipeline.shared.runtimes.watch(runtime.handle());
         let name = format!("traffic-{}", pipeline.worker);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             // Children of upstreams end politely only while the runtime that watches them runs.

@@ -1,6 +1,7 @@
 //! A mount: a name on the agent's port, the upstream behind it, and what belongs to the mount alone: sessions, metrics.
 //! A mount never reaches into another.
 
+pub mod bodies;
 pub mod metrics;
 pub mod session;
 
@@ -12,6 +13,7 @@ use ostler_core::name::ResourceName;
 
 use crate::upstream::health::{Reading, State};
 use crate::upstream::{Cause, Upstream};
+use bodies::Bodies;
 use metrics::MountMetrics;
 use session::SessionTable;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,8 @@ pub struct MountRuntime {
     /// Sessions stand on one upstream's state and end with its identity.
     pub sessions: Arc<SessionTable>,
     pub metrics: Arc<MountMetrics>,
+    /// What its request bodies take up.
+    pub bodies: Arc<Bodies>,
     /// Cancelled when config no longer has this mount on this upstream: streams without an end of their own end then.
     pub gone: CancellationToken,
 }
@@ -63,15 +67,15 @@ impl Mount {
 
 impl MountRuntime {
     pub fn new(clock: WallClock) -> Self {
-        Self::with(clock, Arc::default())
+        Self::with(clock, Arc::default(), Arc::default())
     }
 
     /// The same mount on another upstream: its sessions are gone, its history is not.
     pub fn on_new_upstream(&self, clock: WallClock) -> Self {
-        Self::with(clock, Arc::clone(&self.metrics))
+        Self::with(clock, Arc::clone(&self.metrics), Arc::clone(&self.bodies))
     }
 
-    fn with(clock: WallClock, metrics: Arc<MountMetrics>) -> Self {
-        Self { sessions: Arc::new(SessionTable::new(clock)), metrics, gone: CancellationToken::new() }
+    fn with(clock: WallClock, metrics: Arc<MountMetrics>, bodies: Arc<Bodies>) -> Self {
+        Self { sessions: Arc::new(SessionTable::new(clock)), metrics, bodies, gone: CancellationToken::new() }
     }
 }

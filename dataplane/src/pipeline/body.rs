@@ -1,5 +1,5 @@
-//! Request bodies in memory, because they are judged before they are sent: each bounded, all together bounded, and none
-//! waited for longer than a client may take.
+//! Request bodies in memory, because they are judged before they are sent: each bounded, those of a mount bounded, all
+//! together bounded, and none waited for longer than a client may take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +9,14 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ostler_core::limits::{
-    BODY_DISCARD_BYTES_MAX, BODY_DISCARD_TIMEOUT, BODY_READ_TIMEOUT, MCP_BODY_BYTES_MAX,
+    BODIES_READ_PER_MOUNT_MAX, BODY_DISCARD_BYTES_MAX, BODY_DISCARD_TIMEOUT, BODY_READ_TIMEOUT, BUFFER_PARTS,
+    MCP_BODY_BYTES_MAX,
 };
 use ostler_mcp::Reason;
 use tokio::time::timeout;
 
 use super::refuse::Refusal;
+use crate::mount::bodies::Bodies;
 
 /// Memory for request bodies of the whole process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,22 +27,36 @@ pub struct BufferBudget {
 
 /// A body and the part of the budget it takes up.
 #[derive(Debug)]
-pub(super) struct Buffered {
+pub(super) struct Buffered<'m> {
     pub(super) bytes: Bytes,
-    _reserved: Option<Reserved>,
+    _reserved: Option<Reserved<'m>>,
 }
 
 #[derive(Debug)]
-struct Reserved {
+struct Reserved<'m> {
     budget: BufferBudget,
+    mount: &'m Bodies,
     bytes: usize,
 }
 
-/// Reads a body whole.
-pub(super) async fn collect(mut incoming: Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
-    let collected = timeout(BODY_READ_TIMEOUT, read(&mut incoming, budget)).await.unwrap_or_else(|_| {
-        Err(Refusal::new(Reason::BodyTimeout, "request body did not arrive in time; send it without pause"))
-    });
+/// Reads a body whole, on account of its mount.
+pub(super) async fn collect<'m>(
+    mut incoming: Incoming,
+    budget: &BufferBudget,
+    mount: &'m Bodies,
+) -> Result<Buffered<'m>, Refusal> {
+    let _place = mount.read().ok_or_else(|| {
+        overloaded(format!(
+            "mount has {BODIES_READ_PER_MOUNT_MAX} requests being received, as many as it may; try again"
+        ))
+    })?;
+    let collected =
+        timeout(BODY_READ_TIMEOUT, read(&mut incoming, budget, mount)).await.unwrap_or_else(|_| {
+            Err(Refusal::new(
+                Reason::BodyTimeout,
+                "request body did not arrive in time; send it without pause",
+            ))
+        });
     if collected.as_ref().is_err_and(|refusal| refusal.reason == Reason::BodyTooLarge) {
         discard(incoming).await;
     }
@@ -63,9 +79,13 @@ async fn discard(mut incoming: Incoming) {
     let _ = timeout(BODY_DISCARD_TIMEOUT, rest).await;
 }
 
-async fn read(incoming: &mut Incoming, budget: &BufferBudget) -> Result<Buffered, Refusal> {
+async fn read<'m>(
+    incoming: &mut Incoming,
+    budget: &BufferBudget,
+    mount: &'m Bodies,
+) -> Result<Buffered<'m>, Refusal> {
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut reserved = Reserved { budget: budget.clone(), bytes: 0 };
+    let mut reserved = Reserved { budget: budget.clone(), mount, bytes: 0 };
     // What is only announced is judged and takes no memory of others: a client may never send it.
     fits(announced)?;
     let mut first = Bytes::new();
@@ -94,7 +114,11 @@ fn fits(bytes: usize) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::BodyTooLarge, detail))
 }
 
-impl Buffered {
+fn overloaded(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::Overloaded, detail).retry_after(std::time::Duration::from_secs(1))
+}
+
+impl Buffered<'_> {
     pub(super) fn empty() -> Self {
         Self { bytes: Bytes::new(), _reserved: None }
     }
@@ -111,6 +135,11 @@ impl BufferBudget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// What one mount may take of it: never less than one whole body, as long as the budget has that.
+    fn share(&self) -> usize {
+        (self.max / BUFFER_PARTS).max(MCP_BODY_BYTES_MAX)
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed);
         let fits = used.saturating_add(bytes) <= self.max;
@@ -123,25 +152,31 @@ impl BufferBudget {
 
 // === impl Reserved ===
 
-impl Reserved {
+impl Reserved<'_> {
     fn grow_to(&mut self, total: usize) -> Result<(), Refusal> {
         fits(total)?;
         let missing = total.saturating_sub(self.bytes);
-        if missing > 0 && !self.budget.take(missing) {
-            return Err(Refusal::new(
-                Reason::Overloaded,
-                "request bodies in memory have reached `--buffer-bytes`; try again",
-            )
-            .retry_after(std::time::Duration::from_secs(1)));
+        if missing == 0 {
+            return Ok(());
+        }
+        if !self.mount.take(missing, self.budget.share()) {
+            return Err(overloaded(
+                "request bodies of this mount in memory have reached its part of `--buffer-bytes`; try again",
+            ));
+        }
+        if !self.budget.take(missing) {
+            self.mount.give_back(missing);
+            return Err(overloaded("request bodies in memory have reached `--buffer-bytes`; try again"));
         }
         self.bytes += missing;
         Ok(())
     }
 }
 
-impl Drop for Reserved {
+impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.mount.give_back(self.bytes);
     }
 }
 
@@ -149,11 +184,17 @@ impl Drop for Reserved {
 mod tests {
     use super::*;
 
+    const MIB: usize = 1024 * 1024;
+
+    fn reserved<'m>(budget: &BufferBudget, mount: &'m Bodies) -> Reserved<'m> {
+        Reserved { budget: budget.clone(), mount, bytes: 0 }
+    }
+
     #[test]
     fn reservations_are_bounded_and_given_back() {
-        let budget = BufferBudget::new(100);
-        let mut a = Reserved { budget: budget.clone(), bytes: 0 };
-        let mut b = Reserved { budget: budget.clone(), bytes: 0 };
+        let (budget, one, two) = (BufferBudget::new(100), Bodies::default(), Bodies::default());
+        let mut a = reserved(&budget, &one);
+        let mut b = reserved(&budget, &two);
         a.grow_to(60).unwrap();
         assert_eq!(b.grow_to(41).unwrap_err().reason, Reason::Overloaded);
         b.grow_to(40).unwrap();
@@ -161,12 +202,24 @@ mod tests {
         drop(a);
         b.grow_to(90).unwrap();
         drop(b);
-        assert_eq!(budget.used(), 0);
+        assert_eq!((budget.used(), one.bytes(), two.bytes()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_mount_that_has_its_part_is_refused_more_and_its_neighbour_is_not() {
+        let (budget, greedy, neighbour) = (BufferBudget::new(32 * MIB), Bodies::default(), Bodies::default());
+        let mut held: Vec<_> = (0..3).map(|_| reserved(&budget, &greedy)).collect();
+        assert!(held.iter_mut().take(2).all(|body| body.grow_to(4 * MIB).is_ok()));
+        assert_eq!(held[2].grow_to(1).unwrap_err().reason, Reason::Overloaded);
+        assert!(reserved(&budget, &neighbour).grow_to(4 * MIB).is_ok());
+        drop(held);
+        assert_eq!((budget.used(), greedy.bytes()), (0, 0));
     }
 
     #[test]
     fn one_body_is_bounded_whatever_the_budget() {
-        let mut reserved = Reserved { budget: BufferBudget::new(usize::MAX), bytes: 0 };
+        let (budget, mount) = (BufferBudget::new(usize::MAX), Bodies::default());
+        let mut reserved = reserved(&budget, &mount);
         assert_eq!(reserved.grow_to(MCP_BODY_BYTES_MAX + 1).unwrap_err().reason, Reason::BodyTooLarge);
     }
 }

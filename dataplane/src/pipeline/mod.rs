@@ -17,7 +17,7 @@ mod session;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,15 +26,17 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
-use ostler_core::limits::UPSTREAM_STREAMS_MAX;
+use ostler_core::limits::{BODY_SCANNED_AT_ONCE_BYTES_MAX, UPSTREAM_STREAMS_MAX};
 use ostler_mcp::headers::{
     JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored, TRACEPARENT,
 };
 use ostler_mcp::{Envelope, Era, Reason, method};
 use ostler_telemetry::metrics::Counter;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 use crate::listener::Entrance;
 use crate::mount::Mount;
+use crate::mount::bodies::Bodies;
 use crate::prober::Prober;
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::upstream::{AnswerBody, Call, Fault, InFlight, Verb};
@@ -66,7 +68,14 @@ pub struct Shared {
     pub prober: Prober,
     pub refusals: Refusals,
     pub panics: Arc<Counter>,
+    /// Clients that were given up because they read nothing any more.
+    pub stalled: Arc<Counter>,
+    pub runtimes: Runtimes,
 }
+
+/// The runtimes of the traffic workers, for a scrape.
+#[derive(Debug, Default)]
+pub struct Runtimes(Mutex<Vec<RuntimeMetrics>>);
 
 /// Requests turned away before they belonged to a mount.
 #[derive(Debug, Default)]
@@ -134,7 +143,8 @@ impl Pipeline {
             }
         };
         record.routed(&routed);
-        let body = match self.read_body(&head.headers, incoming, routed.verb).await {
+        let bodies = &routed.mount.runtime.bodies;
+        let body = match self.read_body(&head.headers, incoming, routed.verb, bodies).await {
             Ok(body) => body,
             Err(refusal) => return refuse::mount(refusal, &routed, None, record),
         };
@@ -149,12 +159,13 @@ impl Pipeline {
         }
     }
 
-    async fn read_body(
+    async fn read_body<'m>(
         &self,
         headers: &HeaderMap,
         incoming: Incoming,
         verb: Verb,
-    ) -> Result<body::Buffered, Refusal> {
+        bodies: &'m Bodies,
+    ) -> Result<body::Buffered<'m>, Refusal> {
         if verb != Verb::Post {
             return Ok(body::Buffered::empty());
         }
@@ -162,10 +173,12 @@ impl Pipeline {
             self.shared.refusals.malformed.increment();
             return Err(Refusal::new(Reason::UnsupportedMediaType, "send `Content-Type: application/json`"));
         }
-        body::collect(incoming, &self.shared.budget).await.inspect_err(|refusal| match refusal.reason {
-            Reason::BodyTooLarge => self.shared.refusals.too_large.increment(),
-            Reason::Overloaded => self.shared.refusals.overloaded.increment(),
-            _ => self.shared.refusals.malformed.increment(),
+        body::collect(incoming, &self.shared.budget, bodies).await.inspect_err(|refusal| {
+            match refusal.reason {
+                Reason::BodyTooLarge => self.shared.refusals.too_large.increment(),
+                Reason::Overloaded => self.shared.refusals.overloaded.increment(),
+                _ => self.shared.refusals.malformed.increment(),
+            }
         })
     }
 
@@ -178,6 +191,10 @@ impl Pipeline {
         routed: &Routed,
         record: &mut Record,
     ) -> Result<(Response<AnswerBody>, Ends), (Refusal, Option<String>)> {
+        let turn = match body.len() > BODY_SCANNED_AT_ONCE_BYTES_MAX {
+            true => routed.mount.runtime.bodies.turn().await,
+            false => None,
+        };
         let envelope = match routed.verb {
             Verb::Post => Some(Envelope::scan(body).map_err(|error| {
                 self.shared.refusals.malformed.increment();
@@ -186,6 +203,7 @@ impl Pipeline {
             })?),
             Verb::Get | Verb::Delete => None,
         };
+        drop(turn);
         let id = || envelope.as_ref().and_then(|envelope| envelope.id.as_ref()).map(|id| id.raw().to_owned());
         unambiguous(headers).map_err(|refusal| (refusal, id()))?;
         let version = text(headers, MCP_PROTOCOL_VERSION);
@@ -267,6 +285,18 @@ fn limit(routed: &Routed, is_push: bool) -> Result<Option<InFlight>, Refusal> {
         };
         Refusal::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
     })
+}
+
+impl Runtimes {
+    pub fn watch(&self, runtime: &Handle) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(runtime.metrics());
+    }
+
+    /// Tasks alive on all of them: connections, and what was started for them.
+    pub fn tasks(&self) -> usize {
+        let runtimes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        runtimes.iter().map(RuntimeMetrics::num_alive_tasks).sum()
+    }
 }
 
 impl Refusals {

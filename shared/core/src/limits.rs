@@ -143,6 +143,9 @@ pub const H2_STREAMS_MAX: u32 = 256;
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE_INTERVAL`].
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A client that reads nothing of what is written to it for this long has its connection cut: longer than a laptop's
+/// nap on a train, short enough that it does not hold a mount's place for the whole of `timeouts.total`.
+pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -152,6 +155,15 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub const MCP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// All buffered MCP request bodies together, unless `--buffer-bytes` says otherwise.
 pub const BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Parts that `--buffer-bytes` has: one mount's bodies may take one part, so that no single mount, nor three together,
+/// leaves its neighbours nothing.
+pub const BUFFER_PARTS: usize = 4;
+/// Request bodies of one mount being read at once. Each holds a connection for up to [`BODY_READ_TIMEOUT`]; one mount's
+/// slow senders must not take all [`CONNECTIONS_MAX`].
+pub const BODIES_READ_PER_MOUNT_MAX: usize = 1_024;
+/// Bodies larger than this are scanned one at a time for each mount, with everything else on the worker in between: a
+/// scan of this size takes well below a millisecond, one of the largest several.
+pub const BODY_SCANNED_AT_ONCE_BYTES_MAX: usize = 128 * 1024;
 /// Time for a client to send its body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is read and dropped of a body that was refused for its size, so that its client gets the answer.
