@@ -172,6 +172,11 @@ pub const BODY_DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const BODY_DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Nesting of a JSON-RPC message.
 pub const JSON_DEPTH_MAX: usize = 64;
+/// Nesting of an upstream's answer, which is passed on and not judged: a bit each while it passes.
+pub const ANSWER_DEPTH_MAX: usize = 1_024;
+/// What is held of an answer before the first of it is passed on, so that a wrong one can still be replaced by an error
+/// with the caller's id. Nearly all answers are smaller and are judged whole.
+pub const ANSWER_HELD_BYTES_MAX: usize = 64 * 1024;
 /// Messages of one 2025-03-26 batch.
 pub const BATCH_MESSAGES_MAX: usize = 100;
 /// A JSON-RPC id or progress token as JSON text; tables keep them while a request is in flight.

@@ -3,7 +3,7 @@
 //! Both the agent's side and the upstream's side of a data plane read messages through [`Envelope`], which looks at
 //! a body once and builds no tree, so that the bytes that were judged are the bytes that are sent. The crate knows
 //! the protocol and nothing of mounts, policy or sockets; it must never do I/O, hold state between messages (the SSE
-//! decoder's one unfinished event apart), or accept a message that two parsers could read in two ways.
+//! decoders' one unfinished event or answer apart), or accept a message that two parsers could read in two ways.
 //!
 //! | module | owns |
 //! |---|---|
@@ -12,11 +12,13 @@
 //! | [`era`] | the dated revisions and which of the two eras a request speaks |
 //! | [`method`] | method names and what they carry |
 //! | [`headers`] | header names, the sentinel codec of `Mcp-Name`, session ids, header against body |
+//! | [`answer`] | whose request an answer answers, read while it passes |
 //! | [`sse`] | Server-Sent Events in and out |
 //! | [`error`] | error codes, reasons, and the body of a refusal |
 //! | [`message`] | the few messages that the data plane writes itself |
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod answer;
 pub mod envelope;
 pub mod era;
 pub mod error;
@@ -27,6 +29,7 @@ mod scan;
 pub mod splice;
 pub mod sse;
 
+pub use answer::Awaited;
 pub use envelope::{Envelope, EnvelopeError, Id, Kind, Meta};
 pub use era::{Era, Revision};
 pub use error::{ErrorBody, Reason};

@@ -1,14 +1,16 @@
 //! Server-Sent Events (WHATWG HTML, 9.2), out and in.
 //!
 //! [`Decoder`] cuts a stream into blocks as they come and keeps each block's own bytes, so that what needs no change
-//! is relayed as it was; the encoders write what the data plane says itself. Neither may buffer more than one event,
-//! nor hold back a keep-alive.
+//! is relayed as it was; [`Passing`] reads a stream that somebody else holds; the encoders write what the data plane says
+//! itself. None may buffer more than one event, nor hold back a keep-alive.
 
 mod decoder;
+mod passing;
 
 use bytes::BufMut;
 
 pub use self::decoder::{DecodeError, Decoder, Event};
+pub use self::passing::{Block, Passing};
 
 /// A comment that keeps an idle stream open.
 pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";

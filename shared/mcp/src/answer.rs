@@ -1,0 +1,335 @@
+//! Answers read while they pass: is this JSON-RPC, and whose request does it answer?
+//!
+//! An answer may be large and is never held for its sake, so [`AnswerScan`] takes it in pieces, cut anywhere, and keeps
+//! a few bytes between two of them. It is stricter than a client about what an answer *is* (JSON in UTF-8, one response
+//! or a batch of them) and does not judge what it *says*: depth, equal keys and unpaired surrogates inside a result are
+//! between client and server. It must never buffer, and its verdict must not depend on where the pieces were cut.
+
+mod json;
+
+use ostler_core::limits::{BATCH_MESSAGES_MAX, MESSAGE_ID_BYTES_MAX};
+
+use self::json::{Json, Token};
+use crate::envelope::{Envelope, canonical_id};
+
+/// The requests of one POST that wait for their responses: one, or those of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// Raw, as the caller wrote them.
+    ids: Vec<Box<str>>,
+    open: u128,
+}
+
+/// A set of awaited requests, by their place among them.
+type Requests = u128;
+
+const _: () = assert!(BATCH_MESSAGES_MAX <= Requests::BITS as usize);
+
+/// What a whole answer, or one event of a stream, was found to hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Responses to awaited requests, each once.
+    responses: Requests,
+    /// A response to a request that is not awaited, or a second one to the same.
+    pub foreign: bool,
+    /// An error response without an id: the server could not tell whose request it was.
+    pub nameless_error: bool,
+    /// An error response.
+    pub error: bool,
+    /// A request or notification.
+    pub spoken: bool,
+}
+
+/// Why bytes are no JSON-RPC message. A fixed sentence, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("it is not JSON in UTF-8")]
+    NotJson,
+    #[error("it is JSON that breaks off")]
+    Truncated,
+    #[error("it nests too deep")]
+    TooDeep,
+    #[error("it is JSON, but no JSON-RPC 2.0 message")]
+    NotMessage,
+}
+
+/// Reads one answer piece by piece.
+#[derive(Debug, Default)]
+pub struct AnswerScan {
+    json: Json,
+    /// Where messages stand: 1 in an object, 2 in a batch.
+    level: usize,
+    message: Message,
+    heard: Heard,
+    messages: usize,
+    malformed: Option<Malformed>,
+}
+
+/// The members of the message that is being read.
+#[derive(Debug, Default, Clone, Copy)]
+struct Message {
+    key: Key,
+    seen: u8,
+    /// A member that matters stands there twice, or has a value that it must not have.
+    invalid: bool,
+    id: IdSeen,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Jsonrpc = 1,
+    Id = 2,
+    Method = 4,
+    Result = 8,
+    Error = 16,
+    #[default]
+    Other = 0,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum IdSeen {
+    #[default]
+    None,
+    Of(usize),
+    Foreign,
+}
+
+// === impl Awaited ===
+
+impl Awaited {
+    /// The requests of a body that was scanned; empty for notifications and responses.
+    pub fn of(envelope: &Envelope<'_>) -> Self {
+        let requests = envelope.messages().filter(|message| message.is_request());
+        let ids: Vec<Box<str>> =
+            requests.filter_map(|request| request.id).map(|id| Box::from(id.raw())).collect();
+        let open = match u32::try_from(ids.len()) {
+            Ok(count @ 0..Requests::BITS) => (1 << count) - 1,
+            _ => Requests::MAX,
+        };
+        Self { ids, open }
+    }
+
+    /// Whether every request has its response.
+    pub fn is_over(&self) -> bool {
+        self.open == 0
+    }
+
+    /// The ids that still wait, raw.
+    pub fn open_ids(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter().enumerate().filter(|(index, _)| self.open & bit(*index) != 0).map(|(_, id)| &**id)
+    }
+
+    /// Takes note of responses.
+    pub fn settle(&mut self, heard: &Heard) {
+        self.open &= !heard.responses;
+    }
+
+    fn find(&self, raw: &[u8]) -> IdSeen {
+        let same = |id: &str| {
+            id.as_bytes() == raw
+                || std::str::from_utf8(raw).is_ok_and(|raw| canonical_id(id) == canonical_id(raw))
+        };
+        let found = self.ids.iter().enumerate().find(|(index, id)| self.open & bit(*index) != 0 && same(id));
+        found.map_or(IdSeen::Foreign, |(index, _)| IdSeen::Of(index))
+    }
+}
+
+fn bit(index: usize) -> Requests {
+    u32::try_from(index).ok().and_then(|index| (1 as Requests).checked_shl(index)).unwrap_or_default()
+}
+
+// === impl Heard ===
+
+impl Heard {
+    /// Whether it holds the responses to all that `awaited` waits for, and nothing else.
+    pub fn answers(&self, awaited: &Awaited) -> bool {
+        !self.foreign && !self.nameless_error && !self.spoken && self.responses == awaited.open
+    }
+
+    /// Whether it holds a response to an awaited request.
+    pub fn answers_any(&self) -> bool {
+        self.responses != 0
+    }
+
+    /// Whether it is nothing but an error that names no request.
+    pub fn is_nameless_error(&self) -> bool {
+        self.nameless_error && !self.foreign && !self.spoken && self.responses == 0
+    }
+}
+
+// === impl AnswerScan ===
+
+impl AnswerScan {
+    /// Reads a whole answer at once.
+    ///
+    /// # Errors
+    /// When it is no JSON-RPC message or batch.
+    pub fn whole(bytes: &[u8], awaited: &Awaited) -> Result<Heard, Malformed> {
+        let mut scan = Self::default();
+        scan.push(bytes, awaited);
+        scan.finish()
+    }
+
+    /// Reads on. Bytes after the first fault are not looked at.
+    pub fn push(&mut self, mut chunk: &[u8], awaited: &Awaited) {
+        while self.malformed.is_none() {
+            match self.json.next(&mut chunk) {
+                Ok(Some(token)) => self.token(token, awaited),
+                Ok(None) => return,
+                Err(fault) => self.malformed = Some(fault),
+            }
+        }
+    }
+
+    /// What is wrong already, before the end.
+    pub fn malformed(&self) -> Option<Malformed> {
+        self.malformed
+    }
+
+    /// What has been heard already, before the end: a foreign response does not get better.
+    pub fn heard(&self) -> Heard {
+        self.heard
+    }
+
+    /// Ends the answer, and makes the scan ready for another.
+    ///
+    /// # Errors
+    /// When it is no JSON-RPC message or batch.
+    pub fn finish(&mut self) -> Result<Heard, Malformed> {
+        if self.malformed.is_none() && !self.json.is_done() {
+            self.malformed =
+                Some(if self.json.is_empty() { Malformed::NotJson } else { Malformed::Truncated });
+        }
+        let verdict = match self.malformed {
+            Some(malformed) => Err(malformed),
+            None if self.messages == 0 => Err(Malformed::NotMessage),
+            None => Ok(self.heard),
+        };
+        self.json.reset();
+        self.level = 0;
+        self.message = Message::default();
+        self.heard = Heard::default();
+        self.messages = 0;
+        self.malformed = None;
+        verdict
+    }
+
+    fn token(&mut self, token: Token, awaited: &Awaited) {
+        let depth = self.json.depth();
+        match token {
+            Token::Open { object } if depth == 1 => {
+                self.level = if object { 1 } else { 2 };
+                self.message = Message::default();
+            }
+            Token::Open { object } if depth == self.level => {
+                self.message = Message::default();
+                if !object {
+                    self.malformed = Some(Malformed::NotMessage);
+                }
+            }
+            Token::Open { object } if depth == self.level + 1 => self.container(object),
+            Token::Close if depth + 1 == self.level => self.end_message(),
+            Token::Key if depth == self.level => self.key(),
+            Token::Scalar if depth == self.level => self.scalar(awaited),
+            // A message is an object, also in a batch.
+            Token::Scalar if depth < self.level || self.level == 0 => {
+                self.malformed = Some(Malformed::NotMessage);
+            }
+            _ => {}
+        }
+        let at_message = self.json.depth() == self.level && self.level > 0;
+        self.json.keep_texts(at_message);
+    }
+
+    fn key(&mut self) {
+        let key = Key::of(self.json.text());
+        self.message.key = key;
+        if self.message.seen & key as u8 != 0 {
+            self.message.invalid = true;
+        }
+        self.message.seen |= key as u8;
+    }
+
+    fn container(&mut self, object: bool) {
+        match self.message.key {
+            Key::Jsonrpc | Key::Id | Key::Method => self.message.invalid = true,
+            Key::Error if !object => self.message.invalid = true,
+            _ => {}
+        }
+    }
+
+    fn scalar(&mut self, awaited: &Awaited) {
+        let raw = self.json.text();
+        match self.message.key {
+            Key::Jsonrpc => self.message.invalid |= decoded(raw).as_deref() != Some("2.0"),
+            Key::Id if raw == b"null" => {}
+            Key::Id if raw.len() > MESSAGE_ID_BYTES_MAX || matches!(raw, b"true" | b"false") => {
+                self.message.id = IdSeen::Foreign;
+            }
+            Key::Id => self.message.id = awaited.find(raw),
+            Key::Method => self.message.invalid |= raw.first() != Some(&b'"'),
+            Key::Error => self.message.invalid = true,
+            Key::Result | Key::Other => {}
+        }
+    }
+
+    fn end_message(&mut self) {
+        self.messages += 1;
+        let Message { seen, invalid, id, .. } = self.message;
+        let has = |key: Key| seen & key as u8 != 0;
+        if invalid || !has(Key::Jsonrpc) || self.messages > BATCH_MESSAGES_MAX {
+            self.malformed = Some(Malformed::NotMessage);
+            return;
+        }
+        match (has(Key::Method), has(Key::Result), has(Key::Error)) {
+            (true, false, false) => self.heard.spoken = true,
+            (false, true, false) | (false, false, true) => {
+                let error = has(Key::Error);
+                self.heard.error |= error;
+                match id {
+                    IdSeen::Of(index) if self.heard.responses & bit(index) == 0 => {
+                        self.heard.responses |= bit(index);
+                    }
+                    IdSeen::None if error => self.heard.nameless_error = true,
+                    IdSeen::Of(_) | IdSeen::Foreign | IdSeen::None => self.heard.foreign = true,
+                }
+            }
+            _ => self.malformed = Some(Malformed::NotMessage),
+        }
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    fn of(raw: &[u8]) -> Self {
+        match raw {
+            br#""jsonrpc""# => Self::Jsonrpc,
+            br#""id""# => Self::Id,
+            br#""method""# => Self::Method,
+            br#""result""# => Self::Result,
+            br#""error""# => Self::Error,
+            _ if raw.contains(&b'\\') => match decoded(raw).as_deref() {
+                Some("jsonrpc") => Self::Jsonrpc,
+                Some("id") => Self::Id,
+                Some("method") => Self::Method,
+                Some("result") => Self::Result,
+                Some("error") => Self::Error,
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The text of a string literal; `None` for anything else.
+fn decoded(raw: &[u8]) -> Option<std::borrow::Cow<'_, str>> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if !inner.contains(&b'\\') {
+        return std::str::from_utf8(inner).ok().map(Into::into);
+    }
+    serde_json::from_slice::<String>(raw).ok().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests;
