@@ -82,6 +82,9 @@ async fn an_event_stream_passes_event_by_event() {
             .unwrap();
         assert_eq!(chunk, format!("event: message\ndata: {{\"step\":{step}}}\n\n"));
     }
+    let response = json!({"jsonrpc": "2.0", "id": 1, "result": {}}).to_string();
+    events.send(response.clone()).await.unwrap();
+    assert_eq!(body.next().await.unwrap().unwrap(), format!("event: message\ndata: {response}\n\n"));
     drop(events);
     assert!(body.next().await.is_none());
     dataplane.shutdown().await;

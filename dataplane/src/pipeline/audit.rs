@@ -17,10 +17,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::aftermath::Aftermath;
 use super::ids::RequestId;
+use super::refuse::Refusal;
 use super::{Routed, Served};
 use crate::mount::metrics::{MountMetrics, Outcome};
-use crate::upstream::{AnswerBody, BodyError, InFlight, Verb};
+use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
 
 /// Collects what is known of a request on its way.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub(super) struct Record {
     bytes: u64,
     cut: Option<&'static str>,
     place: Option<InFlight>,
+    aftermath: Option<Aftermath>,
 }
 
 #[derive(Debug)]
@@ -123,6 +126,7 @@ impl Record {
             bytes: 0,
             cut: None,
             place: None,
+            aftermath: None,
         }
     }
 
@@ -157,6 +161,11 @@ impl Record {
         self.place = place;
     }
 
+    /// Makes the end of the answer evidence of the upstream's health.
+    pub(super) fn watch_end(&mut self, aftermath: Aftermath) {
+        self.aftermath = Some(aftermath);
+    }
+
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
@@ -168,7 +177,6 @@ impl Record {
             self.outcome = Outcome::JsonRpcError;
         }
         if let (Some(mount), Some(headed)) = (&self.mount, self.headed) {
-            mount.metrics.count(self.outcome);
             mount.metrics.duration.record(headed);
         }
     }
@@ -200,6 +208,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if let Some(mount) = &self.mount {
             mount.metrics.in_flight.add(-1);
+            mount.metrics.count(self.outcome);
         }
         self.log();
     }
@@ -226,8 +235,40 @@ impl Tracked {
         }
     }
 
+    /// The answer is whole.
+    fn complete(&mut self) {
+        if let Some(aftermath) = self.record.as_ref().and_then(|record| record.aftermath.as_ref()) {
+            aftermath.complete();
+        }
+        self.end(None);
+    }
+
+    /// The answer broke off: what is left to say is the last that is said.
+    fn fail(&mut self, broken: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let record = self.record.take();
+        self.body = AnswerBody::Empty;
+        let Some(mut record) = record else { return Some(Err(broken)) };
+        record.outcome = Outcome::Refused(broken.error.reason);
+        record.cut = Some(broken.word());
+        let Some(aftermath) = &record.aftermath else { return Some(Err(broken)) };
+        aftermath.fail(&broken.error);
+        let (close, ids) = match broken.tail {
+            Tail::Cut => return Some(Err(broken)),
+            Tail::Silent => return None,
+            Tail::Events { close, ids } => (close, ids),
+        };
+        let refusal = Refusal::upstream(broken.error, false);
+        let events = refusal.events(&ids, &aftermath.mount, record.id);
+        let last = Bytes::from([close, &events].concat());
+        record.bytes += last.len() as u64;
+        (!last.is_empty()).then(|| Ok(Frame::data(last)))
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(broken))) => return Poll::Ready(self.fail(broken)),
+            polled => polled,
+        };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let sent = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -235,11 +276,11 @@ impl Tracked {
                     record.bytes += sent;
                 }
                 if self.body.is_end_stream() {
-                    self.end(None);
+                    self.complete();
                 }
             }
-            Poll::Ready(Some(Err(error))) => self.end(Some(error.word())),
-            Poll::Ready(None) => self.end(None),
+            Poll::Ready(Some(Err(_))) => {}
+            Poll::Ready(None) => self.complete(),
             Poll::Pending => {
                 if let Some(gone) = &mut self.gone
                     && let Poll::Ready(which) = gone.as_mut().poll(cx)
@@ -276,7 +317,7 @@ impl TrackedBody {
             let Some(watched) = watched.upgrade() else { return };
             let cut = lock(&watched).take();
             if let Some(mut cut) = cut {
-                cut.end(Some(BodyError::Total.word()));
+                cut.end(Some(Cause::TotalTimeout.as_str()));
             }
         });
         self.watchdog = Some(watchdog.abort_handle());
@@ -297,7 +338,7 @@ impl Body for TrackedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match lock(&self.tracked).as_mut() {
             Some(tracked) => tracked.poll_frame(cx),
-            None => Poll::Ready(Some(Err(BodyError::Total))),
+            None => Poll::Ready(Some(Err(BodyError::unread()))),
         }
     }
 

@@ -8,6 +8,7 @@
 //! Stages do not know each other. A request pins one snapshot before the first stage that needs config and reads
 //! nothing newer. Authentication and policy have their places before `limit`.
 
+mod aftermath;
 mod audit;
 mod body;
 mod ids;
@@ -40,11 +41,12 @@ use crate::mount::bodies::Bodies;
 use crate::prober::Prober;
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::upstream::{AnswerBody, Call, Fault, InFlight, Verb};
+use aftermath::Aftermath;
 use audit::Record;
 pub use audit::TrackedBody;
 pub use body::BufferBudget;
 use ids::RequestIds;
-use refuse::Refusal;
+use refuse::{Asked, Refusal};
 
 /// Between the end of an answer's time and its being cut unread: enough to write the error that says so.
 const CUT_GRACE: Duration = Duration::from_secs(2);
@@ -146,17 +148,30 @@ impl Pipeline {
         let bodies = &routed.mount.runtime.bodies;
         let body = match self.read_body(&head.headers, incoming, routed.verb, bodies).await {
             Ok(body) => body,
-            Err(refusal) => return refuse::mount(refusal, &routed, None, record),
+            Err(refusal) => return refuse::mount(refusal, &routed, &Asked::Nothing, record),
         };
         let served = self.forward(&head.headers, &body.bytes, &routed, &mut record).await;
         match served {
-            Ok((answer, Ends::Within(limit))) => audit::track_until(answer, record, limit),
+            Ok((answer, _)) if answer.body().is_at_hand() => {
+                // The upstream is done with it.
+                record.hold(None);
+                audit::track(answer, record)
+            }
+            Ok((answer, Ends::Within(limit))) => {
+                record.watch_end(self.aftermath(&routed, false));
+                audit::track_until(answer, record, limit)
+            }
             Ok((answer, Ends::WithMount)) => {
                 let ends = [routed.mount.runtime.gone.clone(), entrance.ending()];
+                record.watch_end(self.aftermath(&routed, true));
                 audit::track_while(answer, record, ends)
             }
-            Err((refusal, id)) => refuse::mount(refusal, &routed, id.as_deref(), record),
+            Err((refusal, asked)) => refuse::mount(refusal, &routed, &asked, record),
         }
+    }
+
+    fn aftermath(&self, routed: &Routed, is_push: bool) -> Aftermath {
+        Aftermath { shared: Arc::clone(&self.shared), mount: Arc::clone(&routed.mount), is_push }
     }
 
     async fn read_body<'m>(
@@ -190,7 +205,7 @@ impl Pipeline {
         body: &Bytes,
         routed: &Routed,
         record: &mut Record,
-    ) -> Result<(Response<AnswerBody>, Ends), (Refusal, Option<String>)> {
+    ) -> Result<(Response<AnswerBody>, Ends), (Refusal, Asked)> {
         let turn = match body.len() > BODY_SCANNED_AT_ONCE_BYTES_MAX {
             true => routed.mount.runtime.bodies.turn().await,
             false => None,
@@ -198,13 +213,13 @@ impl Pipeline {
         let envelope = match routed.verb {
             Verb::Post => Some(Envelope::scan(body).map_err(|error| {
                 self.shared.refusals.malformed.increment();
-                let id = error.id.as_deref().map(str::to_owned);
-                (Refusal::malformed(&error), id)
+                let asked = error.id.as_deref().map_or(Asked::Nothing, |id| Asked::One(id.to_owned()));
+                (Refusal::malformed(&error), asked)
             })?),
             Verb::Get | Verb::Delete => None,
         };
         drop(turn);
-        let id = || envelope.as_ref().and_then(|envelope| envelope.id.as_ref()).map(|id| id.raw().to_owned());
+        let id = || envelope.as_ref().map(Asked::of).unwrap_or_default();
         unambiguous(headers).map_err(|refusal| (refusal, id()))?;
         let version = text(headers, MCP_PROTOCOL_VERSION);
         let era = match &envelope {
@@ -234,6 +249,9 @@ impl Pipeline {
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let answer = routed.mount.upstream.call(call).await;
         let ends = if is_push { Ends::WithMount } else { Ends::Within(total) };
+        if routed.verb == Verb::Post && routed.mount.upstream.doubts_era(era, &answer) {
+            self.shared.prober.ask_era(&routed.mount.upstream, &routed.mount.upstream_config);
+        }
         answer.map(|answer| (answer, ends)).map_err(|error| {
             if error.fault != Fault::None {
                 self.shared.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
@@ -271,9 +289,6 @@ fn limit(routed: &Routed, is_push: bool) -> Result<Option<InFlight>, Refusal> {
     }
     if !mount.upstream.health.admit() {
         return Err(Refusal::down(&mount.upstream.health));
-    }
-    if routed.verb == Verb::Delete {
-        return Ok(None);
     }
     mount.upstream.admit(&mount.upstream_config, is_push).map(Some).ok_or_else(|| {
         let detail = if is_push {

@@ -4,17 +4,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use ostler_core::guard::GuardError;
 use ostler_mcp::headers::JSON;
-use ostler_mcp::{EnvelopeError, ErrorBody, Reason, envelope};
+use ostler_mcp::{Envelope, EnvelopeError, ErrorBody, Kind, Reason, envelope, sse};
 
 use super::audit::{self, Record};
+use super::ids::RequestId;
 use super::route::Miss;
 use super::{Routed, Served};
 use crate::listener::Listener;
+use crate::mount::Mount;
 use crate::mount::metrics::Outcome;
 use crate::upstream::health::Health;
 use crate::upstream::{AnswerBody, UpstreamError, Verb};
@@ -28,6 +30,29 @@ pub(super) struct Refusal {
     retryable: bool,
     /// Nobody waits for an answer to it.
     is_notification: bool,
+}
+
+/// Whom an error answers, by raw ids.
+#[derive(Debug, Default)]
+pub(super) enum Asked {
+    /// No request, or none that could be read.
+    #[default]
+    Nothing,
+    One(String),
+    Batch(Vec<String>),
+}
+
+// === impl Asked ===
+
+impl Asked {
+    pub(super) fn of(envelope: &Envelope<'_>) -> Self {
+        let id = |message: &Envelope<'_>| message.id.map(|id| id.raw().to_owned());
+        if envelope.kind != Kind::Batch {
+            return id(envelope).map_or(Self::Nothing, Self::One);
+        }
+        let ids: Vec<_> = envelope.messages().filter(|message| message.is_request()).filter_map(id).collect();
+        if ids.is_empty() { Self::Nothing } else { Self::Batch(ids) }
+    }
 }
 
 // === impl Refusal ===
@@ -57,6 +82,44 @@ impl Refusal {
         Self { reason, detail, retry_after, retryable, is_notification }
     }
 
+    /// The error that answers what was asked: to each request of a batch one.
+    fn answer(&self, asked: &Asked, mount: &Mount, request_id: RequestId) -> Vec<u8> {
+        let request_id = request_id.to_string();
+        let to = |id| self.to_json(id, mount, &request_id);
+        match asked {
+            Asked::Nothing => to(None).into_bytes(),
+            Asked::One(id) => to(Some(id)).into_bytes(),
+            Asked::Batch(ids) => {
+                let errors: Vec<_> = ids.iter().map(|id| to(Some(id))).collect();
+                format!("[{}]", errors.join(",")).into_bytes()
+            }
+        }
+    }
+
+    /// The same as events of a stream that has begun.
+    pub(super) fn events(&self, ids: &[Box<str>], mount: &Mount, request_id: RequestId) -> BytesMut {
+        let request_id = request_id.to_string();
+        let mut events = BytesMut::new();
+        for id in ids {
+            sse::encode_message(&mut events, self.to_json(Some(id), mount, &request_id).as_bytes(), None);
+        }
+        events
+    }
+
+    fn to_json(&self, id: Option<&str>, mount: &Mount, request_id: &str) -> String {
+        let mut body = ErrorBody::new(self.reason)
+            .message(self.detail.as_str())
+            .mount(mount.name().as_str())
+            .upstream(mount.upstream.name.as_str())
+            .request_id(request_id)
+            .retryable(self.retryable)
+            .id(id);
+        if let Some(delay) = self.retry_after {
+            body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        }
+        body.to_json()
+    }
+
     pub(super) fn down(health: &Health) -> Self {
         let reading = health.reading();
         let detail =
@@ -73,24 +136,14 @@ impl Refusal {
 }
 
 /// A refusal on a mount.
-pub(super) fn mount(refusal: Refusal, routed: &Routed, id: Option<&str>, mut record: Record) -> Served {
+pub(super) fn mount(refusal: Refusal, routed: &Routed, asked: &Asked, mut record: Record) -> Served {
     record.outcome(Outcome::Refused(refusal.reason));
     tracing::debug!(mount = %routed.mount.name(), reason = refusal.reason.name(), detail = refusal.detail, "request refused");
     if refusal.is_notification {
         return audit::track(plain(StatusCode::ACCEPTED), record);
     }
-    let request_id = record.id().to_string();
-    let mut body = ErrorBody::new(refusal.reason)
-        .message(refusal.detail.as_str())
-        .mount(routed.mount.name().as_str())
-        .upstream(routed.mount.upstream.name.as_str())
-        .request_id(&request_id)
-        .retryable(refusal.retryable)
-        .id(id);
-    if let Some(delay) = refusal.retry_after {
-        body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-    }
-    let mut response = json(status_of(refusal.reason, routed.verb), body.to_bytes());
+    let body = refusal.answer(asked, &routed.mount, record.id());
+    let mut response = json(status_of(refusal.reason, routed.verb), body);
     if let Some(delay) = refusal.retry_after.filter(|_| response.status() != StatusCode::OK) {
         set_retry_after(&mut response, delay);
     }

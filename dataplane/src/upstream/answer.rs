@@ -1,60 +1,67 @@
 //! The body of an answer: bytes at hand, an upstream's stream, or events written here.
 
-use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use ostler_mcp::Reason;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::http::Lease;
+use super::http::{EventBody, JsonBody};
+use super::{Cause, Fault, UpstreamError};
 
 /// A body on its way to the client. Dropping it cancels what feeds it.
 #[derive(Debug)]
 pub enum AnswerBody {
     Empty,
     Full(Option<Bytes>),
-    /// An upstream's HTTP answer, passed on chunk by chunk.
-    Upstream(Box<UpstreamBody>),
+    /// One JSON answer of an upstream's, too large to be judged whole, passed on chunk by chunk.
+    Json(Box<JsonBody>),
+    /// An upstream's event stream, passed on event by event.
+    Stream(Box<EventBody>),
     /// Events produced by a stdio upstream. The sender's end ends the body.
     Events(mpsc::Receiver<Bytes>),
 }
 
-/// An upstream's stream with its two clocks.
-#[derive(Debug)]
-pub struct UpstreamBody {
-    incoming: hyper::body::Incoming,
-    /// Longest silence; `None` for server-push streams.
-    idle: Option<(Duration, Pin<Box<tokio::time::Sleep>>)>,
-    /// The end of the whole answer; `None` for server-push streams.
-    total: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// The connection, given back when the answer was read to its end.
-    lease: Option<Lease>,
+/// An answer that ended before it was whole.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BodyError {
+    /// For the caller, the log and the upstream's health, as if the call had failed.
+    pub error: UpstreamError,
+    pub tail: Tail,
 }
 
-/// Why a body ended early; the client's connection is cut so that it cannot take the rest for complete.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    #[error("upstream's answer broke off: {0}")]
-    Upstream(#[from] hyper::Error),
-    #[error("upstream sent nothing for longer than `timeouts.idle`")]
-    Idle,
-    #[error("upstream's answer took longer than `timeouts.total`")]
-    Total,
+/// What can still be said to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tail {
+    /// Nothing: its connection is cut, so that it cannot take what it has for whole.
+    Cut,
+    /// Nothing need be said: it has its answer, or can resume the stream.
+    Silent,
+    /// An error event for each request that still waits, by raw id. `close` comes before them, and ends what was passed
+    /// on of an unfinished event.
+    Events { close: &'static [u8], ids: Vec<Box<str>> },
 }
 
 // === impl BodyError ===
 
 impl BodyError {
+    /// The answer's time was up while its client did not read it.
+    pub fn unread() -> Self {
+        let error = UpstreamError::new(
+            Reason::UpstreamTimeout,
+            "the answer was not read within `timeouts.total`; read it faster",
+        );
+        Self { error, tail: Tail::Cut }
+    }
+
     /// One word for the access log.
     pub fn word(&self) -> &'static str {
-        match self {
-            Self::Upstream(_) => "upstream_broke_off",
-            Self::Idle => "idle_timeout",
-            Self::Total => "total_timeout",
+        match self.error.fault {
+            Fault::Upstream(cause) | Fault::Known(cause) | Fault::Doubt(cause) => cause.as_str(),
+            Fault::None => Cause::TotalTimeout.as_str(),
         }
     }
 }
@@ -64,6 +71,11 @@ impl BodyError {
 impl AnswerBody {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::Full(Some(bytes.into()))
+    }
+
+    /// Whether all of it is here, so that the upstream has no more to do with it.
+    pub fn is_at_hand(&self) -> bool {
+        matches!(self, Self::Empty | Self::Full(_))
     }
 }
 
@@ -80,7 +92,8 @@ impl Body for AnswerBody {
             Self::Full(bytes) => Poll::Ready(
                 bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
             ),
-            Self::Upstream(body) => body.poll_next(cx),
+            Self::Json(body) => body.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
+            Self::Stream(body) => body.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
             Self::Events(events) => {
                 events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
             }
@@ -91,8 +104,7 @@ impl Body for AnswerBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Upstream(body) => body.incoming.is_end_stream(),
-            Self::Events(_) => false,
+            Self::Json(_) | Self::Stream(_) | Self::Events(_) => false,
         }
     }
 
@@ -100,64 +112,9 @@ impl Body for AnswerBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Upstream(body) => body.incoming.size_hint(),
-            Self::Events(_) => SizeHint::default(),
+            Self::Json(body) => body.size_hint(),
+            // An event of ours may follow what the upstream has announced.
+            Self::Stream(_) | Self::Events(_) => SizeHint::default(),
         }
-    }
-}
-
-// === impl UpstreamBody ===
-
-impl UpstreamBody {
-    pub(super) fn new(incoming: hyper::body::Incoming, lease: Lease) -> Self {
-        Self { incoming, idle: None, total: None, lease: Some(lease) }
-    }
-
-    /// Bounds silence and the whole answer.
-    #[must_use]
-    pub(super) fn with_clocks(mut self, idle: Duration, total: Duration) -> Self {
-        self.idle = Some((idle, Box::pin(tokio::time::sleep(idle))));
-        self.total = Some(Box::pin(tokio::time::sleep(total)));
-        self
-    }
-
-    fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.finish();
-        }
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some((idle, timer)) = &mut self.idle {
-                    timer.as_mut().reset(Instant::now() + *idle);
-                }
-                if self.incoming.is_end_stream() {
-                    self.finish();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => {
-                self.finish();
-                Poll::Ready(None)
-            }
-            Poll::Pending => self.poll_clocks(cx),
-        }
-    }
-
-    fn poll_clocks(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some((_, timer)) = &mut self.idle
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Some(Err(BodyError::Idle)));
-        }
-        if let Some(timer) = &mut self.total
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Some(Err(BodyError::Total)));
-        }
-        Poll::Pending
     }
 }

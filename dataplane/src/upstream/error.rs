@@ -29,6 +29,8 @@ pub enum Fault {
     Upstream(Cause),
     /// The same, and its health has been told: one end of a child fails many calls and is one failure.
     Known(Cause),
+    /// The upstream lives, but something is wrong with it; that alone never takes it down.
+    Doubt(Cause),
     /// The caller's doing, or a limit of our own.
     None,
 }
@@ -51,6 +53,12 @@ impl UpstreamError {
         if let Fault::Upstream(what) = self.fault {
             self.fault = Fault::Known(what);
         }
+        self
+    }
+
+    #[must_use]
+    pub fn doubt(mut self, what: Cause) -> Self {
+        self.fault = Fault::Doubt(what);
         self
     }
 

@@ -6,6 +6,9 @@
 //!    │                    ▲                   │                                      │
 //!    └──probe failed──► down                  └───answered or probe answered─────────┴──► ready
 //! ```
+//!
+//! What an upstream says with a status below 500 is life, but not always health: where it refuses credentials or talks nonsense,
+//! the mount is degraded and routed, whatever the probe's answer.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -13,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ostler_core::clock::WallClock;
-use ostler_core::limits::{BREAKER_FAILURES, PROBE_CAP};
+use ostler_core::limits::{BREAKER_FAILURES, ERA_CHECK_CAP, PROBE_CAP};
 use ostler_mcp::Era;
 use serde::Serialize;
 
@@ -43,7 +46,11 @@ pub enum Evidence {
     Answered,
     /// A call failed through the upstream's fault.
     Failed(Cause),
+    /// A call failed on an upstream that lives.
+    Doubted(Cause),
     ProbeAnswered,
+    /// A probe was answered with something that no call can be served with.
+    ProbeDoubted(Cause),
     ProbeFailed(Cause),
 }
 
@@ -62,6 +69,8 @@ pub struct Reading {
 pub struct Health {
     clock: WallClock,
     state: AtomicU8,
+    /// See [`Health::era`].
+    era: AtomicU8,
     inner: Mutex<Inner>,
     /// Raised with every change of state.
     changed: Arc<AtomicBool>,
@@ -72,6 +81,18 @@ struct Inner {
     failures: u32,
     /// A recovery is scheduled or under way.
     probing: bool,
+    /// No probe before: the upstream has asked for it.
+    held_until_unix_ms: u64,
+    /// When the next caller may try although probes fail.
+    next_trial_unix_ms: u64,
+    era_check: EraCheck,
+}
+
+/// When a doubt of the era may be looked into again: later each time that it was unfounded.
+#[derive(Debug, Clone, Copy, Default)]
+struct EraCheck {
+    next_unix_ms: u64,
+    unfounded: u32,
 }
 
 // === impl State ===
@@ -106,10 +127,15 @@ impl Evidence {
         match outcome {
             Ok(answer) if answer.extensions().get::<Unheard>().is_some() => None,
             Ok(_) => Some(Self::Answered),
-            Err(error) => match error.fault {
-                Fault::Upstream(what) => Some(Self::Failed(what)),
-                Fault::Known(_) | Fault::None => None,
-            },
+            Err(error) => Self::of_fault(error.fault),
+        }
+    }
+
+    pub(super) fn of_fault(fault: Fault) -> Option<Self> {
+        match fault {
+            Fault::Upstream(what) => Some(Self::Failed(what)),
+            Fault::Doubt(what) => Some(Self::Doubted(what)),
+            Fault::Known(_) | Fault::None => None,
         }
     }
 }
@@ -127,19 +153,35 @@ impl Health {
             era: None,
         };
         let state = AtomicU8::new(State::Pending as u8);
-        Self { clock, state, inner: Mutex::new(Inner { reading, failures: 0, probing: false }), changed }
+        let inner = Inner {
+            reading,
+            failures: 0,
+            probing: false,
+            held_until_unix_ms: 0,
+            next_trial_unix_ms: 0,
+            era_check: EraCheck::default(),
+        };
+        Self { clock, state, era: AtomicU8::new(0), inner: Mutex::new(inner), changed }
     }
 
     /// Whether a call may be sent. While the upstream is down and nothing probes it, one call after each
-    /// [`PROBE_CAP`] is let through as a trial; all others fail fast.
+    /// [`PROBE_CAP`] is let through as a trial; all others fail fast. So is one where probes are answered with 5xx: some
+    /// servers answer so to nothing but a method that they do not know.
     pub fn admit(&self) -> bool {
         if self.state.load(Ordering::Relaxed) != State::Down as u8 {
             return true;
         }
         let now = self.clock.unix_ms();
         let mut inner = self.lock();
-        let due = inner.reading.next_probe_unix_ms.is_none_or(|next| next <= now);
-        let trial = !inner.probing && due;
+        if inner.probing {
+            let trial = inner.reading.reason == Cause::Http5xx
+                && inner.next_trial_unix_ms.max(inner.held_until_unix_ms) <= now;
+            if trial {
+                inner.next_trial_unix_ms = now.saturating_add(millis(PROBE_CAP));
+            }
+            return trial;
+        }
+        let trial = inner.reading.next_probe_unix_ms.is_none_or(|next| next <= now);
         if trial {
             inner.reading.next_probe_unix_ms = Some(now.saturating_add(millis(PROBE_CAP)));
         }
@@ -203,6 +245,14 @@ impl Health {
                         Some(self.clock.unix_ms().saturating_add(millis(PROBE_CAP)));
                 }
             }
+            Evidence::Doubted(_) if inner.reading.state == State::Down => {}
+            Evidence::Doubted(what) => self.enter(&mut inner, State::Degraded, what),
+            // Calls have been answered meanwhile, and they are what it is all for.
+            Evidence::ProbeDoubted(_) | Evidence::ProbeFailed(_) if inner.reading.state == State::Ready => {}
+            Evidence::ProbeDoubted(what) => {
+                inner.failures = 0;
+                self.enter(&mut inner, State::Degraded, what);
+            }
             Evidence::ProbeFailed(what) => {
                 inner.failures = inner.failures.saturating_add(1);
                 self.enter(&mut inner, State::Down, what);
@@ -210,8 +260,50 @@ impl Health {
         }
     }
 
+    /// The era that the upstream was found to speak. One atomic load.
+    pub fn era(&self) -> Option<Era> {
+        match self.era.load(Ordering::Relaxed) {
+            1 => Some(Era::Legacy),
+            2 => Some(Era::Modern),
+            _ => None,
+        }
+    }
+
     pub fn set_era(&self, era: Era) {
-        self.lock().reading.era = Some(era);
+        let number = if era == Era::Legacy { 1 } else { 2 };
+        self.era.store(number, Ordering::Relaxed);
+        let mut inner = self.lock();
+        if inner.reading.era.replace(era) != Some(era) {
+            inner.era_check = EraCheck::default();
+        }
+    }
+
+    /// Whether to look into a doubt of the known era now. Doubts that prove unfounded are looked into less and less.
+    pub fn claim_era_check(&self) -> bool {
+        let now = self.clock.unix_ms();
+        let mut inner = self.lock();
+        let check = &mut inner.era_check;
+        if now < check.next_unix_ms {
+            return false;
+        }
+        let wait = PROBE_CAP.saturating_mul(1 << check.unfounded).min(ERA_CHECK_CAP);
+        check.next_unix_ms = now.saturating_add(millis(wait));
+        check.unfounded = (check.unfounded + 1).min(16);
+        true
+    }
+
+    /// No probe for so long: the upstream has asked for it.
+    pub fn hold_probes(&self, wait: Duration) {
+        let until = self.clock.unix_ms().saturating_add(millis(wait));
+        let mut inner = self.lock();
+        inner.held_until_unix_ms = inner.held_until_unix_ms.max(until);
+        let held = inner.held_until_unix_ms;
+        inner.reading.next_probe_unix_ms = inner.reading.next_probe_unix_ms.map(|next| next.max(held));
+    }
+
+    /// How long no probe may be sent.
+    pub fn held(&self) -> Duration {
+        Duration::from_millis(self.lock().held_until_unix_ms.saturating_sub(self.clock.unix_ms()))
     }
 
     /// Announces the next probe, for people and for `retry_after_ms`.
@@ -227,15 +319,21 @@ impl Health {
         needed
     }
 
-    pub fn end_recovery(&self) {
+    /// Ends the recovery if it is over; not so when something has failed again meanwhile.
+    pub fn end_recovery(&self) -> bool {
         let mut inner = self.lock();
-        inner.probing = false;
-        inner.reading.next_probe_unix_ms = None;
+        let is_over = inner.reading.state == State::Ready;
+        if is_over {
+            inner.probing = false;
+            inner.reading.next_probe_unix_ms = None;
+        }
+        is_over
     }
 
     fn enter(&self, inner: &mut Inner, state: State, reason: Cause) {
         if inner.reading.state != state {
             inner.reading.since_unix_ms = self.clock.unix_ms();
+            inner.next_trial_unix_ms = inner.reading.since_unix_ms.saturating_add(millis(PROBE_CAP));
             self.changed.store(true, Ordering::Relaxed);
         }
         inner.reading.state = state;
@@ -320,11 +418,78 @@ mod tests {
         health.record(Evidence::Failed(Cause::Refused));
         assert!(health.claim_recovery());
         assert!(!health.claim_recovery());
-        health.end_recovery();
-        assert!(health.claim_recovery());
-        health.end_recovery();
+        assert!(!health.end_recovery(), "nothing has recovered");
         health.record(Evidence::ProbeAnswered);
         assert!(!health.claim_recovery());
+        health.record(Evidence::Failed(Cause::Refused));
+        assert!(!health.end_recovery(), "it is needed again");
+        health.record(Evidence::Answered);
+        assert!(health.end_recovery());
+        health.record(Evidence::Failed(Cause::Refused));
+        assert!(health.claim_recovery());
+    }
+
+    #[test]
+    fn a_doubt_degrades_and_never_takes_down_nor_brings_back() {
+        let health = health(&WallClock::manual(1));
+        for _ in 0..2 * BREAKER_FAILURES {
+            health.record(Evidence::Doubted(Cause::Unauthorized));
+        }
+        assert_eq!((health.reading().state, health.reading().reason), (State::Degraded, Cause::Unauthorized));
+        health.record(Evidence::ProbeFailed(Cause::Refused));
+        health.record(Evidence::Doubted(Cause::ConnectionLost));
+        assert_eq!((health.reading().state, health.reading().reason), (State::Down, Cause::Refused));
+        health.record(Evidence::ProbeDoubted(Cause::Unauthorized));
+        assert_eq!(health.reading().state, State::Degraded, "it lives");
+    }
+
+    #[test]
+    fn an_answered_call_outweighs_a_probe_that_failed() {
+        let health = health(&WallClock::manual(1));
+        health.record(Evidence::Answered);
+        health.record(Evidence::ProbeFailed(Cause::Http5xx));
+        assert_eq!(health.reading().state, State::Ready);
+    }
+
+    #[test]
+    fn where_probes_are_answered_with_5xx_a_caller_may_try_now_and_then() {
+        let clock = WallClock::manual(1);
+        let health = health(&clock);
+        assert!(health.claim_recovery());
+        health.record(Evidence::ProbeFailed(Cause::Http5xx));
+        assert!(!health.admit());
+        clock.advance(millis(PROBE_CAP));
+        assert!(health.admit() && !health.admit());
+        health.record(Evidence::ProbeFailed(Cause::Refused));
+        clock.advance(millis(PROBE_CAP));
+        assert!(!health.admit(), "nobody answers there");
+    }
+
+    #[test]
+    fn a_wait_that_was_asked_for_is_kept_and_told() {
+        let clock = WallClock::manual(1);
+        let health = health(&clock);
+        health.record(Evidence::ProbeFailed(Cause::Http5xx));
+        health.schedule(Duration::from_secs(1));
+        health.hold_probes(Duration::from_secs(20));
+        health.hold_probes(Duration::from_secs(3));
+        assert_eq!((health.held(), health.retry_after()), (Duration::from_secs(20), Duration::from_secs(20)));
+        clock.advance(20_000);
+        assert_eq!(health.held(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_doubt_of_the_era_is_looked_into_less_often_the_more_it_proves_unfounded() {
+        let clock = WallClock::manual(1);
+        let health = health(&clock);
+        health.set_era(Era::Modern);
+        assert!(health.claim_era_check() && !health.claim_era_check());
+        clock.advance(millis(PROBE_CAP));
+        assert!(health.claim_era_check());
+        clock.advance(millis(PROBE_CAP));
+        assert!(!health.claim_era_check(), "it was unfounded");
+        health.set_era(Era::Legacy);
+        assert!(health.claim_era_check(), "it was not");
     }
 
     #[test]

@@ -21,13 +21,14 @@ use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, Era};
 use ostler_telemetry::metrics::{Counter, Gauge};
 
-pub use answer::{AnswerBody, BodyError};
+pub use answer::{AnswerBody, BodyError, Tail};
 pub use cause::{Cause, reference_markdown};
 pub use error::{Fault, UpstreamError};
 
 use crate::deps::Deps;
 use crate::mount::session::{Session, SessionTable};
 use health::{Evidence, Health};
+pub use http::Verdict;
 
 /// What the client wants of the endpoint, by HTTP verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,10 +165,52 @@ impl Upstream {
             UpstreamTransport::Http(http) => http.call(call, &self.metrics).await,
             UpstreamTransport::Stdio(stdio) => stdio.call(call).await,
         };
-        if let Some(evidence) = Evidence::of(&result) {
+        let is_known = result.as_ref().map_or(true, |answer| self.tells(answer));
+        if is_known && let Some(evidence) = Evidence::of(&result) {
             self.health.record(evidence);
         }
+        if self.is_probed()
+            && let Some(wait) = result.as_ref().err().and_then(|error| error.retry_after)
+        {
+            self.health.hold_probes(wait);
+        }
         result
+    }
+
+    /// Whether an answer's head says already how the call went: an HTTP upstream's body may still break, and an error of
+    /// its own with a 5xx is neither health nor its opposite.
+    fn tells(&self, answer: &Answer) -> bool {
+        match self.transport {
+            UpstreamTransport::Http(_) => answer.body().is_at_hand() && !answer.status().is_server_error(),
+            UpstreamTransport::Stdio(_) => true,
+        }
+    }
+
+    /// What came of an answer that streamed; a child's own keeper knows of its streams.
+    pub fn record_end(&self, end: Result<(), &UpstreamError>) {
+        if let UpstreamTransport::Stdio(_) = self.transport {
+            return;
+        }
+        let evidence = match end {
+            Ok(()) => Some(Evidence::Answered),
+            Err(error) => Evidence::of_fault(error.fault),
+        };
+        if let Some(evidence) = evidence {
+            self.health.record(evidence);
+        }
+    }
+
+    /// Whether this outcome makes it worth asking which era the upstream speaks: a client of the known era was refused with
+    /// the statuses of another's, or one of the other era was served.
+    pub fn doubts_era(&self, era: Era, outcome: &Result<Answer, UpstreamError>) -> bool {
+        let Ok(answer) = outcome else { return false };
+        let refused = matches!(answer.status().as_u16(), 400 | 404 | 405);
+        let doubtful = match self.health.era() {
+            Some(known) if refused => known == era,
+            Some(Era::Legacy) => era == Era::Modern && answer.status().is_success(),
+            _ => false,
+        };
+        doubtful && self.health.claim_era_check()
     }
 
     /// Starts the child of a `warm` upstream, and keeps it started from now on; what comes of it becomes evidence of
@@ -184,22 +227,35 @@ impl Upstream {
     }
 
     /// Asks the upstream for a sign of life without a session or a user's credentials.
-    pub async fn probe(&self, config: &CompiledUpstream) -> bool {
-        let UpstreamTransport::Http(http) = &self.transport else { return true };
-        let verdict = http.probe(config, &self.metrics).await;
-        if verdict.alive {
+    pub async fn probe(&self, config: &CompiledUpstream) -> Verdict {
+        match &self.transport {
+            UpstreamTransport::Http(http) => http.probe(config, &self.metrics).await,
+            UpstreamTransport::Stdio(_) => Verdict::timed_out(),
+        }
+    }
+
+    /// Makes a probe's verdict evidence of health.
+    pub fn take_in(&self, verdict: &Verdict) {
+        if verdict.is_alive() {
             self.metrics.probes_alive.increment()
         } else {
             self.metrics.probes_dead.increment()
         }
+        self.learn_era(verdict);
+        if let Some(wait) = verdict.retry_after {
+            self.health.hold_probes(wait);
+        }
+        self.health.record(match verdict.finding {
+            http::Finding::Alive => Evidence::ProbeAnswered,
+            http::Finding::Doubtful(what) => Evidence::ProbeDoubted(what),
+            http::Finding::Dead(what) => Evidence::ProbeFailed(what),
+        });
+    }
+
+    pub fn learn_era(&self, verdict: &Verdict) {
         if let Some(era) = verdict.era {
             self.health.set_era(era);
         }
-        match verdict.dead_because {
-            Some(what) => self.health.record(Evidence::ProbeFailed(what)),
-            None => self.health.record(Evidence::ProbeAnswered),
-        }
-        verdict.alive
     }
 
     /// Closes connections that nobody used for a while, and starts a warm child that ended. Must be called on a runtime.

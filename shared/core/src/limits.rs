@@ -209,8 +209,16 @@ pub const BREAKER_FAILURES: u32 = 5;
 pub const PROBE_BASE: Duration = Duration::from_millis(250);
 /// Probe backoff: cap.
 pub const PROBE_CAP: Duration = Duration::from_secs(3);
-/// One probe.
-pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest wait that an upstream's `Retry-After` is granted before it is probed again: polite to a rate limit that is
+/// counted by the minute, and no way to park a mount.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+/// Time for a probe to be answered; with the longest pause after it less than the 5 s in which a mount is back.
+pub const PROBE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// A probe that was not answered in time is listened to for so long while others follow: a server that starts cold, or is
+/// slow and well, answers it.
+pub const PROBE_LATE: Duration = Duration::from_secs(20);
+/// The longest pause between two looks at the era of an upstream whose answers keep raising a doubt of it.
+pub const ERA_CHECK_CAP: Duration = Duration::from_secs(5 * 60);
 /// Probes under way at once in a process.
 pub const PROBES_MAX: usize = 64;
 /// What a probe reads of an answer before it hangs up.

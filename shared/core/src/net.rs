@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -47,6 +47,10 @@ pub trait Network: Send + Sync + 'static {
     }
 }
 
+/// No address behind a name; the error inside the [`io::Error`] that a network's `connect` then returns.
+#[derive(Debug)]
+pub struct Unresolved(Option<io::Error>);
+
 /// Shared handle to a network.
 pub type SharedNetwork = Arc<dyn Network>;
 
@@ -59,7 +63,11 @@ pub struct SystemNetwork;
 impl Network for SystemNetwork {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async move {
-            let stream = TcpStream::connect((unbracketed(host), port)).await?;
+            let stream = match unbracketed(host).parse::<IpAddr>() {
+                Ok(ip) => TcpStream::connect((ip, port)).await?,
+                // Asked anew for each connection: an answer is kept no longer than the system's resolver does.
+                Err(_) => connect_any(&self.resolve(host, port).await.map_err(Unresolved::because)?).await?,
+            };
             stream.set_nodelay(true)?;
             Ok(Stream::Tcp(stream))
         })
@@ -68,6 +76,17 @@ impl Network for SystemNetwork {
     fn bind(&self, addr: SocketAddr) -> io::Result<Listener> {
         bind_std(addr).and_then(Listener::from_std)
     }
+}
+
+/// Connects to the first of the addresses that accepts.
+///
+/// # Errors
+/// That of the last address; [`Unresolved`] when there is none.
+pub async fn connect_any(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
+    if addrs.is_empty() {
+        return Err(Unresolved(None).into());
+    }
+    TcpStream::connect(addrs).await
 }
 
 fn unbracketed(host: &str) -> &str {
@@ -104,6 +123,37 @@ pub fn explain_bind(what: &str, flag: &str, addr: SocketAddr, error: &io::Error)
         _ => format!("{what} cannot listen on {addr}: {error}; choose another address with {flag}"),
     }
 }
+
+// === impl Unresolved ===
+
+impl Unresolved {
+    /// What the resolver said, as the error of a connection.
+    pub fn because(error: io::Error) -> io::Error {
+        Self(Some(error)).into()
+    }
+
+    /// Whether a connection failed for want of an address.
+    pub fn is_cause(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+impl From<Unresolved> for io::Error {
+    fn from(unresolved: Unresolved) -> Self {
+        Self::new(io::ErrorKind::NotFound, unresolved)
+    }
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(error) => write!(f, "the name does not resolve: {error}"),
+            None => f.write_str("the name has no address"),
+        }
+    }
+}
+
+impl std::error::Error for Unresolved {}
 
 // === impl Listener ===
 

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod http;
+pub mod raw;
 pub mod server;
 pub mod world;
 

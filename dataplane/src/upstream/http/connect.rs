@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use ostler_config::HttpTransport;
-use ostler_core::net::{SharedNetwork, Stream};
+use ostler_core::limits::HEAD_BYTES_MAX;
+use ostler_core::net::{SharedNetwork, Stream, Unresolved};
 use ostler_core::tasks::Tasks;
 use ostler_mcp::Reason;
 use ostler_tls::{Alpn, ClientTls};
@@ -51,6 +52,7 @@ impl Connector {
         }
         let stream = if self.https { self.secure(stream).await? } else { stream };
         let (sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unavailable(Cause::HandshakeFailed, &error))?;
@@ -90,11 +92,11 @@ fn own_listener() -> UpstreamError {
 
 fn explain_connect(error: &io::Error) -> UpstreamError {
     let what = match error.kind() {
+        _ if Unresolved::is_cause(error) => Cause::DnsFailed,
         io::ErrorKind::ConnectionRefused => Cause::Refused,
         io::ErrorKind::TimedOut => Cause::ConnectTimeout,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Cause::Unreachable,
         io::ErrorKind::ConnectionReset => Cause::Reset,
-        // Name resolution fails with kinds that differ by platform.
         _ => Cause::ConnectFailed,
     };
     unavailable(what, error)

@@ -1,5 +1,6 @@
 //! Streamable HTTP upstreams: one endpoint, answers passed on as they come.
 
+mod body;
 mod connect;
 mod headers;
 mod pool;
@@ -8,23 +9,27 @@ mod response;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts, Transport};
+use ostler_core::clock::WallClock;
+use ostler_core::limits::{HEAD_BYTES_MAX, RETRY_AFTER_MAX};
 use ostler_mcp::Reason;
 use tokio::time::{Instant, timeout};
 
 use super::{Answer, Call, Cause, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
 use crate::deps::Deps;
 use crate::mount::session::SessionLink;
+use body::Sent;
+pub use body::{EventBody, JsonBody};
 use connect::Connector;
-pub(crate) use pool::Lease;
-use pool::{Pools, SendError};
-pub(super) use probe::Verdict;
+use pool::{Lease, Pools, SendError};
+pub(super) use probe::Finding;
+pub use probe::Verdict;
 
 /// What is sent up: bytes at hand, or nothing.
 type RequestBody = http_body_util::Full<Bytes>;
@@ -34,13 +39,18 @@ type RequestBody = http_body_util::Full<Bytes>;
 pub struct HttpUpstream {
     connector: Connector,
     pools: Arc<Pools>,
+    clock: WallClock,
 }
 
 // === impl HttpUpstream ===
 
 impl HttpUpstream {
     pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
-        Self { connector: Connector::new(transport, deps), pools: Arc::new(Pools::new(deps.workers)) }
+        Self {
+            connector: Connector::new(transport, deps),
+            pools: Arc::new(Pools::new(deps.workers)),
+            clock: deps.clock.clone(),
+        }
     }
 
     pub(super) async fn call(
@@ -52,8 +62,9 @@ impl HttpUpstream {
         let started = Instant::now();
         let request = build_request(&call, transport)?;
         let timeouts = &call.config.timeouts;
-        let (response, lease) = self.send(call.worker, request, timeouts, metrics).await?;
-        response::judge(response, lease, &call, started)
+        let sent = Sent::of(&call);
+        let (response, lease) = self.send(call.worker, request, sent, timeouts, metrics).await?;
+        response::judge(response, lease, &call, sent, started, &self.clock).await
     }
 
     /// Sends on a pooled connection or a new one. A request that provably never left on a stale connection is sent
@@ -62,6 +73,7 @@ impl HttpUpstream {
         &self,
         worker: usize,
         mut request: Request<RequestBody>,
+        sent: Sent,
         timeouts: &Timeouts,
         metrics: &UpstreamMetrics,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
@@ -70,12 +82,13 @@ impl HttpUpstream {
                 Some(lease) => (lease, true),
                 None => (self.open(worker, timeouts.connect, metrics).await?, false),
             };
-            let answered = within(timeouts.answer, "timeouts.answer", lease.send(request)).await?;
+            let answered = within(timeouts.answer, lease.send(request)).await;
+            let answered = answered.map_err(|error| sent.mark(error))?;
             match answered {
                 Ok(response) => return Ok((response, lease)),
                 Err(SendError::NotSent(unsent)) if reused => request = *unsent,
                 Err(SendError::NotSent(_)) => return Err(broken(Cause::ClosedBeforeRequest)),
-                Err(SendError::Failed(error)) => return Err(explain_send(&error)),
+                Err(SendError::Failed(error)) => return Err(sent.mark(explain_send(&error))),
             }
         }
     }
@@ -103,7 +116,7 @@ impl HttpUpstream {
     }
 
     pub(super) async fn probe(&self, config: &CompiledUpstream, metrics: &UpstreamMetrics) -> Verdict {
-        probe::probe(&self.connector, config, metrics).await
+        probe::probe(&self.connector, config, &self.clock, metrics).await
     }
 
     pub(super) fn sweep(&self) {
@@ -146,11 +159,11 @@ fn with_own_headers(mut headers: HeaderMap, transport: &HttpTransport) -> Header
     headers
 }
 
-async fn within<T>(limit: Duration, name: &str, work: impl Future<Output = T>) -> Result<T, UpstreamError> {
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, UpstreamError> {
     timeout(limit, work).await.map_err(|_| {
         UpstreamError::new(
             Reason::UpstreamTimeout,
-            format!("upstream did not answer within `{name}`; raise it or look at the upstream"),
+            "upstream did not answer within `timeouts.answer`; raise it or look at the upstream",
         )
         .fault(Cause::AnswerTimeout)
     })
@@ -165,6 +178,13 @@ fn broken(what: Cause) -> UpstreamError {
 }
 
 fn explain_send(error: &hyper::Error) -> UpstreamError {
+    if error.is_parse_too_large() {
+        return UpstreamError::new(
+            Reason::UpstreamInvalidResponse,
+            format!("the head of the upstream's answer is larger than {HEAD_BYTES_MAX} bytes; look at the upstream"),
+        )
+        .fault(Cause::HeadTooLarge);
+    }
     if error.is_parse() {
         return UpstreamError::new(
             Reason::UpstreamInvalidResponse,
@@ -183,8 +203,40 @@ fn wrong_transport(call: &Call<'_>) -> UpstreamError {
     )
 }
 
-/// Seconds of a `Retry-After` header; the date form is not used by MCP servers and is ignored.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// How long a `Retry-After` header asks to wait, in seconds or until a date (RFC 9110, 10.2.3). A wish beyond
+/// [`RETRY_AFTER_MAX`] is cut: nobody parks a mount.
+fn retry_after(headers: &HeaderMap, clock: &WallClock) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let delay = match value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a long time.
+        true if !value.is_empty() => value.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs),
+        _ => {
+            let until = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
+            until.saturating_sub(Duration::from_millis(clock.unix_ms()))
+        }
+    };
+    Some(delay.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_date_and_cut() {
+        let clock = WallClock::manual(784_111_777_000);
+        let read = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            retry_after(&headers, &clock)
+        };
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO), "a date that has passed");
+        for endless in ["1000000000", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(read(endless), Some(RETRY_AFTER_MAX), "{endless}");
+        }
+        for nonsense in ["", "-1", "soon", "1.5"] {
+            assert_eq!(read(nonsense), None, "{nonsense}");
+        }
+    }
 }

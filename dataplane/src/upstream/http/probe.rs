@@ -1,16 +1,18 @@
 //! A sign of life: one `server/discover` on a connection of its own, with the upstream's own credentials and no
-//! session. Any HTTP answer below 500 is life; a prober that lacks a user's token must not take a mount down.
+//! session. Any HTTP answer below 500 is life: what the upstream refuses or does not understand must not take a mount down.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Transport};
-use ostler_core::limits::{PROBE_BODY_BYTES_MAX, PROBE_TIMEOUT};
+use ostler_core::clock::WallClock;
+use ostler_core::limits::PROBE_BODY_BYTES_MAX;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
 use ostler_mcp::{Envelope, Era, Kind, Revision, method, sse};
-use tokio::time::timeout;
 
 use super::connect::Connector;
 use super::{RequestBody, headers, with_own_headers};
@@ -18,42 +20,89 @@ use crate::upstream::{Cause, CompiledUpstream, Fault, UpstreamError, UpstreamMet
 
 /// What a probe found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::upstream) struct Verdict {
-    pub(in crate::upstream) alive: bool,
-    pub(in crate::upstream) dead_because: Option<Cause>,
+pub struct Verdict {
+    pub(in crate::upstream) finding: Finding,
     pub(in crate::upstream) era: Option<Era>,
+    /// No other probe before.
+    pub(in crate::upstream) retry_after: Option<Duration>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum Finding {
+    Alive,
+    /// It lives, but no call can be served with what it answers.
+    Doubtful(Cause),
+    Dead(Cause),
+}
+
+/// Asks once. Takes as long as it takes; whoever asks decides how long to listen.
 pub(super) async fn probe(
     connector: &Connector,
     config: &CompiledUpstream,
+    clock: &WallClock,
     metrics: &UpstreamMetrics,
 ) -> Verdict {
-    let Transport::Http(transport) = &config.transport else { return dead(Cause::ProbeFailed) };
-    match timeout(PROBE_TIMEOUT, exchange(connector, transport, metrics)).await {
-        Ok(Ok(verdict)) => verdict,
-        Ok(Err(error)) => match error.fault {
-            Fault::Upstream(what) | Fault::Known(what) => dead(what),
-            Fault::None => dead(Cause::ProbeFailed),
+    let Transport::Http(transport) = &config.transport else {
+        return Verdict::of(Finding::Dead(Cause::ProbeFailed));
+    };
+    match exchange(connector, transport, clock, metrics).await {
+        Ok(verdict) => verdict,
+        Err(error) => match error.fault {
+            Fault::Upstream(what) | Fault::Known(what) => Verdict::of(Finding::Dead(what)),
+            Fault::Doubt(what) => Verdict::of(Finding::Doubtful(what)),
+            Fault::None => Verdict::of(Finding::Dead(Cause::ProbeFailed)),
         },
-        Err(_) => dead(Cause::ProbeTimeout),
     }
 }
 
 async fn exchange(
     connector: &Connector,
     transport: &HttpTransport,
+    clock: &WallClock,
     metrics: &UpstreamMetrics,
 ) -> Result<Verdict, UpstreamError> {
     let mut sender = connector.connect().await.inspect_err(|_| metrics.connects_failed.increment())?;
     metrics.connects_ok.increment();
     let response =
         sender.send_request(request(transport)).await.map_err(|error| super::explain_send(&error))?;
-    if response.status().is_server_error() {
-        return Ok(dead(Cause::Http5xx));
+    let status = response.status();
+    let retry_after =
+        super::retry_after(response.headers(), clock).filter(|_| matches!(status.as_u16(), 429 | 503));
+    let message = message_of(response).await;
+    let finding = Finding::of(status, message.is_some());
+    Ok(Verdict { finding, era: message.and_then(|message| era_of_message(&message)), retry_after })
+}
+
+// === impl Finding ===
+
+impl Finding {
+    /// Any status below 500 is life, and so is whatever comes with a JSON-RPC message.
+    fn of(status: StatusCode, has_message: bool) -> Self {
+        match status.as_u16() {
+            401 | 403 => Self::Doubtful(Cause::Unauthorized),
+            429 => Self::Doubtful(Cause::RateLimited),
+            _ if has_message => Self::Alive,
+            200..=399 => Self::Doubtful(Cause::InvalidAnswer),
+            500.. => Self::Dead(Cause::Http5xx),
+            _ => Self::Alive,
+        }
     }
-    let era = era_of(response).await;
-    Ok(Verdict { alive: true, dead_because: None, era })
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    pub fn timed_out() -> Self {
+        Self::of(Finding::Dead(Cause::ProbeTimeout))
+    }
+
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.finding, Finding::Dead(_))
+    }
+
+    fn of(finding: Finding) -> Self {
+        Self { finding, era: None, retry_after: None }
+    }
 }
 
 fn request(transport: &HttpTransport) -> Request<RequestBody> {
@@ -76,45 +125,62 @@ fn request(transport: &HttpTransport) -> Request<RequestBody> {
     request
 }
 
-/// Modern when the answer is a discovery or one of the modern errors; otherwise what the specification calls legacy. An
-/// answer that is no JSON-RPC says nothing.
-async fn era_of(response: Response<Incoming>) -> Option<Era> {
+/// The JSON-RPC response in the answer, if there is one.
+async fn message_of(response: Response<Incoming>) -> Option<Bytes> {
     let media = headers::media_type(response.headers());
     let mut incoming = response.into_body();
+    if media.as_deref() == Some(EVENT_STREAM) {
+        return message_of_stream(incoming).await;
+    }
     let mut body = BytesMut::new();
-    while let Some(frame) = incoming.frame().await {
-        let Ok(frame) = frame else { break };
+    while let Some(Ok(frame)) = incoming.frame().await {
         let Some(data) = frame.data_ref() else { continue };
         if body.len() + data.len() > PROBE_BODY_BYTES_MAX {
             return None;
         }
         body.extend_from_slice(data);
     }
-    let body = body.freeze();
-    if media.as_deref() == Some(EVENT_STREAM) {
-        let mut decoder = sse::Decoder::new(PROBE_BODY_BYTES_MAX);
-        decoder.push(&body);
-        let mut events = std::iter::from_fn(|| decoder.next_event().ok().flatten());
-        let message = events.find_map(|event| event.data.filter(|data| !data.is_empty()))?;
-        return era_of_message(&message);
-    }
-    era_of_message(&body)
+    is_response(&body).then(|| body.freeze())
 }
 
+/// The same of a stream, which need not end for it.
+async fn message_of_stream(mut incoming: Incoming) -> Option<Bytes> {
+    let mut decoder = sse::Decoder::new(PROBE_BODY_BYTES_MAX);
+    let mut read = 0;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let Some(data) = frame.data_ref() else { continue };
+        read += data.len();
+        if read > PROBE_BODY_BYTES_MAX {
+            return None;
+        }
+        decoder.push(data);
+        while let Ok(Some(event)) = decoder.next_event() {
+            if let Some(data) = event.data.filter(|data| is_response(data)) {
+                return Some(data);
+            }
+        }
+    }
+    None
+}
+
+fn is_response(body: &[u8]) -> bool {
+    Envelope::scan(body).is_ok_and(|envelope| envelope.is_response())
+}
+
+/// Modern when the answer is a discovery or one of the modern errors; otherwise what the specification calls legacy. An
+/// answer that is no JSON-RPC says nothing, and neither does an error in the server itself, as one that is just
+/// starting has.
 fn era_of_message(body: &[u8]) -> Option<Era> {
     let envelope = Envelope::scan(body).ok()?;
     match envelope.kind {
         Kind::Response { error: false } => Some(Era::Modern),
         Kind::Response { error: true } => match envelope.error_code {
             Some(-32022..=-32020) => Some(Era::Modern),
+            Some(-32603) => None,
             _ => Some(Era::Legacy),
         },
         _ => None,
     }
-}
-
-fn dead(because: Cause) -> Verdict {
-    Verdict { alive: false, dead_because: Some(because), era: None }
 }
 
 #[cfg(test)]
@@ -133,5 +199,31 @@ mod tests {
             assert_eq!(era_of_message(error(code).as_bytes()), Some(Era::Legacy), "{code}");
         }
         assert_eq!(era_of_message(b"<html>"), None);
+        assert_eq!(
+            era_of_message(error(-32603).as_bytes()),
+            None,
+            "a server that is starting has no era yet"
+        );
+    }
+
+    #[test]
+    fn what_is_below_500_or_speaks_the_protocol_lives() {
+        let of = |status, has_message| Finding::of(StatusCode::from_u16(status).unwrap(), has_message);
+        for (status, has_message) in
+            [(200, true), (400, true), (400, false), (404, false), (405, false), (500, true)]
+        {
+            assert_eq!(of(status, has_message), Finding::Alive, "{status}");
+        }
+        for (status, cause) in
+            [(401, Cause::Unauthorized), (403, Cause::Unauthorized), (429, Cause::RateLimited)]
+        {
+            assert_eq!(of(status, true), Finding::Doubtful(cause));
+        }
+        for status in [200, 302] {
+            assert_eq!(of(status, false), Finding::Doubtful(Cause::InvalidAnswer), "a page and no server");
+        }
+        for status in [500, 502, 503] {
+            assert_eq!(of(status, false), Finding::Dead(Cause::Http5xx), "{status}");
+        }
     }
 }

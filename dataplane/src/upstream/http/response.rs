@@ -1,44 +1,60 @@
-//! What becomes of an upstream's answer: passed on, or turned into an error of our own. Only the head is judged here;
-//! the body streams.
+//! What becomes of an upstream's answer: passed on, or turned into an error of our own. Status and media type are judged
+//! here, and with them who judges the body.
 
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Response, StatusCode};
-use http_body::Body as _;
 use hyper::body::Incoming;
+use ostler_core::clock::WallClock;
+use ostler_mcp::answer::AnswerScan;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_SESSION_ID, is_session_id};
-use ostler_mcp::{Era, Reason, method};
+use ostler_mcp::{Awaited, Envelope, Era, Reason, method};
 use tokio::time::Instant;
 
+use super::body::{ANOTHER_ID, Collected, EventBody, JsonBody, Role, Sent, Source, invalid};
 use super::{Lease, headers, retry_after};
 use crate::mount::session::SessionLink;
-use crate::upstream::answer::UpstreamBody;
 use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 
 /// Passes the answer on, or says what is wrong with it.
-pub(super) fn judge(
+pub(super) async fn judge(
     response: Response<Incoming>,
     lease: Lease,
     call: &Call<'_>,
+    sent: Sent,
     started: Instant,
+    clock: &WallClock,
 ) -> Result<Answer, UpstreamError> {
     let (head, incoming) = response.into_parts();
-    let media = headers::media_type(&head.headers);
-    let shape = Shape::of(media.as_deref(), incoming.is_end_stream());
-    admit(call.verb, head.status, shape, &head.headers)?;
-    forget_lost_session(head.status, call);
-
+    let shape = Shape::of(&head.headers, &incoming);
+    let source = Source::new(incoming, lease, sent);
+    let status = head.status;
+    let body = match (status.as_u16(), shape) {
+        // What an upstream says to the end of a session, or to a message that is no request, is its status.
+        (200..=299, _) if awaits_nothing(call) => AnswerBody::Empty,
+        (200..=299, Shape::Json) if call.verb == Verb::Post => {
+            whole(clocked(source, call, started), call).await?
+        }
+        (200..=299, Shape::Events) => stream(source, call, started),
+        (401 | 403, _) => return Err(unauthorized(status)),
+        (400..=599, Shape::Json) => match error(clocked(source, call, started), call).await {
+            Some(body) => body,
+            None => bare(status, &head.headers, call, clock).map_err(|error| sent.mark(error))?,
+        },
+        _ => bare(status, &head.headers, call, clock).map_err(|error| sent.mark(error))?,
+    };
+    forget_lost_session(status, call);
     let mut answer_headers = headers::returned(&head.headers);
-    if let Some(session_id) = own_session_id(&head.headers, head.status, call)? {
+    if let Some(session_id) = own_session_id(&head.headers, status, call)? {
         answer_headers.insert(MCP_SESSION_ID, session_id);
     }
-    if shape == Shape::Other {
+    if matches!(body, AnswerBody::Empty) {
         // Its body stays behind, and so does what it claims to be.
-        answer_headers.remove(CONTENT_TYPE);
+        answer_headers.remove(http::header::CONTENT_TYPE);
     }
-    let mut answer = Response::new(body(incoming, lease, call, shape, started));
-    *answer.status_mut() = head.status;
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
     *answer.headers_mut() = answer_headers;
     Ok(answer)
 }
@@ -46,43 +62,91 @@ pub(super) fn judge(
 /// What the body claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    Empty,
     Json,
     Events,
     Other,
 }
 
 impl Shape {
-    fn of(media: Option<&str>, is_empty: bool) -> Self {
-        match media {
-            Some(JSON) => Self::Json,
+    fn of(headers: &HeaderMap, body: &impl http_body::Body) -> Self {
+        // Nobody asked for a coding, and what the client is told of the answer does not say that it has one.
+        let is_plain = headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity");
+        match headers::media_type(headers).as_deref() {
+            _ if !is_plain => Self::Other,
+            Some(JSON) if !body.is_end_stream() => Self::Json,
             Some(EVENT_STREAM) => Self::Events,
-            _ if is_empty => Self::Empty,
             _ => Self::Other,
         }
     }
 }
 
-/// Whether status and shape are something that a client can be shown.
-fn admit(verb: Verb, status: StatusCode, shape: Shape, headers: &HeaderMap) -> Result<(), UpstreamError> {
-    match (status.as_u16(), shape) {
-        // What an upstream says to the end of a session carries nothing but its status.
-        (200..=299, _) if verb == Verb::Delete => Ok(()),
-        (401 | 403, _) => Err(unauthorized(status)),
-        (200..=299, Shape::Json | Shape::Events | Shape::Empty) => Ok(()),
-        // An upstream's JSON-RPC errors pass through with their status.
-        (400..=599, Shape::Json) => Ok(()),
-        (404, _) => Ok(()),
-        (405, _) if verb != Verb::Post => Ok(()),
-        (429, _) => Err(unavailable(status, headers)),
-        (500..=599, _) => Err(unavailable(status, headers).fault(Cause::Http5xx)),
-        _ => Err(UpstreamError::new(
-            Reason::UpstreamInvalidResponse,
-            format!(
-                "upstream answered HTTP {} with no MCP message; check that its URL is an MCP endpoint",
-                status.as_u16()
-            ),
-        )),
+fn awaits_nothing(call: &Call<'_>) -> bool {
+    match call.verb {
+        Verb::Post => !call.envelope.is_some_and(|envelope| envelope.messages().any(Envelope::is_request)),
+        Verb::Get => false,
+        Verb::Delete => true,
+    }
+}
+
+fn awaited(call: &Call<'_>) -> Awaited {
+    call.envelope.map(Awaited::of).unwrap_or_default()
+}
+
+fn clocked(source: Source, call: &Call<'_>, started: Instant) -> Source {
+    let timeouts = &call.config.timeouts;
+    source.with_clocks(timeouts.idle, timeouts.total.saturating_sub(started.elapsed()))
+}
+
+/// An answer in one piece.
+async fn whole(mut source: Source, call: &Call<'_>) -> Result<AnswerBody, UpstreamError> {
+    let awaited = awaited(call);
+    match source.collect().await {
+        Ok(Collected::Whole(bytes)) => match AnswerScan::whole(&bytes, &awaited) {
+            Ok(heard) if heard.answers(&awaited) => Ok(AnswerBody::full(bytes)),
+            Ok(_) => Err(source.invalid(ANOTHER_ID)),
+            Err(malformed) => Err(source.invalid(malformed)),
+        },
+        Ok(Collected::Part(begun)) => {
+            JsonBody::new(source, begun, awaited).map(|body| AnswerBody::Json(Box::new(body)))
+        }
+        Err(broken) => Err(source.explain(&broken)),
+    }
+}
+
+/// The body of a status that is an error: passed on if it is the JSON-RPC error that answers the call, or one that names no
+/// request, as servers answer what they could not read.
+async fn error(mut source: Source, call: &Call<'_>) -> Option<AnswerBody> {
+    let awaited = awaited(call);
+    let Ok(Collected::Whole(bytes)) = source.collect().await else { return None };
+    let heard = AnswerScan::whole(&bytes, &awaited).ok()?;
+    let passes = heard.error && (heard.answers(&awaited) || heard.is_nameless_error());
+    passes.then(|| AnswerBody::full(bytes))
+}
+
+fn stream(source: Source, call: &Call<'_>, started: Instant) -> AnswerBody {
+    let listens = call.envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
+    let source = if listens || call.verb == Verb::Get { source } else { clocked(source, call, started) };
+    let role = match call.verb {
+        Verb::Get => Role::Push,
+        _ => Role::Answer { awaited: awaited(call), is_legacy: call.era == Era::Legacy },
+    };
+    AnswerBody::Stream(Box::new(EventBody::new(source, role)))
+}
+
+/// What is made of a status whose body is no message. A stranger's text is never passed on.
+fn bare(
+    status: StatusCode,
+    headers: &HeaderMap,
+    call: &Call<'_>,
+    clock: &WallClock,
+) -> Result<AnswerBody, UpstreamError> {
+    match status.as_u16() {
+        // The session is lost, and the client starts another.
+        404 if call.verb != Verb::Post || call.session.is_some() => Ok(AnswerBody::Empty),
+        405 if call.verb != Verb::Post => Ok(AnswerBody::Empty),
+        429 => Err(unavailable(status, headers, clock)),
+        500..=599 => Err(unavailable(status, headers, clock).fault(Cause::Http5xx)),
+        code => Err(invalid(format_args!("HTTP {code} without a message"))),
     }
 }
 
@@ -94,14 +158,15 @@ fn unauthorized(status: StatusCode) -> UpstreamError {
             status.as_u16()
         ),
     )
+    .doubt(Cause::Unauthorized)
 }
 
-fn unavailable(status: StatusCode, headers: &HeaderMap) -> UpstreamError {
+fn unavailable(status: StatusCode, headers: &HeaderMap, clock: &WallClock) -> UpstreamError {
     let error = UpstreamError::new(
         Reason::UpstreamUnavailable,
         format!("upstream answered HTTP {}; look at its log", status.as_u16()),
     );
-    match retry_after(headers) {
+    match retry_after(headers, clock) {
         Some(delay) => error.retry_after(delay),
         None => error,
     }
@@ -149,23 +214,4 @@ fn own_session_id(
         .create(SessionLink::Http { upstream_id })
         .map_err(|error| UpstreamError::new(Reason::Overloaded, error.to_string()))?;
     Ok(Some(Arc::clone(&session).id().clone()))
-}
-
-fn body(incoming: Incoming, lease: Lease, call: &Call<'_>, shape: Shape, started: Instant) -> AnswerBody {
-    if incoming.is_end_stream() {
-        lease.finish();
-        return AnswerBody::Empty;
-    }
-    if shape == Shape::Other {
-        // Admitted for its status alone: a stranger's text is not passed on, and the connection is not reused.
-        return AnswerBody::Empty;
-    }
-    let body = UpstreamBody::new(incoming, lease);
-    let is_push = call.verb == Verb::Get
-        || call.envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
-    let timeouts = &call.config.timeouts;
-    AnswerBody::Upstream(Box::new(match (is_push, shape) {
-        (true, Shape::Events) => body,
-        _ => body.with_clocks(timeouts.idle, timeouts.total.saturating_sub(started.elapsed())),
-    }))
 }

@@ -1,0 +1,284 @@
+//! An upstream's answer as bytes: what arrives, for how long it is waited for, and what it means when no more arrives.
+//!
+//! An answer in one piece of JSON is collected up to [`ANSWER_HELD_BYTES_MAX`] and judged whole, so that a wrong or broken
+//! one becomes an error with the caller's id; a client can do nothing with a part of it. What is larger is judged
+//! while it passes. An event stream is judged event by event. Nothing is ever passed on that could be taken for an
+//! answer and is none.
+
+mod events;
+mod json;
+
+use std::error::Error;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, SizeHint};
+use hyper::body::Incoming;
+use ostler_core::limits::ANSWER_HELD_BYTES_MAX;
+use ostler_mcp::{Envelope, Reason, method};
+use tokio::time::{Instant, Sleep};
+
+use super::Lease;
+use crate::upstream::{Call, Cause, UpstreamError};
+pub use events::EventBody;
+pub(super) use events::Role;
+pub use json::JsonBody;
+
+/// What is wrong with an answer that is one, but not to this request.
+pub(super) const ANOTHER_ID: &str = "it does not have the request's id, or not just that";
+
+/// The bytes of one answer, their clocks, and the connection that brings them.
+#[derive(Debug)]
+pub(super) struct Source {
+    incoming: Incoming,
+    clocks: Option<Clocks>,
+    /// The connection, given back when the answer was read to its end.
+    lease: Option<Lease>,
+    /// What was sent, for an error that is honest about it.
+    sent: Sent,
+}
+
+/// Whether the call may be sent again although it was sent: all its methods change nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sent {
+    is_repeatable: bool,
+}
+
+/// The longest silence, and the end of the whole answer. Nothing is armed before there is something to wait for.
+#[derive(Debug)]
+struct Clocks {
+    idle: Duration,
+    until: Instant,
+    quiet_since: Instant,
+    armed: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why no more arrives.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Lost(hyper::Error),
+    Idle,
+    Total,
+}
+
+/// What was collected of an answer.
+pub(super) enum Collected {
+    Whole(Bytes),
+    /// More than is held, and there is more to come.
+    Part(Bytes),
+}
+
+/// Pieces laid end to end; a single one, which is the rule, is not copied.
+#[derive(Debug, Default)]
+struct Held {
+    first: Bytes,
+    joined: BytesMut,
+}
+
+// === impl Source ===
+
+impl Source {
+    pub(super) fn new(incoming: Incoming, lease: Lease, sent: Sent) -> Self {
+        let mut source = Self { incoming, clocks: None, lease: Some(lease), sent };
+        source.release_at_end();
+        source
+    }
+
+    /// Bounds silence and the whole answer.
+    #[must_use]
+    pub(super) fn with_clocks(mut self, idle: Duration, total: Duration) -> Self {
+        let now = Instant::now();
+        let until = now + total;
+        self.clocks = Some(Clocks { idle, until, quiet_since: now, armed: None });
+        self
+    }
+
+    pub(super) fn is_end(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    /// The next bytes; never empty.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(clocks) = &mut self.clocks {
+                        clocks.quiet_since = Instant::now();
+                        if clocks.quiet_since >= clocks.until {
+                            return Poll::Ready(Some(Err(Broken::Total)));
+                        }
+                    }
+                    self.release_at_end();
+                    // Trailers say nothing in MCP.
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Broken::Lost(error)))),
+                Poll::Ready(None) => {
+                    self.release();
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    let Some(clocks) = &mut self.clocks else { return Poll::Pending };
+                    return clocks.poll(cx).map(|broken| Some(Err(broken)));
+                }
+            }
+        }
+    }
+
+    /// Reads the answer until it is whole or more than is held.
+    pub(super) async fn collect(&mut self) -> Result<Collected, Broken> {
+        let mut held = Held::default();
+        while !self.is_end() {
+            match poll_fn(|cx| self.poll_data(cx)).await {
+                Some(Ok(data)) => held.push(data),
+                Some(Err(broken)) => return Err(broken),
+                None => break,
+            }
+            if held.len() > ANSWER_HELD_BYTES_MAX && !self.is_end() {
+                return Ok(Collected::Part(held.take()));
+            }
+        }
+        Ok(Collected::Whole(held.take()))
+    }
+
+    /// What the caller is told.
+    pub(super) fn explain(&self, broken: &Broken) -> UpstreamError {
+        self.sent.mark(broken.explain())
+    }
+
+    /// An answer that is none, as far as this one knows.
+    pub(super) fn invalid(&self, what: impl std::fmt::Display) -> UpstreamError {
+        self.sent.mark(invalid(what))
+    }
+
+    fn release_at_end(&mut self) {
+        if self.is_end() {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish();
+        }
+    }
+}
+
+/// An answer that is no answer to this call.
+pub(super) fn invalid(what: impl std::fmt::Display) -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamInvalidResponse,
+        format!("upstream's answer is not the MCP response to this request: {what}; report it to the upstream's authors, or check that its URL is an MCP endpoint"),
+    )
+    .doubt(Cause::InvalidAnswer)
+}
+
+// === impl Held ===
+
+impl Held {
+    fn len(&self) -> usize {
+        self.first.len() + self.joined.len()
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        self.joined.extend_from_slice(&std::mem::take(&mut self.first));
+        self.joined.extend_from_slice(&piece);
+    }
+
+    fn take(&mut self) -> Bytes {
+        let joined = self.joined.split().freeze();
+        if joined.is_empty() { std::mem::take(&mut self.first) } else { joined }
+    }
+}
+
+// === impl Sent ===
+
+impl Sent {
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        let mut messages = call.envelope.into_iter().flat_map(Envelope::messages);
+        Self { is_repeatable: messages.all(|message| method::is_repeatable(&message.method)) }
+    }
+
+    pub(super) fn mark(self, mut error: UpstreamError) -> UpstreamError {
+        error.retryable &= self.is_repeatable;
+        error
+    }
+}
+
+// === impl Clocks ===
+
+impl Clocks {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        loop {
+            let due = self.until.min(self.quiet_since + self.idle);
+            let armed = self.armed.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            // Data moves the end of the silence; the timer is only set anew when it has rung too early.
+            if armed.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if now >= self.until {
+                return Poll::Ready(Broken::Total);
+            }
+            if now >= self.quiet_since + self.idle {
+                return Poll::Ready(Broken::Idle);
+            }
+            armed.as_mut().reset(due);
+        }
+    }
+}
+
+// === impl Broken ===
+
+impl Broken {
+    fn explain(&self) -> UpstreamError {
+        let timed_out = |what, name| {
+            UpstreamError::new(
+                Reason::UpstreamTimeout,
+                format!("upstream {what} `timeouts.{name}`; raise it or look at the upstream"),
+            )
+        };
+        match self {
+            Self::Idle => timed_out("sent nothing for longer than", "idle").fault(Cause::IdleTimeout),
+            Self::Total => timed_out("did not finish its answer within", "total").fault(Cause::TotalTimeout),
+            Self::Lost(error) if is_misframed(error) => UpstreamError::new(
+                Reason::UpstreamInvalidResponse,
+                "upstream's answer breaks HTTP's framing; look at the upstream and at proxies before it",
+            )
+            .fault(Cause::NotHttp),
+            Self::Lost(_) => UpstreamError::new(
+                Reason::UpstreamUnavailable,
+                "upstream's connection ended in the middle of its answer; look at its log",
+            )
+            .fault(Cause::ConnectionLost),
+        }
+    }
+}
+
+/// Whether the bytes were there and wrong, rather than missing.
+fn is_misframed(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        }
+        source = cause.source();
+    }
+    error.is_parse()
+}

@@ -1,0 +1,210 @@
+//! An upstream's event stream on its way: each event leaves when it is known not to answer somebody else's request, and a
+//! stream that ends before the response ends with an error event in its place.
+//!
+//! An event that is larger than what is held begins to leave before it is judged. If it turns out wrong, or never
+//! ends, it is closed as an event of a type that MCP clients pass over, so that none takes the fragment for a message.
+//!
+//! A legacy server may hang up on purpose and expect the client to ask for the rest with `Last-Event-ID` (2025-11-25
+//! transports); it says so with an event id and `retry`, or with an event that has an id and no data. Such a stream ends
+//! without an error when the upstream ends or loses it: an error would be the response, and the client would not resume.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use ostler_core::limits::ANSWER_HELD_BYTES_MAX;
+use ostler_mcp::Awaited;
+use ostler_mcp::sse::{Block, Passing};
+
+use super::{ANOTHER_ID, Broken, Source};
+use crate::upstream::{BodyError, Cause, Tail, UpstreamError};
+
+/// Ends a fragment in the middle of a line.
+const CLOSE_LINE: &[u8] = b"\nevent: incomplete\n\n";
+/// Ends a fragment between two lines, where one more line break would send it off.
+const CLOSE_EVENT: &[u8] = b"event: incomplete\n\n";
+
+/// What the stream is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::upstream::http) enum Role {
+    /// It answers these requests; a legacy one may be resumed.
+    Answer { awaited: Awaited, is_legacy: bool },
+    /// The server's own stream, on which it may answer any request of the session that is being resumed.
+    Push,
+}
+
+/// A stream on its way.
+#[derive(Debug)]
+pub struct EventBody {
+    source: Source,
+    passing: Passing,
+    awaited: Awaited,
+    is_push: bool,
+    is_legacy: bool,
+    can_be_resumed: bool,
+    /// The beginning of an event that has not ended.
+    held: BytesMut,
+    /// The unfinished event has begun to leave; and whether what left of it ends in the middle of a line.
+    leaving: Option<MidLine>,
+    out: VecDeque<Bytes>,
+    /// How the body ends when `out` is empty.
+    end: Option<Result<(), Box<BodyError>>>,
+}
+
+type MidLine = bool;
+
+// === impl EventBody ===
+
+impl EventBody {
+    pub(in crate::upstream::http) fn new(source: Source, role: Role) -> Self {
+        let (awaited, is_push, is_legacy) = match role {
+            Role::Answer { awaited, is_legacy } => (awaited, false, is_legacy),
+            Role::Push => (Awaited::default(), true, false),
+        };
+        Self {
+            source,
+            passing: Passing::default(),
+            awaited,
+            is_push,
+            is_legacy,
+            can_be_resumed: false,
+            held: BytesMut::new(),
+            leaving: None,
+            out: VecDeque::new(),
+            end: None,
+        }
+    }
+
+    pub(in crate::upstream) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            if let Some(passed) = self.out.pop_front() {
+                return Poll::Ready(Some(Ok(passed)));
+            }
+            match self.end.take() {
+                Some(Ok(())) => {
+                    self.end = Some(Ok(()));
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => {
+                    self.end = Some(Ok(()));
+                    return Poll::Ready(Some(Err(*error)));
+                }
+                None => {}
+            }
+            match ready!(self.source.poll_data(cx)) {
+                Some(Ok(chunk)) => self.pass(chunk),
+                Some(Err(broken)) => self.end = Some(self.broke(&broken).map_err(Box::new)),
+                None => self.end = Some(self.ended().map_err(Box::new)),
+            }
+        }
+    }
+
+    /// Lets go of the events that ended in this chunk, and holds the beginning of the next.
+    fn pass(&mut self, mut chunk: Bytes) {
+        let (mut at, mut passed) = (0, 0);
+        while at < chunk.len() {
+            let unread = chunk.get(at..).unwrap_or_default();
+            let judged = match self.passing.read(unread, &self.awaited) {
+                Ok((read, block)) => {
+                    at += read;
+                    block.map_or(Ok(false), |block| self.judge(&block).map(|()| true))
+                }
+                Err(error) => Err(self.source.invalid(error)),
+            };
+            match judged {
+                Ok(true) => passed = at,
+                Ok(false) => {}
+                Err(error) => {
+                    self.let_go(chunk.split_to(passed));
+                    self.end = Some(Err(Box::new(self.fail(error))));
+                    return;
+                }
+            }
+        }
+        self.let_go(chunk.split_to(passed));
+        self.hold(chunk);
+    }
+
+    fn let_go(&mut self, ended: Bytes) {
+        if ended.is_empty() {
+            return;
+        }
+        self.leaving = None;
+        if !self.held.is_empty() {
+            self.out.push_back(self.held.split().freeze());
+        }
+        self.out.push_back(ended);
+    }
+
+    fn hold(&mut self, begun: Bytes) {
+        if begun.is_empty() {
+            return;
+        }
+        let leaves = self.leaving.is_some() || self.held.len() + begun.len() > ANSWER_HELD_BYTES_MAX;
+        if !leaves {
+            self.held.extend_from_slice(&begun);
+        } else if self.passing.is_foreign() && !self.is_push {
+            let error = self.source.invalid(ANOTHER_ID);
+            self.end = Some(Err(Box::new(self.fail(error))));
+        } else {
+            if !self.held.is_empty() {
+                self.out.push_back(self.held.split().freeze());
+            }
+            self.leaving = Some(!matches!(begun.last(), Some(b'\r' | b'\n')));
+            self.out.push_back(begun);
+        }
+    }
+
+    fn judge(&mut self, block: &Block) -> Result<(), UpstreamError> {
+        self.can_be_resumed |= self.is_legacy && block.foretells_resumption;
+        // What is no message is left to the client: a stream may carry more than this protocol knows.
+        let Some(Ok(heard)) = block.message else { return Ok(()) };
+        if self.is_push {
+            return Ok(());
+        }
+        if heard.foreign {
+            return Err(self.source.invalid(ANOTHER_ID));
+        }
+        self.awaited.settle(&heard);
+        Ok(())
+    }
+
+    /// The upstream has ended the stream.
+    fn ended(&mut self) -> Result<(), BodyError> {
+        if self.is_push || self.awaited.is_over() || self.can_be_resumed {
+            return Ok(());
+        }
+        let error = self.source.invalid("the stream ended without it");
+        Err(self.fail(error))
+    }
+
+    /// The stream cannot be read on.
+    fn broke(&mut self, broken: &Broken) -> Result<(), BodyError> {
+        let error = self.source.explain(broken);
+        if self.is_push {
+            // Proxies on the way cut idle streams; that says little of the server, and calls will tell.
+            return Err(BodyError { error: error.doubt(Cause::ConnectionLost), tail: Tail::Silent });
+        }
+        if self.awaited.is_over() {
+            return Ok(());
+        }
+        if self.can_be_resumed && matches!(broken, Broken::Lost(_)) {
+            return Err(BodyError { error, tail: Tail::Silent });
+        }
+        Err(self.fail(error))
+    }
+
+    /// Ends with an error event for each request that waits.
+    fn fail(&mut self, error: UpstreamError) -> BodyError {
+        let close = match self.leaving {
+            None => &b""[..],
+            Some(true) => CLOSE_LINE,
+            Some(false) => CLOSE_EVENT,
+        };
+        let ids = self.awaited.open_ids().map(Box::from).collect();
+        BodyError { error, tail: Tail::Events { close, ids } }
+    }
+}

@@ -1,0 +1,92 @@
+//! One JSON answer that is too large to be held: it is judged while it passes, and its last piece leaves only when the
+//! whole is known to be the response. A wrong one is cut, so that no client can take it for complete.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::SizeHint;
+use ostler_mcp::Awaited;
+use ostler_mcp::answer::AnswerScan;
+
+use super::{ANOTHER_ID, Source};
+use crate::upstream::{BodyError, Tail, UpstreamError};
+
+/// A large answer on its way.
+#[derive(Debug)]
+pub struct JsonBody {
+    source: Source,
+    scan: AnswerScan,
+    awaited: Awaited,
+    /// What came last; it leaves when more has come.
+    held: Option<Bytes>,
+}
+
+// === impl JsonBody ===
+
+impl JsonBody {
+    /// Goes on from what was collected.
+    ///
+    /// # Errors
+    /// When that is wrong already.
+    pub(in crate::upstream::http) fn new(
+        source: Source,
+        begun: Bytes,
+        awaited: Awaited,
+    ) -> Result<Self, UpstreamError> {
+        let mut body = Self { source, scan: AnswerScan::default(), awaited, held: None };
+        body.take(begun)?;
+        Ok(body)
+    }
+
+    pub(in crate::upstream) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let next = match ready!(self.source.poll_data(cx)) {
+                Some(Ok(data)) => self.take(data),
+                Some(Err(broken)) => Err(self.source.explain(&broken)),
+                None => return Poll::Ready(self.end().map_err(cut).transpose()),
+            };
+            match next {
+                Ok(Some(passed)) => return Poll::Ready(Some(Ok(passed))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(cut(error)))),
+            }
+        }
+    }
+
+    pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
+        let held = self.held.as_ref().map_or(0, |held| held.len() as u64);
+        self.source
+            .size_hint()
+            .exact()
+            .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + held))
+    }
+
+    /// Holds the new piece and lets go of the one before it.
+    fn take(&mut self, piece: Bytes) -> Result<Option<Bytes>, UpstreamError> {
+        self.scan.push(&piece, &self.awaited);
+        if let Some(malformed) = self.scan.malformed() {
+            return Err(self.source.invalid(malformed));
+        }
+        if self.scan.heard().foreign {
+            return Err(self.source.invalid(ANOTHER_ID));
+        }
+        Ok(self.held.replace(piece))
+    }
+
+    /// The last piece, if the whole is what it should be.
+    fn end(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        let Some(last) = self.held.take() else { return Ok(None) };
+        match self.scan.finish() {
+            Ok(heard) if heard.answers(&self.awaited) => Ok(Some(last)),
+            Ok(_) => Err(self.source.invalid(ANOTHER_ID)),
+            Err(malformed) => Err(self.source.invalid(malformed)),
+        }
+    }
+}
+
+fn cut(error: UpstreamError) -> BodyError {
+    BodyError { error, tail: Tail::Cut }
+}
