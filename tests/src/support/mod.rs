@@ -2,7 +2,6 @@
 
 pub mod control;
 pub mod http;
-pub mod raw;
 pub mod server;
 pub mod world;
 
