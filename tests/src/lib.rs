@@ -8,4 +8,5 @@
     reason = "a broken test world must stop the test"
 )]
 
+pub mod suites;
 pub mod support;

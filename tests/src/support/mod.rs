@@ -1,7 +1,9 @@
 //! See the crate's head.
 
 pub mod control;
+pub mod gate;
 pub mod http;
+pub mod process;
 pub mod server;
 pub mod world;
 

@@ -5,6 +5,7 @@
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
+mod crash_dataplane;
 mod fuzz;
 mod idle_memory;
 mod processes;
@@ -13,6 +14,7 @@ mod report;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ostler_dataplane::DataplaneArgs;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
@@ -35,12 +37,25 @@ enum Task {
     Fuzz(fuzz::Fuzz),
     /// Write the generated reference pages.
     Docs,
+    /// Be one of Ostler's processes, for tests that kill it.
+    #[command(hide = true)]
+    Process {
+        #[command(subcommand)]
+        process: Process,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Process {
+    Dataplane(Box<DataplaneArgs>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Suite {
     /// From `PUT` to served on a connected data plane.
     ApplyLatency,
+    /// The data plane killed at 200 moments drawn from a seed.
+    CrashDataplane,
     /// Each fuzz target for a minute.
     Fuzz,
     /// Resident memory of a data plane with 100 mounts that nobody uses.
@@ -52,6 +67,7 @@ fn main() -> ExitCode {
         Task::Full { suite, no_report } => full(suite, !no_report),
         Task::Fuzz(task) => fuzz::run(&task),
         Task::Docs => docs(),
+        Task::Process { process: Process::Dataplane(args) } => ostler_dataplane::run(*args).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -67,6 +83,7 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
     let report = match suite {
         Suite::Fuzz => fuzz::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
+        Suite::CrashDataplane => on_release(crash_dataplane::run())?,
         Suite::IdleMemory => on_release(idle_memory::run())?,
     };
     println!("{}", report.markdown());

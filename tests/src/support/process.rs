@@ -1,0 +1,110 @@
+//! Ostler's processes as processes: started, found by what they publish, ended in order or not at all.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use ostler_core::state_dir::{Listening, read_listeners};
+
+use super::PATIENCE;
+
+/// What is started, with the arguments that make it the process that is meant.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub path: PathBuf,
+    pub arguments: Vec<String>,
+}
+
+/// A process that ends with its handle.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    state_dir: PathBuf,
+}
+
+impl Program {
+    pub fn new(path: impl Into<PathBuf>, arguments: &[&str]) -> Self {
+        Self { path: path.into(), arguments: arguments.iter().map(|&argument| argument.to_owned()).collect() }
+    }
+
+    /// Starts it with its state in that folder; what it logs is added to the file.
+    ///
+    /// # Errors
+    /// When the system starts no process.
+    pub fn start(&self, state_dir: &Path, arguments: &[String], log: &Path) -> io::Result<Process> {
+        let log = File::options().create(true).append(true).open(log)?;
+        let child = Command::new(&self.path)
+            .args(&self.arguments)
+            .args(arguments)
+            .arg("--state-dir")
+            .arg(state_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        Ok(Process { child, state_dir: state_dir.to_owned() })
+    }
+}
+
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its addresses, once it has published them.
+    ///
+    /// # Errors
+    /// When it ends, or takes too long.
+    pub async fn listening(&mut self) -> io::Result<Listening> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("the process ended with {status}")));
+            }
+            if let Some(listening) =
+                read_listeners(&self.state_dir).filter(|listening| listening.pid == self.child.id())
+            {
+                return Ok(listening);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the process did not become ready"));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// `kill -9`, and the wait for the end.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(&mut self) -> io::Result<ExitStatus> {
+        self.child.kill()?;
+        self.child.wait()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kill();
+    }
+}
+
+/// The address of a role.
+///
+/// # Panics
+/// When the process has none.
+pub fn address(listening: &Listening, role: &str) -> SocketAddr {
+    *listening.listeners.get(role).unwrap_or_else(|| panic!("no {role} listener"))
+}
