@@ -20,6 +20,7 @@ use ostler_core::state_dir::{Published, StateDir, StateDirError};
 use ostler_core::tasks::Tasks;
 use ostler_core::token::{self, BearerToken, TokenError};
 use ostler_tls::ServerTls;
+use ostler_watch::Reload;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -103,6 +104,7 @@ pub struct RunningControl {
     tasks: Tasks,
     store: Store,
     counters: Arc<Counters>,
+    reload: Reload,
     published: Option<Published>,
 }
 
@@ -156,11 +158,13 @@ impl Control {
             open_store(&state_dir, options.clock.clone(), options.versions_kept_max, false, &hub).await?;
         let revisions = Revisions::new(store.clone(), Arc::clone(&counters));
         let tasks = Tasks::new();
+        let reload = Reload::default();
         let followed = match &options.config {
             None => None,
             Some(path) => {
                 let started = FileSource::start(
                     path.clone(),
+                    &reload,
                     options.fleet.clone(),
                     revisions.clone(),
                     Arc::clone(&counters),
@@ -206,6 +210,7 @@ impl Control {
             tasks,
             store,
             counters,
+            reload,
             published: None,
         };
         let rules = |listener, addr, token, open_paths| Guard {
@@ -239,6 +244,12 @@ impl Control {
 }
 
 impl RunningControl {
+    /// Reads the followed file anew, whatever events say. Returns at once; what is found goes the way of any change.
+    pub fn reload(&self) {
+        tracing::info!("the config file, if one is followed, is read again, as asked");
+        self.reload.ask();
+    }
+
     /// Sends nodes away with a hint when to return, finishes requests, closes the store.
     pub async fn shutdown(mut self) {
         self.draining.cancel();

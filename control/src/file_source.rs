@@ -11,7 +11,7 @@ use ostler_config::{Diagnostic, Report, render};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::WATCH_POLL;
 use ostler_core::name::FleetName;
-use ostler_watch::FileWatch;
+use ostler_watch::{FileWatch, Reload};
 use tokio::sync::watch;
 
 use crate::api::types::{FileInfo, FileRejection};
@@ -60,6 +60,7 @@ impl FileSource {
     /// [`FileError`] when the file cannot be read or is refused, with every diagnostic.
     pub async fn start(
         path: PathBuf,
+        reload: &Reload,
         fleet: FleetName,
         revisions: Revisions,
         counters: Arc<Counters>,
@@ -69,7 +70,7 @@ impl FileSource {
         let text = ostler_watch::read(&path)
             .await
             .map_err(|reason| FileError::Unreadable { path: path.clone(), reason })?;
-        let watch = FileWatch::new(&path, Some(&text));
+        let watch = FileWatch::new(&path, Some(&text)).reloaded_by(reload);
         match revisions.apply(candidate(&fleet, &path, text.into())).await {
             Ok(_) => {}
             Err(SubmitError::Invalid(report)) => {

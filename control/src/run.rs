@@ -9,6 +9,7 @@ use ostler_core::limits::VERSIONS_KEPT_MAX;
 use ostler_core::net::SystemNetwork;
 use ostler_core::parent;
 use ostler_core::rng::Jitter;
+use ostler_core::signal::Hangups;
 use ostler_core::state_dir::StateDir;
 use ostler_telemetry::log::{self, LogOptions};
 use ostler_tls::ServerTls;
@@ -55,13 +56,17 @@ fn serve(runtime: &Runtime, args: ControlArgs) -> anyhow::Result<()> {
     options.log_lines_dropped = Arc::new(log.counter());
     runtime.block_on(async {
         // Asked for first, so that a signal during start is not lost.
+        let hangups = Hangups::listen().context("signals cannot be listened to")?;
         let ended = ended(exit_with_parent)?;
         let running = Control::start(options).await.map_err(whole)?;
         tracing::info!(
             api = %running.api_addr, sync = %running.sync_addr, metrics = ?running.metrics_addr,
             "control is running"
         );
-        let reason = ended.await;
+        let reason = tokio::select! {
+            reason = ended => reason,
+            () = hangups.at_each(|| running.reload()) => "signals ended",
+        };
         tracing::info!(reason, "control is shutting down");
         running.shutdown().await;
         anyhow::Ok(())

@@ -18,6 +18,7 @@ use ostler_core::net::{SharedNetwork, explain_bind};
 use ostler_core::state_dir::{Published, StateDir, StateDirError};
 use ostler_core::token::{self, TokenError};
 use ostler_tls::{ClientTlsError, ServerTls, ServerTlsError};
+use ostler_watch::Reload;
 use tokio::runtime::Handle;
 
 use crate::admin::{self, Admin, AdminDoor, AdminListener};
@@ -69,6 +70,7 @@ pub enum ConfigFrom {
 pub struct DataPlane {
     admin: Arc<Admin>,
     workers: Workers,
+    reload: Reload,
     mcp: SocketAddr,
     admin_addr: SocketAddr,
     _published: Option<Published>,
@@ -184,7 +186,8 @@ impl DataPlane {
             core.deps.tasks.spawn_until_stopped("admin", admin::serve(Arc::clone(&admin), bound));
         }
         core.deps.tasks.spawn_until_stopped("sweep", sweep(Arc::clone(&core.applier)));
-        core.deps.tasks.spawn_until_stopped("references", references::follow(Arc::clone(&core.applier)));
+        let followed = references::follow(Arc::clone(&core.applier), core.reload.subscribe());
+        core.deps.tasks.spawn_until_stopped("references", followed);
         let rebind = rebind::follow(Arc::clone(&core.applier), core.deps.clone());
         core.deps.tasks.spawn_until_stopped("rebind", rebind);
         let workers = listeners.serve(&shared).map_err(StartError::Workers)?;
@@ -193,7 +196,7 @@ impl DataPlane {
             .publish_listeners(roles)
             .inspect_err(|error| tracing::error!(%error, "this process's addresses cannot be written down"))
             .ok();
-        Ok(Self { admin, workers, mcp: mcp_addr, admin_addr, _published: published })
+        Ok(Self { admin, workers, reload: core.reload, mcp: mcp_addr, admin_addr, _published: published })
     }
 
     /// Where MCP clients connect.
@@ -208,6 +211,13 @@ impl DataPlane {
     /// What the admin port shows, for a program that embeds the data plane.
     pub fn admin(&self) -> &Arc<Admin> {
         &self.admin
+    }
+
+    /// Reads every file anew that config comes from or refers to, whatever events say. Returns at once; what is found
+    /// goes the way of any change.
+    pub fn reload(&self) {
+        tracing::info!("config file and referenced files are read again, as asked");
+        self.reload.ask();
     }
 
     /// Stops accepting, finishes what is in flight up to the deadline, ends children, and leaves nothing behind.
@@ -242,6 +252,7 @@ struct Core {
     deps: Deps,
     applier: Arc<Applier>,
     prober: Prober,
+    reload: Reload,
 }
 
 impl Core {
@@ -288,7 +299,7 @@ impl Core {
                 applier.restore_with_patience(&newest).await;
             });
         }
-        Ok(Self { fleet: fleet.clone(), deps, applier, prober })
+        Ok(Self { fleet: fleet.clone(), deps, applier, prober, reload: Reload::default() })
     }
 
     /// Starts following control or a file. A bad file at start is fatal only when nothing is served from disk.
@@ -313,7 +324,7 @@ impl Core {
                     }
                     Err(error) => return Err(StartError::Config(error)),
                 };
-                self.deps.tasks.spawn_until_stopped("file", source.follow(known));
+                self.deps.tasks.spawn_until_stopped("file", source.follow(known, self.reload.clone()));
                 Ok(None)
             }
         }

@@ -9,6 +9,7 @@ use ostler_core::clock::WallClock;
 use ostler_core::name::NodeName;
 use ostler_core::net::SystemNetwork;
 use ostler_core::rng::Jitter;
+use ostler_core::signal::Hangups;
 use ostler_core::state_dir::StateDir;
 use ostler_core::{parent, token};
 use ostler_telemetry::log::{self, LogOptions};
@@ -37,9 +38,13 @@ pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
     let options = options(&args, Box::new(log.counter()))?;
     raise_file_limit();
     let ended = runtime.block_on(async {
+        let hangups = Hangups::listen().context("signals cannot be watched")?;
         let dataplane = DataPlane::start(options).await?;
         tracing::info!(mcp = %dataplane.mcp_addr(), admin = %dataplane.admin_addr(), "data plane is serving");
-        until_stopped(args.exit_with_parent).await?;
+        tokio::select! {
+            stopped = until_stopped(args.exit_with_parent) => stopped?,
+            () = hangups.at_each(|| dataplane.reload()) => {}
+        }
         tracing::info!("stopping: finishing what is in flight");
         dataplane.shutdown().await;
         Ok(())

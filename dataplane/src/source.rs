@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ostler_config::Report;
 use ostler_core::name::FleetName;
-use ostler_watch::FileWatch;
+use ostler_watch::{FileWatch, Reload};
 
 use crate::apply::{Applier, Candidate, Origin, Rejection, Revision, Source};
 
@@ -50,8 +50,8 @@ impl FileSource {
     }
 
     /// Follows the file for ever.
-    pub async fn follow(mut self, known: Option<Vec<u8>>) {
-        let mut watch = FileWatch::new(&self.path, known.as_deref());
+    pub async fn follow(mut self, known: Option<Vec<u8>>, reload: Reload) {
+        let mut watch = FileWatch::new(&self.path, known.as_deref()).reloaded_by(&reload);
         loop {
             match watch.changed().await {
                 Ok(text) => {
@@ -81,7 +81,7 @@ impl FileSource {
         let digest = judged.config.digest();
         let held = self.applier.snapshots.load();
         if held.is_some_and(|held| held.revision.source == Source::File && held.revision.digest == digest) {
-            self.applier.status.confirmed();
+            self.applier.status.unchanged(Origin::File);
             return Ok(());
         }
         self.version = self.version.saturating_add(1);

@@ -9,8 +9,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::{LIMIT, Place, Up, children_of, file_name, gone, is_running, one_sentence, post, signal, text};
-use tokio::time::timeout;
+use support::{
+    LIMIT, Place, Up, children_of, file_name, get, gone, is_running, one_sentence, post, signal, text,
+};
+use tokio::time::{sleep, timeout};
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 
@@ -190,6 +192,27 @@ async fn a_file_is_followed_and_refuses_changes_from_elsewhere() {
     };
     timeout(LIMIT, followed).await.unwrap();
     assert_eq!(up.interrupt().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_hangup_has_the_file_read_again_and_ends_nothing() {
+    let place = Place::new();
+    let path = place
+        .write("ostler.yaml", "version: 1\nupstreams: { mine: { http: { url: http://127.0.0.1:1/ } } }\n");
+    let up = place.up(&["--config", file_name(&path)]).await;
+    let (pids, api) = ([up.pid_of("control"), up.pid_of("dataplane")], up.address("control", "api"));
+    signal(up.pid(), Signal::HUP);
+    let read_again = async {
+        let unchanged = "ostler_control_applies_total{source=\"file\",result=\"unchanged\"} 1";
+        while !get(&api, "/metrics").await.contains(unchanged) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, read_again).await.expect("the file was not read again");
+    assert!(is_running(up.pid()) && pids.into_iter().all(is_running));
+    let (code, log) = up.interrupt().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("config file and referenced files are read again, as asked"), "{log}");
 }
 
 #[tokio::test]

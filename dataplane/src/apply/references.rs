@@ -5,22 +5,42 @@ use std::sync::Arc;
 
 use ostler_config::{Lookup, ReferenceSource, Validated};
 use ostler_core::digest::{Digest, DigestBuilder};
-use ostler_core::limits::WATCH_POLL;
+use ostler_core::limits::{WATCH_DEBOUNCE, WATCH_DEBOUNCE_MAX, WATCH_POLL};
+use ostler_watch::Reloads;
+use tokio::time::Instant;
 
 use super::Applier;
 
-/// Looks at the referenced files for ever. By polling: secret mounts are often file systems without events.
-pub async fn follow(applier: Arc<Applier>) {
+/// Looks at the referenced files for ever, and at once when a reload is asked for. By polling: secret mounts are often
+/// file systems without events.
+pub async fn follow(applier: Arc<Applier>, mut reloads: Reloads) {
     let mut seen = applier.reference_fingerprint().await;
     loop {
-        tokio::time::sleep(WATCH_POLL).await;
-        let now = applier.reference_fingerprint().await;
-        if now == seen {
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_POLL) => {}
+            () = reloads.asked() => {}
+        }
+        if applier.reference_fingerprint().await == seen {
             continue;
         }
-        if applier.refresh().await {
+        let now = settled(&applier).await;
+        if now != seen && applier.refresh().await {
             seen = now;
         }
+    }
+}
+
+/// Waits until the files rest: half a secret is none.
+async fn settled(applier: &Applier) -> Option<Digest> {
+    let deadline = Instant::now() + WATCH_DEBOUNCE_MAX;
+    let mut before = applier.reference_fingerprint().await;
+    loop {
+        tokio::time::sleep(WATCH_DEBOUNCE).await;
+        let now = applier.reference_fingerprint().await;
+        if now == before || Instant::now() >= deadline {
+            return now;
+        }
+        before = now;
     }
 }
 

@@ -94,6 +94,12 @@ impl ConfigStatus {
         self.lock().confirmed_unix_ms = self.clock.unix_ms();
     }
 
+    /// The source says again what is served.
+    pub fn unchanged(&self, origin: Origin) {
+        self.count(origin, ResultWord::Unchanged);
+        self.confirmed();
+    }
+
     pub(super) fn applied(&self, revision: &Revision) {
         let mut inner = self.lock();
         inner.applied = Some(revision.clone());

@@ -1,5 +1,6 @@
 //! What is done to a disk to keep state, as a parameter: a test stops at any of these steps, or refuses them, where
-//! production has the system's. Whoever writes state decides the order of the steps; see [`crate::state_dir`].
+//! production has the system's. Whoever writes state decides the order of the steps; see [`crate::state_dir`]. And the one
+//! way to open what others may have put there.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -57,6 +58,25 @@ pub type SharedDisk = Arc<dyn Disk>;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemDisk;
 
+/// Opens a regular file for reading. A pipe or a device that lies there is refused and not waited for.
+///
+/// # Errors
+/// As the system's; `InvalidInput` when it is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits() as i32);
+    }
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
 // === impl SystemDisk ===
 
 impl Disk for SystemDisk {
@@ -99,5 +119,26 @@ impl NewFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_or_a_folder_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
+            assert_eq!(
+                open_regular(path).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{}",
+                path.display()
+            );
+        }
+        assert_eq!(open_regular(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

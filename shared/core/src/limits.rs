@@ -98,6 +98,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 pub const WATCH_DEBOUNCE: Duration = Duration::from_millis(250);
 /// A file that never stops changing is read at the latest after this.
 pub const WATCH_DEBOUNCE_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at a watched file, however many events there are: each reads it whole.
+pub const WATCH_LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Fallback for file systems without events.
 pub const WATCH_POLL: Duration = Duration::from_secs(2);
 /// Between the swap and `healthy`, unless `--settle` says otherwise.

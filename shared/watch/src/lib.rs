@@ -2,32 +2,37 @@
 //!
 //! Events are hints only. The parent folder is watched, because editors replace files and Kubernetes swaps symlinks;
 //! content is compared by digest, because events lie; and the file is looked at every few seconds, because some file
-//! systems have no events. Content is handed out when two reads in a row agree, so that a file is not judged while it
-//! is being written. A reader that finds the file missing or unreadable is told so once, and the watch goes on.
+//! systems have no events. Content is handed out when two reads in a row agree, it is not empty, and nobody is known to be
+//! writing it, so that a file is not judged while it is being written. A reader that finds the file missing or unreadable
+//! is told so once, and the watch goes on.
 
-use std::io;
+mod events;
+mod read;
+mod reload;
+
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use ostler_core::digest::Digest;
-use ostler_core::limits::{CONFIG_BYTES_MAX, WATCH_DEBOUNCE, WATCH_DEBOUNCE_MAX, WATCH_POLL};
-use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use ostler_core::limits::{WATCH_DEBOUNCE, WATCH_DEBOUNCE_MAX, WATCH_LOOK_PAUSE, WATCH_POLL};
+use tokio::time::{Instant, sleep, sleep_until};
+
+pub use events::{Events, Hints, NoEvents, SystemEvents};
+pub use read::{Unreadable, read};
+pub use reload::{Reload, Reloads};
 
 /// Follows one file.
 pub struct FileWatch {
     path: PathBuf,
-    /// `None` while the folder cannot be watched; polling goes on and tries again.
-    watcher: Option<RecommendedWatcher>,
-    hints: mpsc::Receiver<()>,
-    hint: mpsc::Sender<()>,
+    events: Box<dyn Events>,
+    hints: Hints,
+    poll: Duration,
+    reloads: Reloads,
+    /// Asked for and not yet answered.
+    reload_due: bool,
     seen: Option<Seen>,
+    looked: Option<Instant>,
 }
-
-/// Why a file gives no content, in words.
-pub type Unreadable = String;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
@@ -38,32 +43,63 @@ enum Seen {
 // === impl FileWatch ===
 
 impl FileWatch {
-    /// Follows the file from now on. `known` is content that was already read; `None` makes the first
-    /// [`FileWatch::changed`] return at once.
+    /// Follows the file from now on, by the system's events and by polling. `known` is content that was already read;
+    /// `None` makes the first [`FileWatch::changed`] return at once.
     pub fn new(path: impl Into<PathBuf>, known: Option<&[u8]>) -> Self {
-        let (hint, hints) = mpsc::channel(1);
-        let seen = known.map(|content| Seen::Content(Digest::of(content)));
-        let mut watch = Self { path: path.into(), watcher: None, hints, hint, seen };
+        Self::by(path, known, Box::new(SystemEvents::default()), WATCH_POLL)
+    }
+
+    /// The same by other events, and polling in another step.
+    pub fn by(
+        path: impl Into<PathBuf>,
+        known: Option<&[u8]>,
+        events: Box<dyn Events>,
+        poll: Duration,
+    ) -> Self {
+        let mut watch = Self {
+            path: path.into(),
+            events,
+            hints: Hints::default(),
+            poll,
+            reloads: Reloads::never(),
+            reload_due: false,
+            seen: known.map(|content| Seen::Content(Digest::of(content))),
+            looked: None,
+        };
         watch.arm();
         watch
+    }
+
+    /// Hands the content out again when a reload is asked for, though it is the same.
+    #[must_use]
+    pub fn reloaded_by(mut self, reload: &Reload) -> Self {
+        self.reloads = reload.subscribe();
+        self
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits for other content than was handed out last, or for another reason why there is none.
+    /// Whether the system tells of changes; otherwise the file is polled.
+    pub fn has_events(&self) -> bool {
+        self.events.are_armed()
+    }
+
+    /// Waits for other content than was handed out last, or for another reason why there is none. May be dropped and
+    /// called again.
     ///
     /// # Errors
     /// Why the file cannot be read; told once per reason.
     pub async fn changed(&mut self) -> Result<Vec<u8>, Unreadable> {
         loop {
+            self.look_up().await;
             let content = read(&self.path).await;
-            if self.seen.as_ref() != Some(&Seen::of(&content)) {
+            if self.is_news(&content) {
                 let content = if self.seen.is_none() { content } else { self.settled(content).await };
-                let seen = Seen::of(&content);
-                if self.seen.as_ref() != Some(&seen) {
-                    self.seen = Some(seen);
+                if self.is_news(&content) {
+                    self.seen = Some(Seen::of(&content));
+                    self.reload_due = false;
                     return content;
                 }
             }
@@ -76,86 +112,69 @@ impl FileWatch {
         self.seen = Some(Seen::Unreadable("not yet taken".to_owned()));
     }
 
-    /// Reads until two reads in a row agree.
+    fn is_news(&self, content: &Result<Vec<u8>, Unreadable>) -> bool {
+        self.reload_due || self.seen.as_ref() != Some(&Seen::of(content))
+    }
+
+    /// A look costs a read of the whole file; in a folder in which much happens they are not made one after the other.
+    async fn look_up(&mut self) {
+        if let Some(looked) = self.looked {
+            sleep_until(looked + WATCH_LOOK_PAUSE).await;
+        }
+        self.looked = Some(Instant::now());
+    }
+
+    /// Reads until two reads in a row agree on something whole; a file that never rests is taken in the end.
     async fn settled(&self, mut before: Result<Vec<u8>, Unreadable>) -> Result<Vec<u8>, Unreadable> {
-        let started = Instant::now();
-        loop {
-            tokio::time::sleep(WATCH_DEBOUNCE).await;
+        let deadline = Instant::now() + WATCH_DEBOUNCE_MAX;
+        while Instant::now() < deadline {
+            sleep(WATCH_DEBOUNCE).await;
             let now = read(&self.path).await;
-            if now == before || started.elapsed() >= WATCH_DEBOUNCE_MAX {
+            if now == before && self.is_whole(&now) {
+                return now;
+            }
+            before = now;
+        }
+        self.between_writes(before).await
+    }
+
+    /// Looks closely for a moment at which nobody writes.
+    async fn between_writes(&self, mut before: Result<Vec<u8>, Unreadable>) -> Result<Vec<u8>, Unreadable> {
+        let deadline = Instant::now() + WATCH_DEBOUNCE;
+        loop {
+            sleep(BETWEEN_READS).await;
+            let now = read(&self.path).await;
+            if (now == before && self.is_whole(&now)) || Instant::now() >= deadline {
                 return now;
             }
             before = now;
         }
     }
 
-    /// Waits for a hint, or for the next poll.
-    async fn wait(&mut self) {
-        if timeout(WATCH_POLL, self.hints.recv()).await.is_err() {
-            self.arm();
-        }
+    fn is_whole(&self, content: &Result<Vec<u8>, Unreadable>) -> bool {
+        !self.hints.is_being_written() && !content.as_ref().is_ok_and(Vec::is_empty)
     }
 
-    /// Watches the folder that has the name now; called again in case it was replaced.
+    /// Waits for a hint, for the next poll, or until a reload is asked for.
+    async fn wait(&mut self) {
+        tokio::select! {
+            () = self.hints.given() => {}
+            () = sleep(self.poll) => {}
+            () = self.reloads.asked() => self.reload_due = true,
+        }
+        self.arm();
+    }
+
+    /// Watches the folder that has the name now; asked for again and again in case it was replaced.
     fn arm(&mut self) {
         let folder =
             self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if let Some(watcher) = &mut self.watcher
-            && watcher.watch(folder, RecursiveMode::NonRecursive).is_ok()
-        {
-            return;
-        }
-        let hint = self.hint.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if is_hint(&event) {
-                // One that is waiting already says as much.
-                let _ = hint.try_send(());
-            }
-        });
-        self.watcher = match watcher
-            .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher))
-        {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::debug!(folder = %folder.display(), %error, "folder has no events; the file is polled");
-                None
-            }
-        };
+        self.events.arm(folder, self.path.file_name().unwrap_or_default(), &self.hints);
     }
 }
 
-/// Reads a whole file, bounded by what a config may be.
-///
-/// # Errors
-/// Why it cannot be read, in words.
-pub async fn read(path: &Path) -> Result<Vec<u8>, Unreadable> {
-    let explain = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    };
-    let file = tokio::fs::File::open(path).await.map_err(explain)?;
-    if !file.metadata().await.map_err(explain)?.is_file() {
-        return Err("it is not a regular file".to_owned());
-    }
-    let mut content = Vec::new();
-    file.take(CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut content).await.map_err(explain)?;
-    if content.len() > CONFIG_BYTES_MAX {
-        return Err(format!("it is larger than {CONFIG_BYTES_MAX} bytes"));
-    }
-    Ok(content)
-}
-
-/// Reading the file is an event too, and must not lead to another read. Lost events are a hint like any other.
-fn is_hint(event: &notify::Result<notify::Event>) -> bool {
-    match event {
-        Ok(event) => match event.kind {
-            EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-            _ => true,
-        },
-        Err(_) => true,
-    }
-}
+/// Between two reads that must agree once there is no more time for a real rest.
+const BETWEEN_READS: Duration = Duration::from_millis(10);
 
 impl Seen {
     fn of(content: &Result<Vec<u8>, Unreadable>) -> Self {
@@ -170,7 +189,7 @@ impl std::fmt::Debug for FileWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileWatch")
             .field("path", &self.path)
-            .field("events", &self.watcher.is_some())
+            .field("events", &self.has_events())
             .finish_non_exhaustive()
     }
 }

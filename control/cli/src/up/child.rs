@@ -106,6 +106,21 @@ impl Child {
         let _ = self.process.kill().await;
     }
 
+    /// Asks the process to read its files again.
+    pub fn hang_up(&self) {
+        #[cfg(unix)]
+        {
+            use rustix::process::{Pid, Signal, kill_process};
+            let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+            if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::HUP)) {
+                crate::output::complain(&format!(
+                    "{} cannot be asked to read its files: {error}\n",
+                    self.name
+                ));
+            }
+        }
+    }
+
     fn ended_at_start(&self, status: ExitStatus) -> Ended {
         match status.code() {
             Some(1) => Ended::Explained { name: self.name },

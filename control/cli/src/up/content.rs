@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ostler_config::{Code, Report, Validated, judge_text, render};
-use ostler_watch::FileWatch;
+use ostler_watch::{FileWatch, Reload};
 
 use crate::output;
 use crate::validate::Document;
@@ -30,6 +30,7 @@ pub enum Content {
 pub struct StandIn {
     pub path: PathBuf,
     watch: FileWatch,
+    reload: Reload,
 }
 
 impl Content {
@@ -53,8 +54,9 @@ impl Content {
             judged.warnings.into_iter().filter(|warning| !warning.is(Code::NoUpstream)).collect();
         output::complain(&render::findings(&warnings, &document.name));
         Ok(Some(if judged.config.upstreams().is_empty() {
-            let watch = FileWatch::new(&path, Some(&document.text));
-            Self::StandIn(StandIn { path, watch })
+            let reload = Reload::default();
+            let watch = FileWatch::new(&path, Some(&document.text)).reloaded_by(&reload);
+            Self::StandIn(StandIn { path, watch, reload })
         } else {
             Self::File(path)
         }))
@@ -65,6 +67,13 @@ impl Content {
         match self {
             Self::File(path) => Some(path),
             Self::StandIn(_) | Self::Fleet => None,
+        }
+    }
+
+    /// Reads a file anew that control does not follow yet.
+    pub fn reload(&self) {
+        if let Self::StandIn(stand_in) = self {
+            stand_in.reload.ask();
         }
     }
 

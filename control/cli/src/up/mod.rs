@@ -23,7 +23,7 @@ use http_body_util::Full;
 use ostler_config::{Validated, judge_text};
 use ostler_control::api::types::{ApplyResult, NodeInfo, NodeList, NodeState};
 use ostler_core::limits::{CLI_POLL, UP_START_DEADLINE};
-use ostler_core::signal;
+use ostler_core::signal::{self, Hangups};
 use tokio::time::{sleep, timeout};
 
 pub use args::UpArgs;
@@ -47,7 +47,8 @@ pub fn run(args: UpArgs) -> anyhow::Result<Outcome> {
     operator::run(async {
         let Some(content) = Content::find(args.config.as_deref())? else { return Ok(Outcome::Refused) };
         let ground = Ground::take(&args)?;
-        let mut up = Up { args, ground, content, processes: Processes::default() };
+        let hangups = Hangups::listen().context("signals cannot be listened to")?;
+        let mut up = Up { args, ground, content, hangups, processes: Processes::default() };
         let ended = tokio::select! {
             biased;
             stopped = signal::terminated() => stopped.context("signals cannot be listened to").map(|()| Outcome::Done),
@@ -68,6 +69,7 @@ struct Up {
     args: UpArgs,
     ground: Ground,
     content: Content,
+    hangups: Hangups,
     processes: Processes,
 }
 
@@ -117,7 +119,13 @@ impl Up {
             let file = tokio::select! {
                 error = control.ended() => return error,
                 error = dataplane.ended() => return error,
-                file = self.content.named_an_upstream() => file,
+                () = self.hangups.next() => None,
+                file = self.content.named_an_upstream() => Some(file),
+            };
+            let Some(file) = file else {
+                [&*control, &*dataplane].into_iter().for_each(Child::hang_up);
+                self.content.reload();
+                continue;
             };
             addresses = match self.follow(file, addresses).await {
                 Ok(addresses) => addresses,

@@ -211,6 +211,16 @@ pub async fn post(addr: &str, path: &str, headers: &str, body: &str) -> Answer {
     Answer { head: head.to_ascii_lowercase(), session, body }
 }
 
+/// A GET, written by hand, and its whole answer.
+pub async fn get(addr: &str, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }

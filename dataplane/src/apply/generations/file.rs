@@ -9,13 +9,13 @@
 //! The first two lines, `format` and `kept_order` are the same in every format to come, so that a build says of a later
 //! one's file what it is. Format 1 had no second line. The digests find damage; whoever can write here can make them anew.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use bytes::Bytes;
 use ostler_config::{Part, PartKind};
 use ostler_core::digest::Digest;
+use ostler_core::disk::open_regular;
 use ostler_core::limits::CONFIG_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
@@ -171,7 +171,7 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     // Escaping inside the stored parts can at most double them.
     let max = 3 * CONFIG_BYTES_MAX as u64;
     let mut bytes = Vec::new();
-    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max} bytes")));
     }

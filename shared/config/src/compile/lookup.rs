@@ -1,7 +1,9 @@
 //! Where the values of references come from. The only I/O of this crate.
 
 use std::io::{self, Read as _};
+use std::path::Path;
 
+use ostler_core::disk::open_regular;
 use ostler_core::limits;
 
 /// Looks references up. Tests and simulation bring their own.
@@ -28,11 +30,8 @@ impl Lookup for ProcessLookup {
     }
 
     fn file(&self, path: &str) -> io::Result<String> {
-        let file = std::fs::File::open(path)?;
         // A pipe or a device could block the caller or never end.
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
+        let file = open_regular(Path::new(path))?;
         let mut text = String::new();
         file.take(limits::SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
         if text.len() as u64 > limits::SECRET_FILE_BYTES_MAX {

@@ -14,6 +14,7 @@ mod report;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ostler_control::ControlArgs;
 use ostler_dataplane::DataplaneArgs;
 
 #[derive(Debug, Parser)]
@@ -48,6 +49,7 @@ enum Task {
 #[derive(Debug, Subcommand)]
 enum Process {
     Dataplane(Box<DataplaneArgs>),
+    Control(Box<ControlArgs>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Task::Fuzz(task) => fuzz::run(&task),
         Task::Docs => docs(),
         Task::Process { process: Process::Dataplane(args) } => ostler_dataplane::run(*args).map(|()| true),
+        Task::Process { process: Process::Control(args) } => ostler_control::run(*args).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
