@@ -48,12 +48,16 @@ pub struct Applier {
 struct Served {
     candidate: Candidate,
     config: Validated,
+    /// Of the files behind its references, when it was last compiled.
+    references: Option<Digest>,
 }
 
 /// A config built aside.
 struct Built {
     prepared: snapshot::Prepared,
     listeners: PreparedListeners,
+    /// From before the files were read, so that a change meanwhile is not missed.
+    references: Option<Digest>,
 }
 
 /// A candidate that is being served.
@@ -183,9 +187,10 @@ impl Applier {
                 return Err(rejection);
             }
         };
+        let references = built.references;
         self.swap(built, &candidate.revision);
         self.status.applied(&candidate.revision);
-        *served = Some(Served { candidate: candidate.clone(), config });
+        *served = Some(Served { candidate: candidate.clone(), config, references });
         Ok(Applied::Swapped)
     }
 
@@ -205,11 +210,13 @@ impl Applier {
     }
 
     /// Compiles what is served again, because something behind a reference has changed. No version, no attempt: the
-    /// config is the same. What is gone marks its mount down. False when nothing could be swapped.
-    pub async fn refresh(&self) -> bool {
-        let served = self.served.lock().await;
-        let Some(Served { candidate, config }) = &*served else { return false };
+    /// config is the same. What is gone marks its mount down.
+    pub(super) async fn refresh(&self) {
+        let mut served = self.served.lock().await;
+        let Some(Served { candidate, config, references }) = &mut *served else { return };
         let held = self.snapshots.load();
+        // What cannot be served with these files is not tried with them again.
+        *references = references::fingerprint(config, self.lookup.as_ref());
         match self.build(config, held.as_deref(), Unresolved::MarkDown).await {
             Ok(built) => {
                 self.swap(built, &candidate.revision);
@@ -217,22 +224,22 @@ impl Applier {
                     version = candidate.revision.version,
                     "a referenced file changed; what uses it was rebuilt"
                 );
-                true
             }
             Err(rejection) => {
                 self.status.rejected(candidate.origin, Some(&candidate.revision), &rejection);
                 tracing::warn!(
                     "a referenced file changed, and the config cannot be served with it: {rejection}"
                 );
-                false
             }
         }
     }
 
-    /// Of the files behind references; nothing when there are none.
-    pub(super) async fn reference_fingerprint(&self) -> Option<Digest> {
+    /// What the files behind references hold, if that is not what the served config was compiled with.
+    pub(super) async fn changed_references(&self) -> Option<Digest> {
         let served = self.served.lock().await;
-        references::fingerprint(&served.as_ref()?.config, self.lookup.as_ref())
+        let Served { config, references, .. } = served.as_ref()?;
+        let now = references::fingerprint(config, self.lookup.as_ref());
+        now.filter(|_| now != *references)
     }
 
     /// Tries again to open the listeners that the served config is without. Whether nothing is left to be tried.
@@ -251,14 +258,15 @@ impl Applier {
         held: Option<&snapshot::Snapshot>,
         unresolved: Unresolved,
     ) -> Result<Built, Rejection> {
+        let references = references::fingerprint(config, self.lookup.as_ref());
         let compiled = self.compile(config, unresolved)?;
         let listeners = self.listeners.prepare(&compiled, held, unresolved).await?;
         let prepared = snapshot::prepare(compiled, listeners.views(), held, &self.deps);
-        Ok(Built { prepared, listeners })
+        Ok(Built { prepared, listeners, references })
     }
 
     fn swap(&self, built: Built, revision: &Revision) {
-        let Built { prepared, listeners } = built;
+        let Built { prepared, listeners, references: _ } = built;
         let swap = || self.snapshots.swap(prepared, revision.clone());
         let replaced = self.listeners.commit(listeners, swap);
         let Some(current) = self.snapshots.load() else { return };

@@ -14,34 +14,30 @@ use super::Applier;
 /// Looks at the referenced files for ever, and at once when a reload is asked for. By polling: secret mounts are often
 /// file systems without events.
 pub async fn follow(applier: Arc<Applier>, mut reloads: Reloads) {
-    let mut seen = applier.reference_fingerprint().await;
     loop {
         tokio::select! {
             () = tokio::time::sleep(WATCH_POLL) => {}
             () = reloads.asked() => {}
         }
-        if applier.reference_fingerprint().await == seen {
-            continue;
-        }
-        let now = settled(&applier).await;
-        if now != seen && applier.refresh().await {
-            seen = now;
+        if have_changed(&applier).await {
+            applier.refresh().await;
         }
     }
 }
 
-/// Waits until the files rest: half a secret is none.
-async fn settled(applier: &Applier) -> Option<Digest> {
+/// Waits until the files rest, because half a secret is none. False when nothing has changed in the end.
+async fn have_changed(applier: &Applier) -> bool {
     let deadline = Instant::now() + WATCH_DEBOUNCE_MAX;
-    let mut before = applier.reference_fingerprint().await;
-    loop {
+    let mut before = applier.changed_references().await;
+    while before.is_some() {
         tokio::time::sleep(WATCH_DEBOUNCE).await;
-        let now = applier.reference_fingerprint().await;
+        let now = applier.changed_references().await;
         if now == before || Instant::now() >= deadline {
-            return now;
+            return now.is_some();
         }
         before = now;
     }
+    false
 }
 
 /// What the referenced files hold, as one digest; the content itself is kept nowhere.
