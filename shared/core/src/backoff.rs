@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::rng::Jitter;
 
-/// Delays that grow from `base` to `cap` by doubling, each drawn uniformly from zero to the current ceiling.
+/// Delays whose ceiling grows from `base` to `cap` by doubling, each drawn uniformly between a quarter of the base and the
+/// ceiling.
 #[derive(Debug)]
 pub struct Backoff {
     base: Duration,
@@ -19,12 +20,14 @@ impl Backoff {
         Self { base, cap, ceiling: base, jitter }
     }
 
-    /// The next delay. It is never below a quarter of the base, so that an unlucky draw does not become a hot loop.
+    /// The next delay. It is never below a quarter of the base, so that an unlucky draw does not become a hot loop. The
+    /// floor is where drawing begins and not a bound that draws are raised to: a quarter of a fleet would meet there.
     pub fn next_delay(&mut self) -> Duration {
-        let ceiling_ms = u64::try_from(self.ceiling.as_millis()).unwrap_or(u64::MAX);
-        let drawn = Duration::from_millis(self.jitter.below(ceiling_ms.saturating_add(1)));
+        let floor = self.base / 4;
+        let range = self.ceiling.saturating_sub(floor);
+        let range_us = u64::try_from(range.as_micros()).unwrap_or(u64::MAX);
         self.ceiling = self.ceiling.saturating_mul(2).min(self.cap);
-        drawn.max(self.base / 4)
+        floor + Duration::from_micros(self.jitter.below(range_us.saturating_add(1)))
     }
 
     /// Back to the first step; call it only after lasting success.
@@ -59,6 +62,18 @@ mod tests {
             (0..8).map(|_| backoff.next_delay()).collect::<Vec<_>>()
         };
         assert_ne!(delays(1), delays(2));
+    }
+
+    #[test]
+    fn first_delays_of_a_fleet_meet_nowhere() {
+        let mut fleet = vec![0_u32; 10];
+        for seed in 0..1_000 {
+            let delay = Backoff::new(BASE, CAP, Jitter::from_seed(seed)).next_delay();
+            let step =
+                (delay - BASE / 4).as_micros() * 10 / (BASE * 3 / 4 + Duration::from_micros(1)).as_micros();
+            fleet[step as usize] += 1;
+        }
+        assert!(fleet.iter().all(|nodes| (60..=140).contains(nodes)), "{fleet:?}");
     }
 
     #[test]

@@ -17,6 +17,11 @@ pub const DIAGNOSTICS_MAX: usize = 200;
 pub const SYNC_MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Parts of one snapshot: 10 000 upstreams, as many explicit mounts, and room.
 pub const SNAPSHOT_PARTS_MAX: usize = 32_768;
+/// Around the content of one part: kind, name, checksum and lengths.
+const PART_ENVELOPE_BYTES_MAX: usize = 256;
+const _: () =
+    assert!(CONFIG_BYTES_MAX + SNAPSHOT_PARTS_MAX * PART_ENVELOPE_BYTES_MAX < SYNC_MESSAGE_BYTES_MAX);
+
 // Resources of a config document.
 
 /// Entries of `upstreams`, and of `mounts`: what a fleet of the largest size that is planned for needs.
@@ -50,6 +55,19 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SYNC_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`SYNC_KEEPALIVE_INTERVAL`].
 pub const SYNC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const _: () = assert!(SYNC_KEEPALIVE_INTERVAL.as_secs() + SYNC_KEEPALIVE_TIMEOUT.as_secs() <= 30);
+/// How long a data plane waits for control to take its call once connected; a control that has hung is left.
+pub const SYNC_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long either end waits for the other to take a message that must not be lost; then the stream is left.
+pub const SYNC_SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// One message of a data plane: the states of twice as many mounts as a document can name, or every diagnostic at length.
+pub const NODE_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages of one stream that either end takes at once; beyond it they are read at [`SYNC_MESSAGE_INTERVAL`].
+pub const SYNC_MESSAGE_BURST_MAX: u32 = 64;
+/// See [`SYNC_MESSAGE_BURST_MAX`]. An honest data plane says at most a handful a second.
+pub const SYNC_MESSAGE_INTERVAL: Duration = Duration::from_millis(50);
+/// A nonce: control counts streams and snapshots in it.
+pub const NONCE_BYTES_MAX: usize = 128;
 /// How often a data plane reports its status when nothing changes.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// How soon a data plane reports that a mount's state has changed.
@@ -62,6 +80,8 @@ pub const RECONNECT_CAP: Duration = Duration::from_secs(60);
 pub const RECONNECT_STABLE_AFTER: Duration = Duration::from_secs(60);
 /// Nodes remembered per control process.
 pub const NODES_MAX: usize = 10_000;
+/// Text of a node's last refusal that control remembers: two hundred diagnostics of ordinary length.
+pub const NODE_ERROR_BYTES_MAX: usize = 256 * 1024;
 /// Labels of one node.
 pub const NODE_LABELS_MAX: usize = 64;
 /// Length of one label key or value.
