@@ -73,6 +73,15 @@ fn judge(
         return Err(Report { diagnostics });
     }
     let (parts, digest) = parts(&meaning);
+    let bytes = bytes_of(&parts);
+    if bytes > limits::CONFIG_BYTES_MAX {
+        let message = format!(
+            "the document has {bytes} bytes once its aliases are expanded; at most {} are allowed",
+            limits::CONFIG_BYTES_MAX
+        );
+        let help = "split the config over several fleets, or remove what is not used";
+        return Err(Report::of(Diagnostic::new(Code::TooLarge, "", message, help)));
+    }
     Ok(Judged { config: Validated::new(meaning, parts, digest), warnings: diagnostics })
 }
 
@@ -108,6 +117,10 @@ pub(crate) fn readable(text: &[u8]) -> Result<&str, Report> {
     })
 }
 
+fn bytes_of(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.bytes.len()).fold(0, usize::saturating_add)
+}
+
 /// Parts on their way to one tree.
 #[derive(Default)]
 struct Assembly {
@@ -133,7 +146,7 @@ impl Assembly {
                 format!("{} parts are more than the {} allowed", parts.len(), limits::SNAPSHOT_PARTS_MAX);
             return refuse(Code::TooManyParts, message, "split the config over several fleets");
         }
-        let bytes: usize = parts.iter().map(|part| part.bytes.len()).fold(0, usize::saturating_add);
+        let bytes = bytes_of(parts);
         if bytes > limits::CONFIG_BYTES_MAX {
             let message =
                 format!("the parts have {bytes} bytes; at most {} are allowed", limits::CONFIG_BYTES_MAX);

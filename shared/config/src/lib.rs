@@ -48,7 +48,7 @@ pub use diff::{Change, ChangeKind, diff};
 pub use duration::parse as parse_duration;
 pub use judge::{judge_parts, judge_text};
 pub use locate::locate;
-pub use parts::{Part, PartKind, digest as digest_of_parts};
+pub use parts::{Part, PartKind, digest_of_parts};
 pub use reference::{Reference, Source as ReferenceSource, Template, TemplateError};
 pub use reference_md::reference_markdown;
 pub use schema::schema;

@@ -60,12 +60,27 @@ pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
     (parts, digest)
 }
 
-pub(crate) fn sort(parts: &mut [Part]) {
-    parts.sort_by(|a, b| a.kind.as_str().cmp(b.kind.as_str()).then_with(|| a.name.cmp(&b.name)));
+/// The digest of a config made of these parts, in whatever order they came. What the parts hold is not looked at.
+pub fn digest_of_parts(parts: &[Part]) -> Digest {
+    let mut sorted: Vec<_> = parts.iter().collect();
+    sorted.sort_by(|a, b| order(a, b));
+    list_digest(sorted.into_iter())
 }
 
-/// The digest of a config, over its parts as sorted here; every field with its length, so that no two lists collide.
-pub fn digest(sorted: &[Part]) -> Digest {
+pub(crate) fn sort(parts: &mut [Part]) {
+    parts.sort_by(order);
+}
+
+pub(crate) fn digest(sorted: &[Part]) -> Digest {
+    list_digest(sorted.iter())
+}
+
+fn order(a: &Part, b: &Part) -> std::cmp::Ordering {
+    a.kind.as_str().cmp(b.kind.as_str()).then_with(|| a.name.cmp(&b.name))
+}
+
+/// Over the sorted list; every field with its length, so that no two lists collide.
+fn list_digest<'a>(sorted: impl Iterator<Item = &'a Part>) -> Digest {
     let mut builder = DigestBuilder::new();
     for part in sorted {
         builder.update(part.kind.as_str().as_bytes());

@@ -71,6 +71,23 @@ fn a_long_text_repeated_by_aliases_is_refused() {
 }
 
 #[test]
+fn what_a_data_plane_would_find_too_large_is_refused_as_text_too() {
+    // Seven MiB of headers, and ten more through aliases of them: less than each limit of the text.
+    let header = "x".repeat(8_000);
+    let headers: Vec<_> = (0..60).map(|index| format!("X-{index}: {header}")).collect();
+    let mut text = "version: 1\nupstreams:\n".to_owned();
+    for index in 0..15 {
+        let headers = headers.join(", ");
+        text.push_str(&format!(
+            "  u{index}: {{ http: {{ url: 'http://h/' }}, headers: &h{index} {{ {headers} }} }}\n"
+        ));
+        text.push_str(&format!("  a{index}: {{ http: {{ url: 'http://h/' }}, headers: *h{index} }}\n"));
+        text.push_str(&format!("  b{index}: {{ http: {{ url: 'http://h/' }}, headers: *h{index} }}\n"));
+    }
+    assert_eq!(codes(&found(text)), ["OST0103"]);
+}
+
+#[test]
 fn an_alias_of_what_contains_it_is_refused() {
     assert_eq!(codes(&found("version: 1\nupstreams: &a { x: *a }\n")), ["OST0111"]);
 }
