@@ -265,6 +265,11 @@ impl RunningControl {
         }
     }
 
+    /// Streams of data planes that are open.
+    pub fn open_streams(&self) -> i64 {
+        self.counters.streams.get()
+    }
+
     fn serve(
         &self,
         name: &'static str,

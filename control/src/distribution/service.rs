@@ -1,28 +1,31 @@
 //! The gRPC end of `ostler.sync.v1`: admits streams, bounds them, and hands each to its session.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::response::IntoResponse;
 use axum::routing::post;
-use ostler_core::limits::{NODES_MAX, RECONNECT_BASE, RECONNECT_SPREAD, SYNC_MESSAGE_BYTES_MAX};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use ostler_core::limits::{NODE_MESSAGE_BYTES_MAX, NODES_MAX, RECONNECT_BASE, RECONNECT_SPREAD};
 use ostler_core::rng::Jitter;
 use ostler_core::tasks::Tasks;
 use ostler_proto::sync::v1::NodeMessage;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::server::{Grpc, StreamingService};
-use tonic::{Response, Status, Streaming};
+use tokio::sync::{Semaphore, mpsc};
+use tonic::codec::BufferSettings;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstDecoder;
 
-use super::codec::{Outgoing, StreamCodec};
+use super::codec::StreamBody;
 use super::hub::Hub;
 use super::session;
 use crate::fleet::Registry;
 use crate::metrics::Counters;
 
+/// The media type of gRPC; a suffix may name the encoding of messages.
+const GRPC: &str = "application/grpc";
 /// Messages between a session and its connection. One: what waits here can no longer be replaced by something newer.
 const OUTGOING_MAX: usize = 1;
 
@@ -58,54 +61,31 @@ pub fn router(distribution: Distribution) -> Router {
 }
 
 async fn stream(State(distribution): State<Distribution>, request: Request) -> http::Response<Body> {
-    let mut grpc = Grpc::new(StreamCodec)
-        .max_decoding_message_size(SYNC_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(SYNC_MESSAGE_BYTES_MAX);
-    grpc.streaming(Sessions(distribution), request).await.map(Body::new)
-}
-
-struct Sessions(Distribution);
-
-impl StreamingService<NodeMessage> for Sessions {
-    type Response = Outgoing;
-    type ResponseStream = Admitted;
-    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<NodeMessage>>) -> Self::Future {
-        std::future::ready(self.admit(request.into_inner()))
+    let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if !kind.starts_with(GRPC.as_bytes()) {
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
+    let decoder = ProstDecoder::new(BufferSettings::default());
+    let incoming = Streaming::new_request(decoder, request.into_body(), None, Some(NODE_MESSAGE_BYTES_MAX));
+    match admit(distribution, incoming) {
+        Ok(body) => ([(CONTENT_TYPE, GRPC)], Body::new(body)).into_response(),
+        Err(status) => status.into_http(),
     }
 }
 
-impl Sessions {
-    fn admit(&self, incoming: Streaming<NodeMessage>) -> Result<Response<Admitted>, Status> {
-        let distribution = self.0.clone();
-        let place = Arc::clone(&distribution.places)
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted(format!("{NODES_MAX} streams are open already")))?;
-        let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
-        distribution.counters.streams.add(1);
-        let tasks = distribution.tasks.clone();
-        tasks.spawn("sync stream", async move {
-            let counted = StreamCounted(Arc::clone(&distribution.counters));
-            session::run(distribution, incoming, outgoing).await;
-            drop(counted);
-        });
-        Ok(Response::new(Admitted { messages: ReceiverStream::new(messages), _place: place }))
-    }
-}
-
-/// What goes to the node; holds the stream's place until the connection has let go of it.
-struct Admitted {
-    messages: ReceiverStream<Result<Outgoing, Status>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl tokio_stream::Stream for Admitted {
-    type Item = Result<Outgoing, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.messages).poll_next(context)
-    }
+fn admit(distribution: Distribution, incoming: Streaming<NodeMessage>) -> Result<StreamBody, Status> {
+    let place = Arc::clone(&distribution.places)
+        .try_acquire_owned()
+        .map_err(|_| Status::resource_exhausted(format!("{NODES_MAX} streams are open already")))?;
+    let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
+    distribution.counters.streams.add(1);
+    let tasks = distribution.tasks.clone();
+    tasks.spawn("sync stream", async move {
+        let counted = StreamCounted(Arc::clone(&distribution.counters));
+        session::run(distribution, incoming, outgoing).await;
+        drop(counted);
+    });
+    Ok(StreamBody::new(messages, place))
 }
 
 struct StreamCounted(Arc<Counters>);

@@ -10,8 +10,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_core::limits::{HELLO_TIMEOUT, SNAPSHOT_ANSWER_TIMEOUT};
+use ostler_core::limits::{
+    HELLO_TIMEOUT, SNAPSHOT_ANSWER_TIMEOUT, SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL,
+};
 use ostler_core::name::{FleetName, NodeName};
+use ostler_core::pace::Pace;
 use ostler_proto::sync::v1 as wire;
 use ostler_proto::sync::v1::node_message::Message;
 use ostler_telemetry::text::bounded;
@@ -134,6 +137,7 @@ impl Session {
     ) {
         let stop = self.distribution.tasks.token();
         let replaced = self.connected.replaced();
+        let mut pace = Pace::new(SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL);
         let reason = loop {
             let newest = desired.borrow_and_update().clone();
             let word = self.next_word(newest);
@@ -149,7 +153,7 @@ impl Session {
                     last_word(&outbox, Err(status)).await;
                     break "another stream of this node took over; are two data planes using one name?";
                 }
-                message = incoming.message() => match message {
+                message = pace.paced(incoming.message()) => match message {
                     Ok(Some(message)) => self.hear(message),
                     Ok(None) => break "the node ended the stream",
                     Err(_) => break "the connection was lost",

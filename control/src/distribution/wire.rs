@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use ostler_config::{Code, Diagnostic, Part, Severity};
 use ostler_core::digest::Digest;
 use ostler_core::limits::{
-    DIAGNOSTICS_MAX, MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX, NODE_LABELS_MAX, SNAPSHOT_PARTS_MAX,
+    DIAGNOSTICS_MAX, MESSAGE_BYTES_MAX, NODE_ERROR_BYTES_MAX, NODE_LABEL_BYTES_MAX, NODE_LABELS_MAX,
+    SNAPSHOT_PARTS_MAX,
 };
 use ostler_core::name::{FleetName, NodeName};
 use ostler_proto::sync::v1 as wire;
@@ -114,7 +115,7 @@ pub fn mounts_from_wire(mounts: Vec<wire::MountStatus>) -> Vec<MountInfo> {
             name: word(mount.name),
             upstream: word(mount.upstream),
             state: word(mount.state),
-            reason: bounded(mount.reason, MESSAGE_BYTES_MAX),
+            reason: word(mount.reason),
             since_unix_ms: mount.since_unix_ms,
             next_probe_unix_ms: (mount.next_probe_unix_ms > 0).then_some(mount.next_probe_unix_ms),
         })
@@ -126,8 +127,23 @@ pub fn nack_from_wire(nack: wire::Nack, revision: &Revision) -> NodeError {
         code: bounded(nack.code, NODE_LABEL_BYTES_MAX),
         message: bounded(nack.message, MESSAGE_BYTES_MAX),
         revision: Some(revision.info()),
-        diagnostics: nack.diagnostics.into_iter().take(DIAGNOSTICS_MAX).map(diagnostic_from_wire).collect(),
+        diagnostics: within_budget(
+            nack.diagnostics.into_iter().take(DIAGNOSTICS_MAX).map(diagnostic_from_wire),
+        ),
     }
+}
+
+/// What control remembers of a refusal, from its beginning.
+fn within_budget(diagnostics: impl Iterator<Item = Diagnostic>) -> Vec<Diagnostic> {
+    let mut budget = NODE_ERROR_BYTES_MAX;
+    let fits = move |diagnostic: &Diagnostic| {
+        let texts = [&diagnostic.path, &diagnostic.message, &diagnostic.help];
+        let bytes = texts.iter().map(|text| text.len()).sum::<usize>()
+            + diagnostic.source_line.as_ref().map_or(0, String::len);
+        budget = budget.saturating_sub(bytes);
+        budget > 0
+    };
+    diagnostics.take_while(fits).collect()
 }
 
 fn diagnostic_from_wire(diagnostic: wire::Diagnostic) -> Diagnostic {

@@ -29,6 +29,7 @@ pub struct Registry {
 struct Nodes {
     by_key: BTreeMap<(FleetName, NodeName), Node>,
     next_stream: u64,
+    changes: u64,
 }
 
 /// A node's place in the registry while its stream lives; the node is shown as disconnected when this is dropped,
@@ -108,7 +109,7 @@ impl Nodes {
             .by_key
             .iter()
             .filter(|(_, node)| !node.is_connected())
-            .min_by_key(|(_, node)| node.last_seen_unix_ms())
+            .min_by_key(|(_, node)| node.last_change())
             .map(|(key, _)| key.clone())
             .ok_or(RegistryFull)?;
         self.by_key.remove(&longest_unseen);
@@ -143,8 +144,10 @@ impl Drop for Connected {
     fn drop(&mut self) {
         let now = self.registry.clock.unix_ms();
         let mut nodes = self.registry.lock();
+        nodes.changes += 1;
+        let change = nodes.changes;
         if let Some(node) = nodes.by_key.get_mut(&self.key).filter(|node| node.is_stream(self.stream)) {
-            node.disconnect(now);
+            node.disconnect(now, change);
         }
     }
 }

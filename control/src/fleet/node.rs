@@ -46,6 +46,8 @@ pub(super) struct Node {
     build: String,
     stream: Option<Stream>,
     last_seen_unix_ms: u64,
+    /// Grows with every coming and going of any node, whatever the clock does.
+    last_change: u64,
     applied: Option<Revision>,
     healthy: Option<Revision>,
     rejected: Option<Revision>,
@@ -82,9 +84,14 @@ impl Node {
         self.healthy = self.healthy.filter(|healthy| Some(*healthy) == introduction.held);
     }
 
-    pub(super) fn disconnect(&mut self, now: u64) {
+    /// What is known of a node that is gone: what it held, not how its mounts were. The names of nodes may come and go
+    /// by the thousand.
+    pub(super) fn disconnect(&mut self, now: u64, change: u64) {
         self.stream = None;
         self.last_seen_unix_ms = now;
+        self.last_change = change;
+        self.mounts = Vec::new();
+        self.config_age_ms = None;
     }
 
     pub(super) fn report(&mut self, report: Report, now: u64) {
@@ -169,8 +176,8 @@ impl Node {
         self.stream.as_ref().is_some_and(|stream| stream.id == id)
     }
 
-    pub(super) fn last_seen_unix_ms(&self) -> u64 {
-        self.last_seen_unix_ms
+    pub(super) fn last_change(&self) -> u64 {
+        self.last_change
     }
 
     fn accept(&mut self, revision: Revision, mounts: Vec<MountInfo>) {

@@ -3,7 +3,7 @@
 use ostler_core::digest::Digest;
 
 use super::*;
-use crate::api::types::NodeError;
+use crate::api::types::{MountInfo, NodeError};
 
 fn introduction(node: &str, held: Option<Revision>) -> Introduction {
     Introduction {
@@ -90,18 +90,39 @@ fn a_refusal_outlives_the_settling_of_the_version_before_it() {
 
 #[test]
 fn the_longest_unseen_node_makes_room() {
-    let clock = WallClock::manual(1);
-    let registry = Registry::new(clock.clone());
+    // By the order in which they left: the clock stands still, as one that was set back might.
+    let registry = Registry::new(WallClock::manual(1));
     let mut connected = Vec::new();
     for index in 0..NODES_MAX {
         connected.push(registry.connect(introduction(&format!("n{index}"), None)).unwrap());
     }
     assert!(registry.connect(introduction("late", None)).is_err());
-    clock.advance(1);
     drop(connected.swap_remove(7));
-    clock.advance(1);
     drop(connected.swap_remove(3));
     assert!(registry.connect(introduction("late", None)).is_ok());
     let names: Vec<_> = registry.list(&fleet(), None).into_iter().map(|node| node.node).collect();
     assert!(!names.contains(&"n7".to_owned()) && names.contains(&"n3".to_owned()));
+}
+
+#[test]
+fn nodes_that_come_and_go_leave_no_more_than_their_names() {
+    let registry = Registry::new(WallClock::manual(1));
+    let mounts = || {
+        let mount = MountInfo {
+            name: "m".to_owned(),
+            upstream: "m".to_owned(),
+            state: "ready".to_owned(),
+            reason: String::new(),
+            since_unix_ms: 1,
+            next_probe_unix_ms: None,
+        };
+        vec![mount; 100]
+    };
+    for index in 0..NODES_MAX + 500 {
+        let node = registry.connect(introduction(&format!("n{index}"), None)).unwrap();
+        node.report(Report::Healthy(revision(1), mounts()));
+    }
+    let nodes = registry.list(&fleet(), None);
+    assert_eq!(nodes.len(), NODES_MAX);
+    assert!(nodes.iter().all(|node| node.mounts.is_empty() && node.healthy.is_some()));
 }
