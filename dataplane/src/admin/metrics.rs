@@ -72,8 +72,8 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
         |revision: &Option<crate::apply::Revision>| revision.as_ref().map_or(0, |revision| revision.version);
     exposition.value(Metric::ConfigVersionApplied, &[], version(&reading.applied));
     exposition.value(Metric::ConfigVersionDesired, &[], version(&reading.desired));
-    if let Some(age_ms) = reading.age_ms(admin.deps.clock.unix_ms()) {
-        exposition.value(Metric::ConfigAge, &[], std::time::Duration::from_millis(age_ms).as_secs_f64());
+    if let Some(age) = reading.age {
+        exposition.value(Metric::ConfigAge, &[], age.as_secs_f64());
     }
     for (source, result, counter) in status.counts() {
         exposition.counter(Metric::ConfigApplies, &[source, result], counter);
@@ -89,6 +89,7 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
     if let Some(sync) = &admin.sync {
         exposition.value(Metric::ControlConnected, &[], u8::from(sync.connected()));
         exposition.counter(Metric::ControlReconnects, &[], &sync.reconnects);
+        exposition.counter(Metric::ControlMessagesIgnored, &[], &sync.ignored);
     }
 }
 

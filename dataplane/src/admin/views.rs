@@ -115,7 +115,6 @@ pub(super) fn listeners(admin: &Admin) -> Listeners {
 
 pub(super) fn config(admin: &Admin) -> Config {
     let reading = admin.applier.status.read();
-    let now = admin.deps.clock.unix_ms();
     let source = reading.applied.as_ref().map(|applied| match applied.source {
         crate::apply::Source::Control => "control",
         crate::apply::Source::File => "file",
@@ -124,7 +123,7 @@ pub(super) fn config(admin: &Admin) -> Config {
         source,
         connected_to_control: admin.sync.as_ref().map(|sync| sync.connected()),
         applied_unix_ms: reading.applied.is_some().then_some(reading.applied_unix_ms),
-        age_ms: reading.age_ms(now),
+        age_ms: reading.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         applied: reading.applied,
         desired: reading.desired,
         healthy: reading.healthy,

@@ -331,16 +331,16 @@ impl Applier {
     }
 }
 
-/// The one judge, and the digest that was announced.
+/// The digest that was announced, then the one judge: what was damaged on its way is not blamed on its author.
 fn judge(candidate: &Candidate) -> Result<Validated, Rejection> {
-    let judged = ostler_config::judge_parts(&candidate.parts).map_err(Rejection::of_report)?;
-    if judged.config.digest() == candidate.revision.digest {
-        return Ok(judged.config);
+    if ostler_config::digest_of_parts(&candidate.parts) != candidate.revision.digest {
+        return Err(Rejection::new(
+            "digest_mismatch",
+            "config does not have the digest it was announced with; it was damaged on its way",
+        ));
     }
-    Err(Rejection::new(
-        "digest_mismatch",
-        "config does not have the digest it was announced with; it was damaged on its way",
-    ))
+    let judged = ostler_config::judge_parts(&candidate.parts).map_err(Rejection::of_report)?;
+    Ok(judged.config)
 }
 
 /// Lets go of what the new snapshot no longer has: children and connections end once the requests that pin the old one

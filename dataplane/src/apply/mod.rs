@@ -71,7 +71,8 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct Rejection {
     /// Stable word: `invalid_config`, `not_allowed_here`, `older_version`, `older_epoch`, `digest_conflict`,
-    /// `digest_mismatch`, `crash_looping`, `listener_unbindable`.
+    /// `digest_mismatch`, `crash_looping`, `listener_unbindable`; of the stream also `malformed`, `missing_capability`, `newer_build_needed`,
+    /// `wrong_fleet`.
     pub code: &'static str,
     pub message: String,
     pub diagnostics: Vec<Diagnostic>,
@@ -98,8 +99,13 @@ impl Rejection {
     }
 
     pub fn of_report(report: Report) -> Self {
-        let not_allowed = report.diagnostics.iter().any(|diagnostic| diagnostic.is(Code::NotAllowedHere));
-        let code = if not_allowed { "not_allowed_here" } else { "invalid_config" };
+        let code = if report.has(Code::NotAllowedHere) {
+            "not_allowed_here"
+        } else if report.has(Code::PartDigest) {
+            "digest_mismatch"
+        } else {
+            "invalid_config"
+        };
         let message = match report.diagnostics.first() {
             Some(first) => {
                 format!("config has {} problem(s), the first: {}", report.diagnostics.len(), first.message)

@@ -1,12 +1,14 @@
 //! What is known of config in this process: held, offered, and refused. Read by the admin port, metrics and the stream.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ostler_config::Diagnostic;
 use ostler_core::clock::WallClock;
 use ostler_telemetry::metrics::Counter;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Origin, Rejection, Revision};
 
@@ -24,9 +26,17 @@ struct Inner {
     applied: Option<Revision>,
     applied_unix_ms: u64,
     desired: Option<Revision>,
-    /// When the source last confirmed that what is served is what it wants.
-    confirmed_unix_ms: u64,
+    confirmed: Option<Confirmed>,
     rejection: Option<LastRejection>,
+}
+
+/// When the source last confirmed that what is served is what it wants. Kept apart from calendar time, which may be set
+/// back and forth while a process runs.
+#[derive(Debug, Clone, Copy)]
+struct Confirmed {
+    at: Instant,
+    /// Its age then: what was read from disk is older than this process.
+    age: Duration,
 }
 
 /// The last candidate that was refused.
@@ -47,16 +57,9 @@ pub struct Reading {
     pub applied_unix_ms: u64,
     pub healthy: Option<Revision>,
     pub desired: Option<Revision>,
-    pub confirmed_unix_ms: u64,
-    pub rejection: Option<LastRejection>,
-}
-
-impl Reading {
     /// Since the source last confirmed what is served; nothing while nothing is.
-    pub fn age_ms(&self, now_unix_ms: u64) -> Option<u64> {
-        let since = if self.confirmed_unix_ms > 0 { self.confirmed_unix_ms } else { self.applied_unix_ms };
-        self.applied.as_ref().map(|_| now_unix_ms.saturating_sub(since))
-    }
+    pub age: Option<Duration>,
+    pub rejection: Option<LastRejection>,
 }
 
 /// How a candidate ended.
@@ -66,6 +69,20 @@ pub enum ResultWord {
     Unchanged,
     Rejected,
 }
+
+// === impl Confirmed ===
+
+impl Confirmed {
+    fn now(age: Duration) -> Self {
+        Self { at: Instant::now(), age }
+    }
+
+    fn age_now(&self) -> Duration {
+        self.age.saturating_add(self.at.elapsed())
+    }
+}
+
+// === impl ConfigStatus ===
 
 impl ConfigStatus {
     pub fn new(clock: WallClock) -> Self {
@@ -79,7 +96,7 @@ impl ConfigStatus {
             applied_unix_ms: inner.applied_unix_ms,
             healthy: self.healthy.borrow().clone(),
             desired: inner.desired.clone(),
-            confirmed_unix_ms: inner.confirmed_unix_ms,
+            age: inner.applied.as_ref().and(inner.confirmed).map(|confirmed| confirmed.age_now()),
             rejection: inner.rejection.clone(),
         }
     }
@@ -91,7 +108,7 @@ impl ConfigStatus {
 
     /// The source says that what is served is what it wants.
     pub fn confirmed(&self) {
-        self.lock().confirmed_unix_ms = self.clock.unix_ms();
+        self.lock().confirmed = Some(Confirmed::now(Duration::ZERO));
     }
 
     /// The source says again what is served.
@@ -104,12 +121,14 @@ impl ConfigStatus {
         let mut inner = self.lock();
         inner.applied = Some(revision.clone());
         inner.applied_unix_ms = self.clock.unix_ms();
+        inner.confirmed.get_or_insert_with(|| Confirmed::now(Duration::ZERO));
     }
 
     /// What is served comes from disk: it was healthy here, and its source last confirmed it then. `is_whole` if nothing of
     /// it is missing.
     pub(super) fn restored(&self, revision: &Revision, confirmed_unix_ms: u64, is_whole: bool) {
-        self.lock().confirmed_unix_ms = confirmed_unix_ms;
+        let age = Duration::from_millis(self.clock.unix_ms().saturating_sub(confirmed_unix_ms));
+        self.lock().confirmed = Some(Confirmed::now(age));
         if is_whole {
             self.healthy(revision);
         }

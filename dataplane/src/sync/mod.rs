@@ -46,7 +46,10 @@ pub struct SyncClient {
 #[derive(Debug, Default)]
 pub struct SyncMetrics {
     connected: AtomicBool,
+    /// Streams that ended, or were not even opened.
     pub reconnects: Counter,
+    /// Messages of control that mean nothing here.
+    pub ignored: Counter,
 }
 
 impl SyncMetrics {

@@ -1,5 +1,6 @@
 //! One stream's life, from `hello` to its end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,9 +8,11 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use ostler_core::limits::{
-    RECONNECT_CAP, RECONNECT_STABLE_AFTER, STATUS_CHANGE_INTERVAL, STATUS_INTERVAL, SYNC_KEEPALIVE_INTERVAL,
-    SYNC_KEEPALIVE_TIMEOUT, SYNC_MESSAGE_BYTES_MAX,
+    NODE_MESSAGE_BYTES_MAX, RECONNECT_CAP, RECONNECT_STABLE_AFTER, STATUS_CHANGE_INTERVAL, STATUS_INTERVAL,
+    SYNC_KEEPALIVE_INTERVAL, SYNC_KEEPALIVE_TIMEOUT, SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_BYTES_MAX,
+    SYNC_MESSAGE_INTERVAL, SYNC_OPEN_TIMEOUT, SYNC_SEND_TIMEOUT,
 };
+use ostler_core::pace::Pace;
 use ostler_proto::sync::v1::control_message::Message as FromControl;
 use ostler_proto::sync::v1::directive::Directive as Order;
 use ostler_proto::sync::v1::node_message::Message as ToControl;
@@ -24,7 +27,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::SyncClient;
 use super::wire;
-use crate::apply::{Revision, Source};
+use crate::apply::{Origin, Rejection, Revision, Source};
 
 /// Why a stream ended, and what that means for the next.
 #[derive(Debug)]
@@ -37,7 +40,8 @@ pub(super) struct Ended {
 
 /// Messages waiting to be sent; status is dropped when it is full, acks wait.
 const OUTBOX_MAX: usize = 32;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Snapshots whose nonces are remembered.
+const ANSWERED_MAX: usize = 16;
 
 pub(super) async fn serve(client: &SyncClient) -> Ended {
     let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
@@ -46,13 +50,14 @@ pub(super) async fn serve(client: &SyncClient) -> Ended {
     if outbox.try_send(hello).is_err() {
         return Ended::because("hello could not be queued");
     }
-    let opened = match open(client, outgoing).await {
-        Ok(opened) => opened,
-        Err(reason) => return Ended::because(reason),
+    let opened = match tokio::time::timeout(SYNC_OPEN_TIMEOUT, open(client, outgoing)).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(reason)) => return Ended::because(reason),
+        Err(_) => return Ended::because("control did not take the call in time"),
     };
     client.metrics.connected.store(true, Ordering::Relaxed);
     tracing::info!(control = %client.options.control, node = %client.options.node, "connected to control");
-    Session { client, outbox, opened: Instant::now(), was_applied: false, settling: None }.run(opened).await
+    Session::new(client, outbox).run(opened).await
 }
 
 async fn open(
@@ -71,7 +76,7 @@ async fn open(
     request.metadata_mut().insert("authorization", token);
     let mut stub = Client::new(channel)
         .max_decoding_message_size(SYNC_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(SYNC_MESSAGE_BYTES_MAX);
+        .max_encoding_message_size(NODE_MESSAGE_BYTES_MAX);
     let response = stub.stream(request).await.map_err(|status| refused(&status))?;
     Ok(response.into_inner())
 }
@@ -95,7 +100,7 @@ async fn connect(client: &SyncClient) -> Result<Channel, tonic::transport::Error
     // The connector does TLS itself; tonic would look for its own on an https scheme.
     let authority = client.options.control.authority().map_or("control", |authority| authority.as_str());
     Endpoint::from_shared(format!("http://{authority}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(SYNC_OPEN_TIMEOUT)
         .http2_keep_alive_interval(SYNC_KEEPALIVE_INTERVAL)
         .keep_alive_timeout(SYNC_KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
@@ -128,19 +133,37 @@ struct Session<'a> {
     outbox: mpsc::Sender<NodeMessage>,
     opened: Instant,
     was_applied: bool,
+    /// What control wants is what is served, so far as it has said on this stream. While the stream lives it would say
+    /// if it wanted another.
+    in_sync: bool,
     /// What was acknowledged as applied and waits to be called healthy, with the nonce it came with.
     settling: Option<(String, Revision)>,
+    /// The newest snapshots and what they offered: a nonce stands for one of them.
+    answered: VecDeque<(String, Option<proto::Revision>)>,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    fn new(client: &'a SyncClient, outbox: mpsc::Sender<NodeMessage>) -> Self {
+        Self {
+            client,
+            outbox,
+            opened: Instant::now(),
+            was_applied: false,
+            in_sync: false,
+            settling: None,
+            answered: VecDeque::new(),
+        }
+    }
+
     async fn run(mut self, mut incoming: Streaming<proto::ControlMessage>) -> Ended {
         let mut status = tokio::time::interval(STATUS_INTERVAL);
         // Changes are gathered: a mount that flaps with every call is reported a few times a second.
         let mut changes = tokio::time::interval(STATUS_CHANGE_INTERVAL);
         let mut healthy = self.client.applier.status.watch_healthy();
+        let mut pace = Pace::new(SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL);
         loop {
             let next = tokio::select! {
-                message = incoming.message() => match message {
+                message = pace.paced(incoming.message()) => match message {
                     Ok(Some(message)) => self.receive(message).await,
                     Ok(None) => return self.ended("control closed the stream", None),
                     Err(status) => {
@@ -151,6 +174,9 @@ impl Session<'_> {
                 // The sender lives as long as the applier, which this session holds.
                 _ = healthy.changed() => self.ack_healthy().await,
                 _ = status.tick() => {
+                    if self.in_sync {
+                        self.client.applier.status.confirmed();
+                    }
                     self.report();
                     Next::Go
                 }
@@ -164,7 +190,7 @@ impl Session<'_> {
             match next {
                 Next::Go => {}
                 Next::Leave { after } => return self.ended("control asked to reconnect", Some(after)),
-                Next::Lost => return self.ended("stream closed while answering", None),
+                Next::Lost => return self.ended("control takes no answer", None),
             }
         }
     }
@@ -178,48 +204,84 @@ impl Session<'_> {
                     Next::Leave { after: Duration::from_millis(reconnect.after_ms).min(RECONNECT_CAP) }
                 }
                 // A drain order comes with a capability that this build does not advertise; an unknown order is newer.
-                Some(Order::Drain(_)) | None => Next::Go,
+                Some(Order::Drain(_)) | None => self.ignore(),
             },
-            None => Next::Go,
+            None => self.ignore(),
         }
+    }
+
+    /// What control says and this build does not know, or that makes no sense: counted, and nothing comes of it.
+    fn ignore(&self) -> Next {
+        self.client.metrics.ignored.increment();
+        Next::Go
     }
 
     /// What is held is what is wanted. It may have become healthy on an earlier stream, so it is said again.
     async fn hear_unchanged(&mut self, unchanged: proto::Unchanged) -> Next {
-        self.was_applied = true;
-        self.client.applier.status.confirmed();
-        let revision = unchanged
-            .revision
-            .and_then(|revision| wire::revision_in(&revision, &self.client.options.fleet).ok());
-        let Some(revision) = revision else { return Next::Go };
-        self.client.applier.status.desired(&revision);
-        self.settling = Some((String::new(), revision));
+        let applier = &self.client.applier;
+        let said =
+            unchanged.revision.and_then(|said| wire::revision_in(&said, &self.client.options.fleet).ok());
+        let held = applier.snapshots.load().map(|held| held.revision.clone());
+        let Some(revision) = said.filter(|said| held.as_ref() == Some(said)) else { return self.ignore() };
+        applier.status.desired(&revision);
+        self.take(String::new(), revision);
         self.report();
         self.ack_healthy().await
     }
 
-    async fn apply(&mut self, snapshot: proto::Snapshot) -> Next {
-        let nonce = snapshot.nonce.clone();
-        let offered = snapshot.revision.clone();
-        let applier = &self.client.applier;
+    async fn apply(&mut self, mut snapshot: proto::Snapshot) -> Next {
+        let (nonce, offered) = (std::mem::take(&mut snapshot.nonce), snapshot.revision.clone());
+        let reused = self.answered.iter().any(|(known, of)| *known == nonce && *of != offered);
+        let applied = if reused {
+            Err(self.refuse(wire::damaged("its nonce is that of another snapshot of this stream")))
+        } else {
+            snapshot.nonce.clone_from(&nonce);
+            self.try_apply(snapshot).await
+        };
+        self.answered.truncate(ANSWERED_MAX - 1);
+        match applied {
+            Ok(revision) => {
+                self.answered.push_front((nonce.clone(), offered));
+                self.take(nonce.clone(), revision.clone());
+                match self.ack(nonce, &revision, proto::ack::Stage::Applied).await {
+                    Next::Go => self.ack_healthy().await,
+                    lost => lost,
+                }
+            }
+            Err(rejection) => {
+                // Control wants something else than what is served.
+                self.in_sync = false;
+                let nack = wire::nack_out(&nonce, offered.as_ref(), &rejection);
+                self.answered.push_front((nack.nonce.clone(), nack.revision.clone()));
+                self.send(ToControl::Nack(nack)).await
+            }
+        }
+    }
+
+    async fn try_apply(&self, snapshot: proto::Snapshot) -> Result<Revision, Rejection> {
         let candidate = match wire::candidate_in(snapshot, &self.client.options.fleet) {
             Ok(candidate) => candidate,
-            Err(rejection) => {
-                applier.status.rejected(crate::apply::Origin::Stream, None, &rejection);
-                return self.send(ToControl::Nack(wire::nack_out(nonce, offered, &rejection))).await;
-            }
+            Err(rejection) => return Err(self.refuse(rejection)),
         };
+        let applier = &self.client.applier;
         applier.status.desired(&candidate.revision);
-        if let Err(rejection) = applier.apply(&candidate).await {
-            return self.send(ToControl::Nack(wire::nack_out(nonce, offered, &rejection))).await;
-        }
+        applier.apply(&candidate).await?;
+        Ok(candidate.revision)
+    }
+
+    /// A message that is no candidate, refused where candidates are.
+    fn refuse(&self, rejection: Rejection) -> Rejection {
+        tracing::warn!(code = rejection.code, "config rejected: {}", rejection.message);
+        self.client.applier.status.rejected(Origin::Stream, None, &rejection);
+        rejection
+    }
+
+    /// What is served is what control wants.
+    fn take(&mut self, nonce: String, revision: Revision) {
         self.was_applied = true;
-        applier.status.confirmed();
-        self.settling = Some((nonce.clone(), candidate.revision.clone()));
-        match self.ack(nonce, &candidate.revision, proto::ack::Stage::Applied).await {
-            Next::Go => self.ack_healthy().await,
-            lost => lost,
-        }
+        self.in_sync = true;
+        self.client.applier.status.confirmed();
+        self.settling = Some((nonce, revision));
     }
 
     /// Acknowledges what was applied, once it is what the applier calls healthy.
@@ -242,9 +304,10 @@ impl Session<'_> {
     }
 
     async fn send(&self, message: ToControl) -> Next {
-        match self.outbox.send(NodeMessage { message: Some(message) }).await {
-            Ok(()) => Next::Go,
-            Err(_) => Next::Lost,
+        let sent = self.outbox.send(NodeMessage { message: Some(message) });
+        match tokio::time::timeout(SYNC_SEND_TIMEOUT, sent).await {
+            Ok(Ok(())) => Next::Go,
+            Ok(Err(_)) | Err(_) => Next::Lost,
         }
     }
 
@@ -252,7 +315,6 @@ impl Session<'_> {
     fn report(&self) {
         let applier = &self.client.applier;
         let reading = applier.status.read();
-        let now = self.client.deps.clock.unix_ms();
         let snapshots = &applier.snapshots;
         let in_flight: i64 = snapshots
             .load()
@@ -260,7 +322,7 @@ impl Session<'_> {
         let status = proto::Status {
             applied: reading.applied.as_ref().map(wire::revision_out),
             mounts: wire::mounts_out(snapshots),
-            config_age_ms: reading.age_ms(now).unwrap_or(0),
+            config_age_ms: reading.age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             in_flight: u64::try_from(in_flight).unwrap_or(0),
             snapshots_retired_alive: snapshots.retired_alive() as u64,
         };

@@ -4,8 +4,9 @@
 //! that it can be tried with any message, without a stream.
 
 use ostler_config::{Diagnostic, Part, PartKind, Severity};
+use ostler_core::build::{Build, VERSION};
 use ostler_core::digest::Digest;
-use ostler_core::limits::SNAPSHOT_PARTS_MAX;
+use ostler_core::limits::{MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX, NONCE_BYTES_MAX, SNAPSHOT_PARTS_MAX};
 use ostler_core::name::FleetName;
 use ostler_proto::sync::v1 as proto;
 
@@ -18,27 +19,24 @@ pub(super) const CAPABILITIES: [&str; 2] = ["parts.v1", "listeners.v1"];
 const SOURCE: &str = "control";
 
 /// Judges what can be judged of a snapshot without its content: whom it is for, what it needs, whether it can be read.
+/// What this build cannot judge is refused before anything else of it is looked at.
 ///
 /// # Errors
 /// What the nack says.
 pub fn candidate_in(snapshot: proto::Snapshot, fleet: &FleetName) -> Result<Candidate, Rejection> {
-    let missing: Vec<_> = snapshot
-        .required_capabilities
-        .iter()
-        .filter(|needed| !CAPABILITIES.contains(&needed.as_str()))
-        .collect();
-    if !missing.is_empty() {
+    if snapshot.nonce.is_empty() || snapshot.nonce.len() > NONCE_BYTES_MAX {
         let message =
-            format!("config needs {missing:?}, which this build does not have; upgrade the data plane");
-        return Err(Rejection::new("missing_capability", message));
+            format!("its nonce has {} bytes; 1 to {NONCE_BYTES_MAX} are allowed", snapshot.nonce.len());
+        return Err(damaged(&message));
     }
+    refuse_newer(&snapshot)?;
     if snapshot.fleet != fleet.as_str() {
         return Err(Rejection::new("wrong_fleet", "config is addressed to another fleet; check --fleet"));
     }
     if snapshot.parts.len() > SNAPSHOT_PARTS_MAX {
         return Err(Rejection::new(
             "too_many_parts",
-            format!("config has more than {SNAPSHOT_PARTS_MAX} parts"),
+            format!("config has {} parts; at most {SNAPSHOT_PARTS_MAX} are allowed", snapshot.parts.len()),
         ));
     }
     let revision = snapshot.revision.as_ref().ok_or_else(|| damaged("it has no revision"))?;
@@ -47,11 +45,40 @@ pub fn candidate_in(snapshot: proto::Snapshot, fleet: &FleetName) -> Result<Cand
     Ok(Candidate { origin: Origin::Stream, revision, parts: parts.into() })
 }
 
+/// Content that needs more than this build has.
+fn refuse_newer(snapshot: &proto::Snapshot) -> Result<(), Rejection> {
+    let missing =
+        snapshot.required_capabilities.iter().find(|needed| !CAPABILITIES.contains(&needed.as_str()));
+    if let Some(missing) = missing {
+        let message = format!(
+            "config needs the capability `{}`, which build {VERSION} does not have; upgrade the data plane",
+            bounded(missing, NODE_LABEL_BYTES_MAX)
+        );
+        return Err(Rejection::new("missing_capability", message));
+    }
+    if snapshot.minimum_build.is_empty() {
+        return Ok(());
+    }
+    let minimum: Build =
+        snapshot.minimum_build.parse().map_err(|_| damaged("its minimum build cannot be read"))?;
+    // This build's own version is one, as its tests know.
+    if VERSION.parse::<Build>().is_ok_and(|own| own < minimum) {
+        let minimum = bounded(&snapshot.minimum_build, NODE_LABEL_BYTES_MAX);
+        let message =
+            format!("config needs build {minimum} or later, and this is {VERSION}; upgrade the data plane");
+        return Err(Rejection::new("newer_build_needed", message));
+    }
+    Ok(())
+}
+
 /// The revision of a message from control, which belongs to the lineage of the node's own fleet.
 ///
 /// # Errors
 /// What the nack says.
 pub fn revision_in(revision: &proto::Revision, fleet: &FleetName) -> Result<Revision, Rejection> {
+    if revision.source != SOURCE {
+        return Err(damaged("its source is not `control`"));
+    }
     let digest = revision.digest.parse().map_err(|_| damaged("its digest cannot be read"))?;
     if revision.version == 0 {
         return Err(damaged("its version is 0"));
@@ -78,12 +105,18 @@ pub fn revision_out(revision: &Revision) -> proto::Revision {
     }
 }
 
-pub fn nack_out(nonce: String, revision: Option<proto::Revision>, rejection: &Rejection) -> proto::Nack {
+/// A refusal, with what it is about as it was offered. Texts are cut: an answer must arrive, whatever it answers.
+pub fn nack_out(nonce: &str, offered: Option<&proto::Revision>, rejection: &Rejection) -> proto::Nack {
+    let offered = offered.map(|offered| proto::Revision {
+        source: bounded(&offered.source, NODE_LABEL_BYTES_MAX),
+        digest: bounded(&offered.digest, NODE_LABEL_BYTES_MAX),
+        ..*offered
+    });
     proto::Nack {
-        nonce,
-        revision,
+        nonce: bounded(nonce, NONCE_BYTES_MAX),
+        revision: offered,
         code: rejection.code.to_owned(),
-        message: rejection.message.clone(),
+        message: bounded(&rejection.message, MESSAGE_BYTES_MAX),
         diagnostics: rejection.diagnostics.iter().map(diagnostic_out).collect(),
     }
 }
@@ -132,16 +165,21 @@ fn diagnostic_out(diagnostic: &Diagnostic) -> proto::Diagnostic {
     proto::Diagnostic {
         code: diagnostic.code.to_string(),
         severity: severity.to_owned(),
-        path: diagnostic.path.clone(),
+        path: bounded(&diagnostic.path, MESSAGE_BYTES_MAX),
         line: diagnostic.line.unwrap_or(0),
         column: diagnostic.column.unwrap_or(0),
-        message: diagnostic.message.clone(),
-        help: diagnostic.help.clone(),
-        source_line: diagnostic.source_line.clone().unwrap_or_default(),
+        message: bounded(&diagnostic.message, MESSAGE_BYTES_MAX),
+        help: bounded(&diagnostic.help, MESSAGE_BYTES_MAX),
+        source_line: bounded(diagnostic.source_line.as_deref().unwrap_or_default(), MESSAGE_BYTES_MAX),
     }
 }
 
-fn damaged(what: &str) -> Rejection {
+/// The text, cut at a character boundary.
+fn bounded(text: &str, bytes_max: usize) -> String {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default().to_owned()
+}
+
+pub(super) fn damaged(what: &str) -> Rejection {
     Rejection::new(
         "malformed",
         format!("config message is damaged: {what}; look for another program on this port"),

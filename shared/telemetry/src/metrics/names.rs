@@ -78,7 +78,7 @@ metrics! {
     // Data plane: config and process.
     ConfigVersionApplied: Gauge "ostler_config_version_applied" [] "Version being served; 0 when there is none.";
     ConfigVersionDesired: Gauge "ostler_config_version_desired" [] "Newest version offered by the source; 0 when there is none.";
-    ConfigAge: Gauge "ostler_config_age_seconds" [] "Since the source last confirmed what is being served.";
+    ConfigAge: Gauge "ostler_config_age_seconds" [] "Since the source last confirmed what is being served: a stream to control does so every ten seconds, a file when it is read.";
     ConfigApplies: Counter "ostler_config_applies_total" ["source", "result"] "Candidates judged, by source (stream, file, disk) and result (applied, unchanged, rejected).";
     ConfigPersistFailures: Counter "ostler_config_persist_failures_total" [] "Times the last-known-good config, or the mark of an attempt, could not be written.";
     ConfigPersistFailing: Gauge "ostler_config_persist_failing" [] "1 while the disk does not take the last-known-good config; what is served does not depend on it, a restart would.";
@@ -86,6 +86,7 @@ metrics! {
     SnapshotsRetiredAlive: Gauge "ostler_snapshots_retired_alive" [] "Snapshots replaced but still pinned by a request.";
     ControlConnected: Gauge "ostler_control_connected" [] "1 while the stream to control is up.";
     ControlReconnects: Counter "ostler_control_reconnects_total" [] "Streams to control that ended.";
+    ControlMessagesIgnored: Counter "ostler_control_messages_ignored_total" [] "Messages of control that this build does not know, or that confirm what is not served.";
     ConnectionsOpen: Gauge "ostler_connections_open" ["listener"] "Client connections open.";
     ListenerAccepting: Gauge "ostler_listener_accepting" ["listener"] "1 while every traffic worker accepts connections on the listener.";
     TasksAlive: Gauge "ostler_tasks_alive" ["group"] "Tasks alive: traffic (all on the traffic workers' runtimes) and tracked (what is waited for at the end, on any runtime).";
