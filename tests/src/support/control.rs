@@ -26,8 +26,13 @@ impl TestControl {
     /// # Panics
     /// When it does not start.
     pub async fn start(state_dir: &Path) -> Self {
+        Self::start_with(Self::options(state_dir)).await
+    }
+
+    /// Options of a control on free ports.
+    pub fn options(state_dir: &Path) -> ControlOptions {
         let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = ControlOptions {
+        ControlOptions {
             state_dir: state_dir.to_owned(),
             listen: any,
             sync_listen: any,
@@ -43,9 +48,26 @@ impl TestControl {
             jitter: Jitter::from_seed(1),
             versions_kept_max: ostler_core::limits::VERSIONS_KEPT_MAX,
             log_lines_dropped: Arc::new(|| 0),
-        };
+        }
+    }
+
+    /// Starts control with these options.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_with(options: ControlOptions) -> Self {
+        let state_dir = options.state_dir.clone();
         let running = Control::start(options).await.unwrap_or_else(|error| panic!("{error}"));
-        Self { running, state_dir: state_dir.to_owned() }
+        Self { running, state_dir }
+    }
+
+    /// A counter or gauge of control.
+    ///
+    /// # Panics
+    /// When what is scraped is no number.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let metrics = Ask::new(self.running.api_addr, "GET", "/metrics").send().await.text();
+        super::metric(&metrics, series)
     }
 
     /// A request with the operator's token.

@@ -2,8 +2,12 @@
 
 pub mod control;
 pub mod gate;
+pub mod grpc;
 pub mod http;
+pub mod net;
 pub mod process;
+pub mod scripted_control;
+pub mod scripted_node;
 pub mod server;
 pub mod world;
 
@@ -27,4 +31,13 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
         }
     });
     found.await.unwrap_or_else(|_| panic!("never happened: {what}"))
+}
+
+/// The value of a series in a scrape; 0 where it is not there yet.
+///
+/// # Panics
+/// When it is no whole number.
+pub fn metric(scrape: &str, series: &str) -> u64 {
+    let line = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse().expect("a whole number"))
 }

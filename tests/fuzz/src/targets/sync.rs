@@ -53,8 +53,9 @@ fn a_snapshot(snapshot: proto::Snapshot, fleet: &FleetName) {
     match dataplane::candidate_in(snapshot, fleet) {
         Err(rejection) => {
             assert!(!rejection.code.is_empty() && !rejection.message.is_empty());
-            let nack = dataplane::nack_out(offered.nonce.clone(), offered.revision, &rejection);
-            assert_eq!((nack.nonce, nack.code.as_str()), (offered.nonce, rejection.code));
+            let nack = dataplane::nack_out(&offered.nonce, offered.revision.as_ref(), &rejection);
+            assert!(offered.nonce.starts_with(&nack.nonce) && nack.code == rejection.code);
+            assert!(nack.message.len() <= MESSAGE_BYTES_MAX, "{}", nack.message.len());
         }
         Ok(candidate) => {
             assert_eq!(offered.fleet, fleet.as_str());
