@@ -50,6 +50,13 @@ impl Program {
 }
 
 impl Process {
+    /// Its state folder is looked at elsewhere: where the process sees a file system that others do not.
+    #[must_use]
+    pub fn with_state_at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = path.into();
+        self
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
