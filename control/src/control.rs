@@ -105,6 +105,7 @@ pub struct RunningControl {
     store: Store,
     counters: Arc<Counters>,
     reload: Reload,
+    tls: Option<ServerTls>,
     published: Option<Published>,
 }
 
@@ -211,6 +212,7 @@ impl Control {
             store,
             counters,
             reload,
+            tls: options.tls.clone(),
             published: None,
         };
         let rules = |listener, addr, token, open_paths| Guard {
@@ -244,10 +246,14 @@ impl Control {
 }
 
 impl RunningControl {
-    /// Reads the followed file anew, whatever events say. Returns at once; what is found goes the way of any change.
+    /// Reads the followed file anew, whatever events say, and the certificate. Returns at once; what is found goes the way
+    /// of any change.
     pub fn reload(&self) {
         tracing::info!("the config file, if one is followed, is read again, as asked");
         self.reload.ask();
+        if let Some(Err(error)) = self.tls.as_ref().map(ServerTls::reload) {
+            tracing::error!(%error, "the certificate stays as it was");
+        }
     }
 
     /// Sends nodes away with a hint when to return, finishes requests, closes the store.

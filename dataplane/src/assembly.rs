@@ -71,6 +71,7 @@ pub struct DataPlane {
     admin: Arc<Admin>,
     workers: Workers,
     reload: Reload,
+    tls: Option<ServerTls>,
     mcp: SocketAddr,
     admin_addr: SocketAddr,
     _published: Option<Published>,
@@ -129,7 +130,7 @@ impl DataPlane {
             guard: HostGuard::for_listener(options.admin_listen, &options.allow_hosts),
             token: Some(token),
         };
-        let admin_listener = bind_admin(&options, options.admin_listen, "--admin-listen", tls, door)?;
+        let admin_listener = bind_admin(&options, options.admin_listen, "--admin-listen", tls.clone(), door)?;
         let metrics_listener = options
             .metrics_listen
             .map(|addr| {
@@ -196,7 +197,15 @@ impl DataPlane {
             .publish_listeners(roles)
             .inspect_err(|error| tracing::error!(%error, "this process's addresses cannot be written down"))
             .ok();
-        Ok(Self { admin, workers, reload: core.reload, mcp: mcp_addr, admin_addr, _published: published })
+        Ok(Self {
+            admin,
+            workers,
+            reload: core.reload,
+            tls,
+            mcp: mcp_addr,
+            admin_addr,
+            _published: published,
+        })
     }
 
     /// Where MCP clients connect.
@@ -213,11 +222,14 @@ impl DataPlane {
         &self.admin
     }
 
-    /// Reads every file anew that config comes from or refers to, whatever events say. Returns at once; what is found
-    /// goes the way of any change.
+    /// Reads every file anew that config comes from or refers to, whatever events say, and the certificate of its own
+    /// ports. Returns at once; what is found goes the way of any change.
     pub fn reload(&self) {
         tracing::info!("config file and referenced files are read again, as asked");
         self.reload.ask();
+        if let Some(Err(error)) = self.tls.as_ref().map(ServerTls::reload) {
+            tracing::error!(%error, "the certificate stays as it was");
+        }
     }
 
     /// Stops accepting, finishes what is in flight up to the deadline, ends children, and leaves nothing behind.

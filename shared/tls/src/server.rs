@@ -1,10 +1,12 @@
 //! Certificates of a listener, from PEM files that an operator names.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use ostler_core::disk::open_regular;
 use ostler_core::net::Stream;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -13,9 +15,15 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::provider;
 
-/// Turns accepted streams into TLS streams. TLS 1.2 and up, ALPN `h2` and `http/1.1`.
+/// Turns accepted streams into TLS streams. TLS 1.2 and up, ALPN `h2` and `http/1.1`. Clones are one and the same.
 #[derive(Clone)]
-pub struct ServerTls(TlsAcceptor);
+pub struct ServerTls(Arc<Shared>);
+
+struct Shared {
+    config: ArcSwap<ServerConfig>,
+    /// Chain and key, to be read again; none when they came with a config.
+    files: Option<(PathBuf, PathBuf)>,
+}
 
 /// A PEM file that was read: its path, for errors, and what it held.
 #[derive(Clone, Copy)]
@@ -43,37 +51,27 @@ impl ServerTls {
     /// # Errors
     /// [`ServerTlsError`] names the file and what is wrong with it.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, ServerTlsError> {
-        let chain = std::fs::read(certificate).map_err(|error| ServerTlsError::Certificate {
-            path: certificate.into(),
-            reason: error.to_string(),
-        })?;
-        let private = std::fs::read(key)
-            .map_err(|error| ServerTlsError::Key { path: key.into(), reason: error.to_string() })?;
-        Self::from_pem(Pem { path: certificate, text: &chain }, Pem { path: key, text: &private })
+        let config = read(certificate, key)?;
+        Ok(Self::of(config, Some((certificate.to_owned(), key.to_owned()))))
     }
 
-    /// The same, with what the files held. The permissions of the key file are looked at all the same.
+    /// Reads the files again that it was loaded from, for connections to come. What cannot be used changes nothing.
+    ///
+    /// # Errors
+    /// As [`ServerTls::load`].
+    pub fn reload(&self) -> Result<(), ServerTlsError> {
+        if let Some((certificate, key)) = &self.0.files {
+            self.0.config.store(Arc::new(read(certificate, key)?));
+        }
+        Ok(())
+    }
+
+    /// From what files held that were read already. The permissions of the key file are looked at all the same.
     ///
     /// # Errors
     /// As [`ServerTls::load`].
     pub fn from_pem(certificate: Pem<'_>, key: Pem<'_>) -> Result<Self, ServerTlsError> {
-        refuse_world_readable(key.path)?;
-        let chain = parse_chain(certificate)?;
-        let private = PrivateKeyDer::from_pem_slice(key.text)
-            .map_err(|error| ServerTlsError::Key { path: key.path.into(), reason: error.to_string() })?;
-        let mismatch = |cause| ServerTlsError::Mismatch {
-            certificate: certificate.path.into(),
-            key: key.path.into(),
-            cause,
-        };
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(mismatch)?
-            .with_no_client_auth()
-            .with_single_cert(chain, private)
-            .map_err(mismatch)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self::of(config_of(certificate, key)?, None))
     }
 
     /// Handshake with a client.
@@ -81,9 +79,50 @@ impl ServerTls {
     /// # Errors
     /// When the handshake fails; only that connection is lost.
     pub async fn accept(&self, stream: Stream) -> io::Result<Stream> {
-        let stream = self.0.accept(stream).await?;
+        let acceptor = TlsAcceptor::from(self.0.config.load_full());
+        let stream = acceptor.accept(stream).await?;
         Ok(Stream::Boxed(Box::new(stream)))
     }
+
+    fn of(config: ServerConfig, files: Option<(PathBuf, PathBuf)>) -> Self {
+        Self(Arc::new(Shared { config: ArcSwap::from_pointee(config), files }))
+    }
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, ServerTlsError> {
+    let chain = read_file(certificate).map_err(|error| ServerTlsError::Certificate {
+        path: certificate.into(),
+        reason: error.to_string(),
+    })?;
+    let private = read_file(key)
+        .map_err(|error| ServerTlsError::Key { path: key.into(), reason: error.to_string() })?;
+    config_of(Pem { path: certificate, text: &chain }, Pem { path: key, text: &private })
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open_regular(path)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn config_of(certificate: Pem<'_>, key: Pem<'_>) -> Result<ServerConfig, ServerTlsError> {
+    refuse_world_readable(key.path)?;
+    let chain = parse_chain(certificate)?;
+    let private = PrivateKeyDer::from_pem_slice(key.text)
+        .map_err(|error| ServerTlsError::Key { path: key.path.into(), reason: error.to_string() })?;
+    let mismatch = |cause| ServerTlsError::Mismatch {
+        certificate: certificate.path.into(),
+        key: key.path.into(),
+        cause,
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(mismatch)?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(mismatch)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 impl fmt::Debug for Pem<'_> {

@@ -49,6 +49,27 @@ async fn a_trusted_server_is_read() {
 }
 
 #[tokio::test]
+async fn renewed_files_are_taken_on_request_and_broken_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    write_pair(dir.path());
+    let server = ServerTls::load(&chain, &key).unwrap();
+    // What a listener holds is a clone.
+    let listening = server.clone();
+    let old = ClientTls::from_file(&chain, Alpn::Http1).unwrap();
+    let old_chain = fs::read(&chain).unwrap();
+    write_pair(dir.path());
+    let new = ClientTls::from_file(&chain, Alpn::Http1).unwrap();
+    assert!(handshake(listening.clone(), new.clone()).await.is_err(), "taken without being asked");
+    server.reload().unwrap();
+    assert!(handshake(listening.clone(), new.clone()).await.is_ok());
+    assert!(handshake(listening.clone(), old).await.is_err());
+    fs::write(&chain, old_chain).unwrap();
+    assert!(matches!(server.reload(), Err(ServerTlsError::Mismatch { .. })));
+    assert!(handshake(listening, new).await.is_ok(), "files that do not fit together cost the certificate");
+}
+
+#[tokio::test]
 async fn an_unknown_server_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     write_pair(dir.path());
