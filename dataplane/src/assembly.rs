@@ -148,6 +148,7 @@ impl DataPlane {
         let own = OwnListeners::new(bound.into_iter().flatten().collect(), control);
         let listeners = Arc::new(listeners.beside(own.clone()));
         let deps = deps.keeping_from(own);
+        deps.orphans.take_over(&state).await;
         let core = Core::build(
             &options.fleet,
             &options.config,

@@ -11,6 +11,7 @@ use ostler_core::rng::Jitter;
 use ostler_core::tasks::Tasks;
 use ostler_telemetry::metrics::Counter;
 
+use crate::orphans::Orphans;
 use crate::own::OwnListeners;
 
 /// Shared by everything in one data plane. Cheap to clone.
@@ -28,6 +29,8 @@ pub struct Deps {
     pub states_changed: Arc<AtomicBool>,
     /// Where no upstream may be.
     pub own: OwnListeners,
+    /// Processes that outlive a stdio child.
+    pub orphans: Arc<Orphans>,
     seed: Arc<AtomicU64>,
 }
 
@@ -42,6 +45,7 @@ impl Deps {
             panics: Arc::default(),
             states_changed: Arc::default(),
             own: OwnListeners::default(),
+            orphans: Arc::new(Orphans::new()),
             seed: Arc::new(AtomicU64::new(seed)),
         }
     }

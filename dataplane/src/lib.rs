@@ -19,6 +19,7 @@ mod assembly;
 mod deps;
 pub mod listener;
 pub mod mount;
+mod orphans;
 mod own;
 pub mod pipeline;
 mod prober;

@@ -115,7 +115,7 @@ impl Refusal {
             .retryable(self.retryable)
             .id(id);
         if let Some(delay) = self.retry_after {
-            body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+            body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
         }
         body.to_json()
     }

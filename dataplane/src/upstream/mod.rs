@@ -100,6 +100,10 @@ pub struct Children {
     pub unexpected_exits: u64,
     /// Messages that had no taker: of nobody's request, or of a client that did not keep up.
     pub dropped_messages: u64,
+    /// Lines of their stdout.
+    pub lines_read: u64,
+    /// Lines of their stderr.
+    pub stderr_lines_read: u64,
     /// Times a child was not read for a while because it wrote too much that nobody had asked for.
     pub pauses: u64,
     /// Lines of stderr that the log has no room for.

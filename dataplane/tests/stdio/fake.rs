@@ -14,13 +14,16 @@ pub const ROLE: &str = "OSTLER_FAKE";
 /// Set for a server that goes on at the end of its stdin.
 pub const STUBBORN: &str = "OSTLER_FAKE_STUBBORN";
 
+/// Names a file that says how a server behaves that is started now ([`Mood`]); beside it stands a list of all starts.
+pub const MOOD: &str = "OSTLER_FAKE_MOOD";
+
 const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 
 #[test]
 #[ignore = "is the child process of the other tests"]
 fn child() {
     if std::env::var_os(ROLE).is_some() {
-        Fake::default().run();
+        Fake { mood: Mood::of_this_process(), ..Fake::default() }.run();
     }
 }
 
@@ -30,8 +33,46 @@ fn sleep_for_ever() -> ! {
     }
 }
 
+/// What a server is like from its start on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Well,
+    /// Exits before it has read anything.
+    ExitAtStart,
+    /// Answers `initialize` and exits at the first call.
+    ExitAtCall,
+    /// Answers `initialize` with an error.
+    Refuse,
+    /// Reads and never answers.
+    Mute,
+    /// Is busy for a while before it reads.
+    Slow,
+}
+
+// === impl Mood ===
+
+impl Mood {
+    pub fn word(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Also notes the start.
+    fn of_this_process() -> Self {
+        let Some(path) = std::env::var_os(MOOD) else { return Self::Well };
+        let path = std::path::PathBuf::from(path);
+        let starts =
+            std::fs::OpenOptions::new().create(true).append(true).open(path.with_extension("starts"));
+        writeln!(starts.unwrap(), "{}", std::process::id()).unwrap();
+        let word = std::fs::read_to_string(path).unwrap();
+        let moods = [Self::Well, Self::ExitAtStart, Self::ExitAtCall, Self::Refuse, Self::Mute, Self::Slow];
+        moods.into_iter().find(|mood| mood.word() == word).unwrap()
+    }
+}
+
 #[derive(Default)]
 struct Fake {
+    mood: Mood,
     /// Every line that came in.
     seen: Vec<String>,
     /// Calls of `hold`, answered by `release`.
@@ -44,13 +85,20 @@ struct Fake {
 
 impl Fake {
     fn run(mut self) {
+        match self.mood {
+            Mood::ExitAtStart => std::process::exit(1),
+            Mood::Slow => std::thread::park_timeout(std::time::Duration::from_millis(1_500)),
+            _ => {}
+        }
         // Ends the line that the test harness has begun.
         raw(b"\n");
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
             let message: Value = serde_json::from_str(&line).expect("one JSON message per line");
             self.seen.push(line);
-            self.take(&message);
+            if self.mood != Mood::Mute {
+                self.take(&message);
+            }
         }
         if std::env::var_os(STUBBORN).is_some() {
             sleep_for_ever();
@@ -61,6 +109,10 @@ impl Fake {
     fn take(&mut self, message: &Value) {
         let id = &message["id"];
         match message["method"].as_str() {
+            Some("tools/call") if self.mood == Mood::ExitAtCall => std::process::exit(1),
+            Some("initialize") if self.mood == Mood::Refuse => {
+                send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": "not today"}}));
+            }
             Some("initialize") => result(
                 id,
                 &json!({
@@ -79,6 +131,8 @@ impl Fake {
             Some("resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" | "ping") => {
                 result(id, &json!({}));
             }
+            // Never answered.
+            Some("tools/list") => {}
             Some("tools/call") => self.tool(message),
             Some(method) if !id.is_null() => {
                 send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": method}}));
@@ -164,6 +218,43 @@ impl Fake {
                 result(id, &json!({}));
             }
             "stop_reading" => sleep_for_ever(),
+            "half_a_line" => {
+                raw(format!(r#"{{"jsonrpc":"2.0","id":{id},"res"#).as_bytes());
+                if arguments["exit"].as_bool().unwrap_or(false) {
+                    std::process::exit(0);
+                }
+                sleep_for_ever();
+            }
+            "wrong_id" => result(&json!("somebody else's"), &json!({})),
+            "twice" => (0..2).for_each(|_| result(id, &json!({"pid": std::process::id()}))),
+            "flood" => {
+                let line = arguments["line"].as_str().unwrap().to_owned() + "\n";
+                let block = line.repeat((64 << 10) / line.len());
+                result(id, &json!({"pid": std::process::id()}));
+                loop {
+                    raw(block.as_bytes());
+                }
+            }
+            "flood_stderr_for_ever" => {
+                let line = arguments["line"].as_str().unwrap().to_owned() + "\n";
+                let block = line.repeat((64 << 10) / line.len());
+                std::thread::spawn(move || while std::io::stderr().write_all(block.as_bytes()).is_ok() {});
+                result(id, &json!({}));
+            }
+            "kill_itself" => {
+                let own = rustix::process::getpid();
+                rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
+            }
+            "large" => result(id, &json!({"text": "x".repeat(usize::try_from(number("bytes")).unwrap())})),
+            "escaped" => {
+                // `setsid` leaves the group, and its parent, which ends at once, the tree. Its stdout is the server's.
+                let script = "setsid sleep 1000 & echo $! > \"$0\"";
+                let noted = std::env::temp_dir().join(format!("ostler-fake-{}", std::process::id()));
+                assert!(Command::new("sh").args(["-c", script]).arg(&noted).status().unwrap().success());
+                let pid: u32 = std::fs::read_to_string(&noted).unwrap().trim().parse().unwrap();
+                std::fs::remove_file(noted).unwrap();
+                result(id, &json!({"pid": pid}));
+            }
             "grandchild" => {
                 // It holds the pipes, as a server's helpers do, and says nothing.
                 #[expect(clippy::zombie_processes, reason = "the data plane ends it with the group")]
@@ -172,8 +263,10 @@ impl Fake {
             }
             "exit" => std::process::exit(i32::try_from(number("code")).unwrap()),
             "answer_and_exit" => {
+                raw("\n".repeat(usize::try_from(number("blank_lines")).unwrap()).as_bytes());
                 // As much as a pipe holds, so that it is still being read when the exit is seen.
-                result(id, &json!({"last": true, "padding": "x".repeat(60_000)}));
+                let padding = "x".repeat(if number("blank_lines") > 0 { 1 } else { 60_000 });
+                result(id, &json!({"last": true, "padding": padding}));
                 std::process::exit(0);
             }
             other => panic!("no tool {other}"),

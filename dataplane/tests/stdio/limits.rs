@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use ostler_config::Timeouts;
-use ostler_core::limits::{CHILD_LINE_BYTES_MAX, CHILDREN_PER_MOUNT_MAX};
+use ostler_core::limits::{CHILD_CLIENT_QUEUE_MAX, CHILD_LINE_BYTES_MAX, CHILDREN_PER_MOUNT_MAX};
 use ostler_dataplane::upstream::{Cause, Fault, Verb};
 use ostler_mcp::Reason;
 use serde_json::json;
 
-use crate::world::{Events, World, fake_transport, json_of};
+use crate::world::{Events, World, fake_transport, json_of, until};
 
 #[tokio::test]
 async fn a_mount_has_so_many_children_and_a_place_is_free_again_after_delete() {
@@ -77,6 +77,24 @@ async fn a_client_that_does_not_read_loses_its_stream_and_nobody_else_waits() {
     let messages = Events::of(answer).rest().await;
     assert!(messages.len() < 2_000, "{}", messages.len());
     assert_eq!(messages.last().unwrap()["error"]["data"]["reason"], "overloaded");
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_slow_clients_of_a_fast_child_has_its_bound_and_goes_with_them() {
+    const CLIENTS: usize = 3;
+    let world = World::new();
+    let mut answers = Vec::new();
+    for id in 0..CLIENTS {
+        let flood = json!({"count": 2_000, "padding": 1_000});
+        answers.push(world.modern().call(json!(id), "progress", flood).await.unwrap());
+    }
+    // The child has written everything when it answers this.
+    world.modern().result("pid", json!({})).await;
+    let waiting = world.counts().buffered_bytes;
+    assert!(waiting > 100_000 && waiting <= CLIENTS * CHILD_CLIENT_QUEUE_MAX * 1_200, "{waiting}");
+    drop(answers);
+    until(|| world.counts().buffered_bytes == 0).await;
     world.shutdown().await;
 }
 

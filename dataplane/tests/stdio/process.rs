@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ostler_config::{SecretString, StdioTransport, Timeouts};
-use ostler_core::limits::{CHILD_IDLE, CHILD_STOP_GRACE};
+use ostler_core::limits::{
+    CHILD_IDLE, CHILD_STOP_GRACE, CHILD_UNASKED_MESSAGES_BURST_MAX, CHILD_UNASKED_MESSAGES_PER_SECOND,
+};
 use ostler_dataplane::upstream::{Cause, Fault};
 use ostler_mcp::Reason;
 use serde_json::json;
@@ -49,6 +51,18 @@ async fn the_last_words_of_a_child_are_heard() {
     let client = world.legacy().await;
     let answer = json_of(client.call(json!(1), "answer_and_exit", json!({})).await.unwrap()).await;
     assert_eq!(answer["result"]["last"], true);
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_still_in_the_pipe_when_the_exit_is_seen_is_waited_for() {
+    let world = World::new();
+    let client = world.legacy().await;
+    // Read at the pace of what nobody asked for, the answer comes half a second after the exit.
+    let blank_lines = CHILD_UNASKED_MESSAGES_BURST_MAX + CHILD_UNASKED_MESSAGES_PER_SECOND / 2;
+    let answer = client.call(json!(1), "answer_and_exit", json!({ "blank_lines": blank_lines })).await;
+    assert_eq!(json_of(answer.unwrap()).await["result"]["last"], true);
+    assert!(world.counts().pauses > 0);
     world.shutdown().await;
 }
 
@@ -110,6 +124,7 @@ async fn the_environment_is_minimal_and_the_configured_one_is_there() {
         "TMPDIR",
         "TERM",
         "SHELL",
+        "OSTLER_CHILD",
         "OSTLER_TEST_EXTRA",
         fake::ROLE,
     ];

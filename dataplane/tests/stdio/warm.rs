@@ -5,21 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_config::{
-    GlobList, ProcessLookup, ProtocolPin, ProtocolRevision, SecretString, Share, StdioTransport, Timeouts,
-    Transport,
+    ProtocolPin, ProtocolRevision, SecretString, Share, StdioTransport, Timeouts, Transport,
 };
-use ostler_core::clock::WallClock;
-use ostler_core::limits::{BREAKER_FAILURES, BUFFER_BYTES_MAX, CHILD_IDLE};
-use ostler_core::name::FleetName;
-use ostler_core::net::SystemNetwork;
-use ostler_dataplane::apply::Allowed;
+use ostler_core::limits::{BREAKER_FAILURES, CHILD_IDLE};
+use ostler_dataplane::DataPlane;
 use ostler_dataplane::upstream::health::State;
 use ostler_dataplane::upstream::{Cause, Upstream};
-use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use serde_json::{Value, json};
 
+use crate::door::options;
 use crate::fake;
-use crate::world::{World, fake_transport, is_alive, pass, within};
+use crate::world::{World, fake_transport, is_alive, kill, pass, until, within};
 
 /// Notes its process id before it becomes the server, so that starts are seen without a call.
 const NOTED: &str = r#"echo $$ >> "$0"; exec "$@""#;
@@ -172,49 +168,4 @@ fn noted_command(noted: &Path) -> (String, Vec<String>) {
 fn starts(noted: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(noted).unwrap_or_default();
     text.lines().map(|line| json!(line.parse::<u32>().unwrap())).collect()
-}
-
-fn kill(pid: &Value) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-/// A data plane on free ports that follows a file with this config.
-fn options(dir: &Path, config: &Value) -> Options {
-    let file = dir.join("ostler.yaml");
-    std::fs::write(&file, config.to_string()).unwrap();
-    let loopback = "127.0.0.1:0".parse().unwrap();
-    Options {
-        clock: WallClock::system(),
-        network: Arc::new(SystemNetwork),
-        seed: 1,
-        state_dir: dir.join("state"),
-        listen: loopback,
-        admin_listen: loopback,
-        metrics_listen: None,
-        token_file: None,
-        allow_hosts: Vec::new(),
-        tls: None,
-        fleet: FleetName::parse("default").unwrap(),
-        config: ConfigFrom::File(file),
-        allowed: Allowed {
-            commands: GlobList::any(),
-            references: GlobList::any(),
-            listeners: GlobList::any(),
-        },
-        lookup: Box::new(ProcessLookup),
-        settle: Duration::from_millis(50),
-        workers: 1,
-        buffer_bytes: BUFFER_BYTES_MAX,
-        log_lines_dropped: None,
-    }
 }

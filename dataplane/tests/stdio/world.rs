@@ -275,3 +275,18 @@ pub async fn pass(time: Duration) {
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
+
+/// Waits until something is so.
+pub async fn until(mut condition: impl FnMut() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+pub fn kill(pid: &Value) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}

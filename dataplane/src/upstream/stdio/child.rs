@@ -5,8 +5,8 @@
 //!                    supervise: exit, end of output, or told to stop
 //!                    └► close stdin ─► SIGTERM ─► SIGKILL ─► reap ─► kill what is left of the group
 //! ```
-//! Each pipe has a task of its own, so that a full one never blocks another. No process of the group outlives
-//! [`supervise`].
+//! Each pipe has a task of its own, so that a full one never blocks another. No process of the group, and on Linux none
+//! that carries the child's mark, outlives [`Watch::supervise`].
 //!
 //! These tasks run where the child was started, on a traffic worker beside its mounts' calls, so what a child can make them
 //! do is bounded: [`Talk`] paces what a child says unasked, stderr has a pace of its own, and each task gives way after
@@ -61,7 +61,8 @@ pub(super) fn spawn(
 ) -> Result<Arc<Link>, UpstreamError> {
     host.counts.starts.increment();
     let refused = |error: &std::io::Error| errors::spawn_failed(error, &host.transport);
-    let mut process = command::build(&host.transport).spawn().map_err(|error| refused(&error))?;
+    let mark = host.deps.orphans.mark();
+    let mut process = command::build(&host.transport, &mark).spawn().map_err(|error| refused(&error))?;
     let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(refused(&std::io::Error::other("its pipes are missing")));
@@ -94,8 +95,16 @@ pub(super) fn spawn(
             }
         }
     });
-    let watch =
-        Watch { link: Arc::clone(&link), host: Arc::clone(host), right, output, deaf, exited, abandoned };
+    let watch = Watch {
+        link: Arc::clone(&link),
+        host: Arc::clone(host),
+        right,
+        mark,
+        output,
+        deaf,
+        exited,
+        abandoned,
+    };
     tasks.spawn("stdio_child", watch.supervise(process));
     Ok(link)
 }
@@ -105,6 +114,7 @@ struct Watch {
     link: Arc<Link>,
     host: Arc<Host>,
     right: StartRight,
+    mark: String,
     output: oneshot::Receiver<Ending>,
     deaf: CancellationToken,
     exited: CancellationToken,
@@ -143,6 +153,8 @@ impl Watch {
         }
         self.abandoned.cancel();
         self.link.gone(ending);
+        // Its place is taken until whoever left the group is gone too.
+        self.host.deps.orphans.end(self.mark).await;
         if self.link.is_stable() || (ending == Ending::Asked && self.link.was_heard()) {
             self.right.proven();
         }
@@ -234,6 +246,7 @@ async fn read(
             Ok(None) | Err(LineError::Io(_)) => return Ending::OutputClosed,
             Err(LineError::TooLong(_)) => return Ending::LineTooLong,
         };
+        link.host.counts.lines.increment();
         if let Some(pause) = talk.said(unasked, bytes) {
             link.host.count_pause();
             tokio::select! {

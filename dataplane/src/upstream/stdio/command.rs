@@ -6,6 +6,7 @@ use ostler_config::StdioTransport;
 use tokio::process::Command;
 
 use super::group;
+use crate::orphans::MARK_VARIABLE;
 
 /// What a child may see of the data plane's environment; nothing else, since the rest may hold secrets of others. What a
 /// server needs beyond it stands in its `env`.
@@ -33,14 +34,15 @@ const INHERITED: &[&str] = &[
     "TMP",
 ];
 
-/// The command as configured.
-pub(super) fn build(transport: &StdioTransport) -> Command {
+/// The command as configured, with the mark by which its descendants are found.
+pub(super) fn build(transport: &StdioTransport, mark: &str) -> Command {
     let mut command = Command::new(&transport.command);
     command
         .args(transport.args.iter().map(|arg| arg.expose()))
         .env_clear()
         .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .envs(transport.env.iter().map(|(name, value)| (name, value.expose())))
+        .env(MARK_VARIABLE, mark)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

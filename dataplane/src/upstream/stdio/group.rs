@@ -1,8 +1,8 @@
 //! The process group of a child: how a child is ended together with everything that it started. The one file of the
 //! folder that knows operating systems.
 //!
-//! A descendant that has left the group on purpose (`setsid`) is out of reach. Windows has no groups; there a child is
-//! asked by the end of its stdin and then ended alone.
+//! A descendant that has left the group on purpose (`setsid`) is found by its mark afterwards, on Linux
+//! (`crate::orphans`). Windows has no groups; there a child is asked by the end of its stdin and then ended alone.
 
 use tokio::process::{Child, Command};
 

@@ -51,6 +51,8 @@ pub(super) struct Counts {
     pub(super) dropped_messages: Counter,
     /// Times a child was not read for a while because it wrote too much that nobody had asked for.
     pub(super) pauses: Counter,
+    pub(super) lines: Counter,
+    pub(super) stderr_lines: Counter,
     pub(super) stderr_lines_dropped: Counter,
 }
 

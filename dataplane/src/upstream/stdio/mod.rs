@@ -186,6 +186,8 @@ impl StdioUpstream {
             starts: counts.starts.get(),
             unexpected_exits: counts.unexpected_exits.get(),
             dropped_messages: counts.dropped_messages.get(),
+            lines_read: counts.lines.get(),
+            stderr_lines_read: counts.stderr_lines.get(),
             pauses: counts.pauses.get(),
             stderr_lines_dropped: counts.stderr_lines_dropped.get(),
             buffered_bytes: self.host.buffered.bytes(),

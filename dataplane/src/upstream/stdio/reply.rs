@@ -117,7 +117,7 @@ pub(super) fn error_event(id: &str, error: &UpstreamError, upstream: &ResourceNa
         .upstream(upstream.as_str())
         .retryable(error.retryable);
     if let Some(delay) = error.retry_after {
-        body = body.retry_after_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
     }
     event(&body.to_bytes())
 }

@@ -22,6 +22,7 @@ pub(super) async fn log(stderr: ChildStderr, host: &Host) {
     let mut logged = Pace::per_second(CHILD_STDERR_LINES_PER_SECOND, CHILD_STDERR_LINES_BURST_MAX);
     let mut left_out = 0_u64;
     while let Ok(Some(line)) = lines.next_cut().await {
+        host.counts.stderr_lines.increment();
         if logged.take().is_ok() {
             say_left_out(host, &mut left_out);
             say(host, &line);
