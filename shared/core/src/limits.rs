@@ -225,6 +225,11 @@ pub const UPSTREAM_STREAMS_MAX: u32 = 1_024;
 pub const POOL_IDLE_MAX: usize = 64;
 /// Idle time of a pooled connection; below the 5 s keep-alive that Node servers use by default.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The shortest idle time that is learnt from an upstream which closes connections sooner: an upstream that restarts closes
+/// all of them at once, however young.
+pub const POOL_IDLE_MIN: Duration = Duration::from_millis(10);
+/// How long it is remembered how soon an upstream closed an idle connection.
+pub const POOL_LESSON: Duration = Duration::from_secs(60);
 /// Consecutive failures that open an upstream's breaker.
 pub const BREAKER_FAILURES: u32 = 5;
 /// Probe backoff: first step.

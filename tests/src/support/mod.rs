@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod http;
 pub mod net;
 pub mod process;
+pub mod raw;
 pub mod scripted_control;
 pub mod scripted_node;
 pub mod server;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ostler_config::HttpTransport;
 use ostler_core::limits::HEAD_BYTES_MAX;
@@ -13,7 +13,8 @@ use ostler_core::tasks::Tasks;
 use ostler_mcp::Reason;
 use ostler_tls::{Alpn, ClientTls};
 
-use super::RequestBody;
+use super::keep_alive::{KeepAlive, Rest};
+use super::pool::Connection;
 use crate::deps::Deps;
 use crate::own::OwnListeners;
 use crate::upstream::{Cause, UpstreamError};
@@ -26,14 +27,16 @@ pub(super) struct Connector {
     host: String,
     port: u16,
     https: bool,
+    keep_alive: Arc<KeepAlive>,
 }
 
 /// Trust is the process's: read from the system once, when the first `https` upstream is contacted.
 static SYSTEM_TRUST: OnceLock<Result<ClientTls, Arc<str>>> = OnceLock::new();
 
 impl Connector {
-    pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
+    pub(super) fn new(transport: &HttpTransport, deps: &Deps, keep_alive: &Arc<KeepAlive>) -> Self {
         Self {
+            keep_alive: Arc::clone(keep_alive),
             network: Arc::clone(&deps.network),
             own: deps.own.clone(),
             tasks: deps.tasks.clone(),
@@ -44,7 +47,7 @@ impl Connector {
     }
 
     /// Connects, shakes hands, and leaves the connection running on the current worker.
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, UpstreamError> {
+    pub(super) async fn connect(&self) -> Result<Connection, UpstreamError> {
         let stream =
             self.network.connect(&self.host, self.port).await.map_err(|error| explain_connect(&error))?;
         if self.own.are_behind(&stream, self.network.as_ref()).await {
@@ -56,12 +59,15 @@ impl Connector {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unavailable(Cause::HandshakeFailed, &error))?;
+        let rest = Rest::new(&self.keep_alive);
+        let watched = Arc::clone(&rest);
         self.tasks.spawn_until_stopped("upstream connection", async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
+            watched.broken();
         });
-        Ok(sender)
+        Ok(Connection { sender, rest })
     }
 
     async fn secure(&self, stream: Stream) -> Result<Stream, UpstreamError> {

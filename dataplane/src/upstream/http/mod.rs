@@ -3,6 +3,7 @@
 mod body;
 mod connect;
 mod headers;
+mod keep_alive;
 mod pool;
 mod probe;
 mod response;
@@ -46,11 +47,9 @@ pub struct HttpUpstream {
 
 impl HttpUpstream {
     pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
-        Self {
-            connector: Connector::new(transport, deps),
-            pools: Arc::new(Pools::new(deps.workers)),
-            clock: deps.clock.clone(),
-        }
+        let pools = Arc::new(Pools::new(deps.workers));
+        let connector = Connector::new(transport, deps, pools.keep_alive());
+        Self { connector, pools, clock: deps.clock.clone() }
     }
 
     pub(super) async fn call(
@@ -104,9 +103,9 @@ impl HttpUpstream {
                 .fault(Cause::ConnectTimeout)
         });
         match opened.and_then(|opened| opened) {
-            Ok(sender) => {
+            Ok(connection) => {
                 metrics.connects_ok.increment();
-                Ok(self.pools.lease(worker, sender))
+                Ok(self.pools.lease(worker, connection))
             }
             Err(error) => {
                 metrics.connects_failed.increment();

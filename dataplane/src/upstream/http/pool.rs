@@ -8,27 +8,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use ostler_core::limits::{POOL_IDLE_MAX, POOL_IDLE_TIMEOUT};
-use tokio::time::Instant;
+use ostler_core::limits::POOL_IDLE_MAX;
 
 use super::RequestBody;
+use super::keep_alive::{KeepAlive, Rest};
 
 /// The pools of all workers.
 pub(super) struct Pools {
     /// Touched by its own worker and, rarely, by the sweep: never contended.
     idle: Box<[Mutex<Idle>]>,
+    keep_alive: Arc<KeepAlive>,
 }
 
 #[derive(Default)]
 struct Idle {
-    connections: Vec<(SendRequest<RequestBody>, Instant)>,
+    connections: Vec<Connection>,
     closed: bool,
+}
+
+/// A connection to send on, and what its task knows of its idleness.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) rest: Arc<Rest>,
 }
 
 /// A connection in use. It goes back to its worker's pool only through [`Lease::finish`]; dropped before, it is closed,
 /// which tells the upstream that nobody waits any more.
 pub(crate) struct Lease {
-    sender: Option<SendRequest<RequestBody>>,
+    connection: Option<Connection>,
     worker: usize,
     pools: Arc<Pools>,
 }
@@ -40,33 +47,40 @@ pub(super) enum SendError {
     Failed(hyper::Error),
 }
 
+// === impl Pools ===
+
 impl Pools {
     pub(super) fn new(workers: usize) -> Self {
-        Self { idle: (0..workers.max(1)).map(|_| Mutex::default()).collect() }
+        let idle = (0..workers.max(1)).map(|_| Mutex::default()).collect();
+        Self { idle, keep_alive: Arc::new(KeepAlive::new()) }
+    }
+
+    /// What has been learnt of the upstream, for new connections.
+    pub(super) fn keep_alive(&self) -> &Arc<KeepAlive> {
+        &self.keep_alive
     }
 
     /// The freshest idle connection that still looks open.
     pub(super) fn take(self: &Arc<Self>, worker: usize) -> Option<Lease> {
-        let oldest = Instant::now() - POOL_IDLE_TIMEOUT;
         let mut idle = self.idle.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((sender, since)) = idle.connections.pop() {
-            if since >= oldest && !sender.is_closed() {
-                return Some(self.lease(worker, sender));
+        while let Some(connection) = idle.connections.pop() {
+            if self.is_usable(&connection) {
+                connection.rest.end();
+                return Some(self.lease(worker, connection));
             }
         }
         None
     }
 
-    pub(super) fn lease(self: &Arc<Self>, worker: usize, sender: SendRequest<RequestBody>) -> Lease {
-        Lease { sender: Some(sender), worker, pools: Arc::clone(self) }
+    pub(super) fn lease(self: &Arc<Self>, worker: usize, connection: Connection) -> Lease {
+        Lease { connection: Some(connection), worker, pools: Arc::clone(self) }
     }
 
     /// Closes connections that idled too long.
     pub(super) fn sweep(&self) {
-        let oldest = Instant::now() - POOL_IDLE_TIMEOUT;
         for idle in &self.idle {
             let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.connections.retain(|(sender, since)| *since >= oldest && !sender.is_closed());
+            idle.connections.retain(|connection| self.is_usable(connection));
         }
     }
 
@@ -79,26 +93,45 @@ impl Pools {
         }
     }
 
-    fn put(&self, worker: usize, sender: SendRequest<RequestBody>) {
+    fn is_usable(&self, connection: &Connection) -> bool {
+        connection.rest.lasted().is_some_and(|rested| rested < self.keep_alive.limit())
+            && !connection.sender.is_closed()
+    }
+
+    fn put(&self, worker: usize, connection: Connection) {
         let Some(idle) = self.idle.get(worker) else { return };
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if !idle.closed && idle.connections.len() < POOL_IDLE_MAX && !sender.is_closed() {
-            idle.connections.push((sender, Instant::now()));
+        if !idle.closed && idle.connections.len() < POOL_IDLE_MAX && !connection.sender.is_closed() {
+            connection.rest.begin();
+            idle.connections.push(connection);
         }
     }
 }
+
+// === impl Connection ===
+
+impl Drop for Connection {
+    /// Closed by us: that teaches nothing of the upstream.
+    fn drop(&mut self) {
+        self.rest.end();
+    }
+}
+
+// === impl Lease ===
 
 impl Lease {
     pub(super) async fn send(
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendError> {
-        let Some(sender) = &mut self.sender else { return Err(SendError::NotSent(Box::new(request))) };
-        let mut error = match sender.try_send_request(request).await {
+        let Some(connection) = &mut self.connection else {
+            return Err(SendError::NotSent(Box::new(request)));
+        };
+        let mut error = match connection.sender.try_send_request(request).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        self.sender = None;
+        self.connection = None;
         match error.take_message() {
             Some(request) => Err(SendError::NotSent(Box::new(request))),
             None => Err(SendError::Failed(error.into_error())),
@@ -107,8 +140,8 @@ impl Lease {
 
     /// The answer was read to its end: the connection may carry another request.
     pub(crate) fn finish(mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.pools.put(self.worker, sender);
+        if let Some(connection) = self.connection.take() {
+            self.pools.put(self.worker, connection);
         }
     }
 }

@@ -61,10 +61,13 @@ async fn exchange(
     clock: &WallClock,
     metrics: &UpstreamMetrics,
 ) -> Result<Verdict, UpstreamError> {
-    let mut sender = connector.connect().await.inspect_err(|_| metrics.connects_failed.increment())?;
+    let mut connection = connector.connect().await.inspect_err(|_| metrics.connects_failed.increment())?;
     metrics.connects_ok.increment();
-    let response =
-        sender.send_request(request(transport)).await.map_err(|error| super::explain_send(&error))?;
+    let response = connection
+        .sender
+        .send_request(request(transport))
+        .await
+        .map_err(|error| super::explain_send(&error))?;
     let status = response.status();
     let retry_after =
         super::retry_after(response.headers(), clock).filter(|_| matches!(status.as_u16(), 429 | 503));
