@@ -281,7 +281,7 @@ impl Core {
         settle: Duration,
     ) -> Result<Self, StartError> {
         let prober = Prober::new(deps.clone(), Handle::current());
-        let keeper = Arc::new(Keeper::open(state, deps.clock.clone()));
+        let keeper = Arc::new(Keeper::open(state, deps.clock.clone(), Arc::clone(&deps.states_changed)));
         let Loaded { usable, distrusted, findings: _ } = keeper.load();
         let status = Arc::new(ConfigStatus::new(deps.clock.clone()));
         let applier = Arc::new(Applier::new(

@@ -132,6 +132,11 @@ async fn a_disk_that_takes_nothing_is_an_alarm_and_no_outage() {
     assert!(shown["alarm"]["reason"].as_str().unwrap().contains("generations"), "{shown}");
     assert_eq!(metric(&dataplane, "ostler_config_persist_failing").await, Some(1.0));
     assert!(metric(&dataplane, "ostler_config_persist_failures_total").await.unwrap() >= 1.0);
+    eventually("control shows it", async || {
+        let node = control.node("a").await?;
+        (node["disk"][0]["kind"] == "persist_failing" && node["state"] == "in_sync").then_some(())
+    })
+    .await;
 
     open_again(&state_dir.join("generations"));
     eventually("the disk is tried again", async || {
@@ -145,6 +150,10 @@ async fn a_disk_that_takes_nothing_is_an_alarm_and_no_outage() {
         "{shown}"
     );
     assert!(fs::read_to_string(&generations(&state_dir)[0]).unwrap().contains("\"version\":2"));
+    eventually("control shows that it is over", async || {
+        control.node("a").await?["disk"].is_null().then_some(())
+    })
+    .await;
     dataplane.shutdown().await;
 }
 

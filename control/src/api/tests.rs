@@ -133,6 +133,7 @@ fn schemas_name_exactly_the_fields_of_the_types() {
         revision: Some(revision.clone()),
         diagnostics: vec![diagnostic.clone()],
     };
+    let disk = DiskWarning { kind: text(), file: Some(text()), reason: text() };
     let node = NodeInfo {
         node: text(),
         fleet: text(),
@@ -148,6 +149,7 @@ fn schemas_name_exactly_the_fields_of_the_types() {
         config_age_ms: Some(1),
         last_error: Some(error.clone()),
         mounts: vec![mount.clone()],
+        disk: vec![disk.clone()],
     };
     let rejection =
         FileRejection { message: text(), since_unix_ms: 1, diagnostics: vec![diagnostic.clone()] };
@@ -192,6 +194,7 @@ fn schemas_name_exactly_the_fields_of_the_types() {
         ("DiffResult", json!(DiffResult { from: 1, to: 2, changes: vec![change], text: text() })),
         ("RevisionInfo", json!(revision)),
         ("MountInfo", json!(mount)),
+        ("DiskWarning", json!(disk)),
         ("NodeError", json!(error)),
         ("NodeInfo", json!(node)),
         ("NodeList", json!(NodeList { desired: Some(revision), items: vec![node] })),

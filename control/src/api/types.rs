@@ -221,6 +221,21 @@ pub struct NodeInfo {
     pub last_error: Option<NodeError>,
     #[serde(default)]
     pub mounts: Vec<MountInfo>,
+    /// What is wrong with the node's last-known-good config on its disk. Nothing that it serves depends on it; what it would
+    /// serve after a restart does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disk: Vec<DiskWarning>,
+}
+
+/// One thing that is wrong with a node's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskWarning {
+    /// `persist_failing`, or the kind of a file: `damaged`, `later_format`, `crash_looping`, `rejected`, `suspicious`,
+    /// `exposed`.
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    pub reason: String,
 }
 
 /// The last refusal of a node, or why nothing is pushed to it.

@@ -27,7 +27,8 @@ use super::hub::Desired;
 use super::revision::{Relation, Revision, relate};
 use super::service::Distribution;
 use super::wire::{
-    Hello, hello_from_wire, mounts_from_wire, nack_from_wire, revision_from_wire, revision_to_wire,
+    Hello, disk_from_wire, hello_from_wire, mounts_from_wire, nack_from_wire, revision_from_wire,
+    revision_to_wire,
 };
 use crate::api::types::NodeError;
 use crate::fleet::{Connected, Introduction, Report};
@@ -242,6 +243,7 @@ impl Session {
                 applied: status.applied.as_ref().and_then(revision_from_wire),
                 mounts: mounts_from_wire(status.mounts),
                 config_age_ms: status.config_age_ms,
+                disk: disk_from_wire(status.disk),
             }),
             // A second hello and what a newer node may say are ignored, as the contract asks.
             Some(Message::Hello(_)) | None => self.connected.report(Report::Seen),

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use ostler_config::{Code, Diagnostic, Part, Severity};
 use ostler_core::digest::Digest;
 use ostler_core::limits::{
-    DIAGNOSTICS_MAX, MESSAGE_BYTES_MAX, NODE_ERROR_BYTES_MAX, NODE_LABEL_BYTES_MAX, NODE_LABELS_MAX,
-    SNAPSHOT_PARTS_MAX,
+    DIAGNOSTICS_MAX, DISK_WARNINGS_MAX, MESSAGE_BYTES_MAX, NODE_ERROR_BYTES_MAX, NODE_LABEL_BYTES_MAX,
+    NODE_LABELS_MAX, SNAPSHOT_PARTS_MAX,
 };
 use ostler_core::name::{FleetName, NodeName};
 use ostler_proto::sync::v1 as wire;
 use tonic::Status;
 
 use super::revision::{Revision, SOURCE};
-use crate::api::types::{MountInfo, NodeError};
+use crate::api::types::{DiskWarning, MountInfo, NodeError};
 
 /// A node that understands snapshots made of parts. The set is compared, so extras are harmless.
 pub(super) const CAPABILITY_PARTS: &str = "parts.v1";
@@ -118,6 +118,17 @@ pub fn mounts_from_wire(mounts: Vec<wire::MountStatus>) -> Vec<MountInfo> {
             reason: word(mount.reason),
             since_unix_ms: mount.since_unix_ms,
             next_probe_unix_ms: (mount.next_probe_unix_ms > 0).then_some(mount.next_probe_unix_ms),
+        })
+        .collect()
+}
+
+pub fn disk_from_wire(disk: Vec<wire::DiskWarning>) -> Vec<DiskWarning> {
+    disk.into_iter()
+        .take(DISK_WARNINGS_MAX)
+        .map(|warning| DiskWarning {
+            kind: bounded(warning.kind, NODE_LABEL_BYTES_MAX),
+            file: Some(bounded(warning.file, MESSAGE_BYTES_MAX)).filter(|file| !file.is_empty()),
+            reason: bounded(warning.reason, MESSAGE_BYTES_MAX),
         })
         .collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ostler_core::name::{FleetName, NodeName};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::types::{MountInfo, NodeError, NodeInfo, NodeState};
+use crate::api::types::{DiskWarning, MountInfo, NodeError, NodeInfo, NodeState};
 use crate::distribution::Revision;
 
 /// How a node introduces itself.
@@ -35,6 +35,7 @@ pub enum Report {
         applied: Option<Revision>,
         mounts: Vec<MountInfo>,
         config_age_ms: u64,
+        disk: Vec<DiskWarning>,
     },
     /// Said something that changes nothing.
     Seen,
@@ -55,6 +56,7 @@ pub(super) struct Node {
     config_age_ms: Option<u64>,
     last_error: Option<NodeError>,
     mounts: Vec<MountInfo>,
+    disk: Vec<DiskWarning>,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl Node {
         self.last_change = change;
         self.mounts = Vec::new();
         self.config_age_ms = None;
+        self.disk = Vec::new();
     }
 
     pub(super) fn report(&mut self, report: Report, now: u64) {
@@ -119,10 +122,11 @@ impl Node {
                     self.last_error = None;
                 }
             }
-            Report::Status { applied, mounts, config_age_ms } => {
+            Report::Status { applied, mounts, config_age_ms, disk } => {
                 self.applied = applied.or(self.applied);
                 self.mounts = mounts;
                 self.config_age_ms = Some(config_age_ms);
+                self.disk = disk;
             }
             Report::Seen => {}
         }
@@ -165,6 +169,7 @@ impl Node {
             config_age_ms: self.config_age_ms,
             last_error: self.last_error.clone(),
             mounts: self.mounts.clone(),
+            disk: self.disk.clone(),
         }
     }
 

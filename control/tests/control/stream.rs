@@ -265,11 +265,17 @@ async fn a_status_is_shown() {
         applied: Some(revision(&applied)),
         mounts: vec![mount],
         config_age_ms: 42,
+        disk: vec![wire::DiskWarning {
+            kind: "persist_failing".to_owned(),
+            reason: "full".to_owned(),
+            ..Default::default()
+        }],
         ..wire::Status::default()
     };
     node.say(wire::node_message::Message::Status(status)).await;
     let shown = world.node_in(&name, NodeState::Applied).await;
     assert_eq!(shown.config_age_ms, Some(42));
+    assert_eq!((shown.disk[0].kind.as_str(), shown.disk[0].reason.as_str()), ("persist_failing", "full"));
     let mount = shown.mounts.first().unwrap();
     assert_eq!((mount.state.as_str(), mount.next_probe_unix_ms), ("down", Some(7)));
 }

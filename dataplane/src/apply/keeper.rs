@@ -1,6 +1,7 @@
 //! The disk as the applier sees it: work on it runs on a thread of its own, is waited for only so long, and what fails is
 //! an alarm. Whether the disk takes it never decides what is served.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Keeper {
     /// One thing at a time: a disk that hangs holds one thread and no more.
     turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
+    /// Set when the alarm begins or ends, for whoever reports it.
+    changed: Arc<AtomicBool>,
     /// Writes that failed.
     pub failures: Counter,
 }
@@ -53,12 +56,13 @@ struct State {
 // === impl Keeper ===
 
 impl Keeper {
-    pub fn open(state: &StateDir, clock: WallClock) -> Self {
+    pub fn open(state: &StateDir, clock: WallClock, changed: Arc<AtomicBool>) -> Self {
         Self {
             generations: Arc::new(Generations::open(state)),
             clock,
             turn: Arc::default(),
             state: Mutex::default(),
+            changed,
             failures: Counter::default(),
         }
     }
@@ -193,12 +197,13 @@ impl Keeper {
         let alarm = &mut self.lock().reading.alarm;
         let since_unix_ms = alarm.as_ref().map_or(since_unix_ms, |alarm| alarm.since_unix_ms);
         *alarm = Some(Alarm { reason, since_unix_ms });
+        self.changed.store(true, Ordering::Relaxed);
     }
 
     /// A write that went through ends the alarm, unless something healthy still waits to be written.
     fn all_clear(&self, mut state: std::sync::MutexGuard<'_, State>) {
-        if state.waiting.is_none() {
-            state.reading.alarm = None;
+        if state.waiting.is_none() && state.reading.alarm.take().is_some() {
+            self.changed.store(true, Ordering::Relaxed);
         }
     }
 

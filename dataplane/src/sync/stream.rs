@@ -325,6 +325,7 @@ impl<'a> Session<'a> {
             config_age_ms: reading.age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             in_flight: u64::try_from(in_flight).unwrap_or(0),
             snapshots_retired_alive: snapshots.retired_alive() as u64,
+            disk: wire::disk_out(&applier.keeper.reading()),
         };
         // Full outbox: see above. Closed: the stream's end will be seen by the reader.
         let _ = self.outbox.try_send(NodeMessage { message: Some(ToControl::Status(status)) });

@@ -6,12 +6,14 @@
 use ostler_config::{Diagnostic, Part, PartKind, Severity};
 use ostler_core::build::{Build, VERSION};
 use ostler_core::digest::Digest;
-use ostler_core::limits::{MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX, NONCE_BYTES_MAX, SNAPSHOT_PARTS_MAX};
+use ostler_core::limits::{
+    DISK_WARNINGS_MAX, MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX, NONCE_BYTES_MAX, SNAPSHOT_PARTS_MAX,
+};
 use ostler_core::name::FleetName;
 use ostler_proto::sync::v1 as proto;
 
 use crate::apply::generations::{Finding, FindingKind};
-use crate::apply::{Candidate, Origin, Rejection, Revision, Source};
+use crate::apply::{Candidate, KeeperReading, Origin, Rejection, Revision, Source};
 use crate::snapshot::SnapshotCell;
 
 /// What this build understands.
@@ -119,6 +121,21 @@ pub fn nack_out(nonce: &str, offered: Option<&proto::Revision>, rejection: &Reje
         message: bounded(&rejection.message, MESSAGE_BYTES_MAX),
         diagnostics: rejection.diagnostics.iter().map(diagnostic_out).collect(),
     }
+}
+
+/// What control should show of the disk.
+pub(super) fn disk_out(reading: &KeeperReading) -> Vec<proto::DiskWarning> {
+    let failing = reading.alarm.iter().map(|alarm| proto::DiskWarning {
+        kind: "persist_failing".to_owned(),
+        file: String::new(),
+        reason: alarm.reason.clone(),
+    });
+    let found = reading.findings.iter().map(|finding| proto::DiskWarning {
+        kind: finding.kind.as_str().to_owned(),
+        file: finding.file.display().to_string(),
+        reason: finding.reason.clone(),
+    });
+    failing.chain(found).take(DISK_WARNINGS_MAX).collect()
 }
 
 /// Files that are not used. Control sends no version that is named here, so only what would be refused again names one.

@@ -152,7 +152,7 @@ pub mod ack {
         Unspecified = 0,
         /// Swapped in: new requests see it.
         Applied = 1,
-        /// Settled after the swap and kept as last-known-good.
+        /// Settled after the swap, and kept as last-known-good unless the node's disk takes nothing, which its status says.
         Healthy = 2,
     }
     impl Stage {
@@ -226,6 +226,22 @@ pub struct Status {
     /// Snapshots retired but still pinned by a request or stream.
     #[prost(uint64, tag = "5")]
     pub snapshots_retired_alive: u64,
+    /// What is wrong with the node's last-known-good config on its disk. Nothing that is served depends on it; what the
+    /// node would serve after a restart does.
+    #[prost(message, repeated, tag = "6")]
+    pub disk: ::prost::alloc::vec::Vec<DiskWarning>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskWarning {
+    /// `persist_failing` while the disk takes nothing; otherwise the kind of a file: `damaged`, `later_format`,
+    /// `crash_looping`, `rejected`, `suspicious`, `exposed`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Empty when it is about no file.
+    #[prost(string, tag = "2")]
+    pub file: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MountStatus {

@@ -135,6 +135,8 @@ pub const GENERATION_VERSION_MAX: u64 = 1_000_000_000_000;
 /// How long an apply waits for the disk that notes its attempt, and an ack for the one that keeps it. A disk that takes
 /// longer counts as failing, and what is served does not wait for it.
 pub const DISK_PATIENCE: Duration = Duration::from_secs(5);
+/// Warnings about a node's disk that control remembers: every file that can be there, and room.
+pub const DISK_WARNINGS_MAX: usize = 16;
 /// Between tries to write what a failing disk did not take: first step.
 pub const PERSIST_RETRY_BASE: Duration = Duration::from_secs(1);
 /// The same: cap.

@@ -72,7 +72,21 @@ pub async fn nodes(args: &ShowArgs) -> anyhow::Result<Outcome> {
     for node in list.items.iter().filter(|node| node.last_error.is_some()) {
         let _ = writeln!(text, "\n{}", node_error(node));
     }
+    text.push_str(&disk_lines(&list.items));
     output::print(&text).map(|()| Outcome::Done)
+}
+
+/// What a restart of these nodes could not rely on.
+fn disk_lines(nodes: &[NodeInfo]) -> String {
+    let mut text = String::new();
+    for (node, warning) in nodes.iter().flat_map(|node| node.disk.iter().map(move |warning| (node, warning)))
+    {
+        let file =
+            warning.file.as_deref().map(|file| format!(" {}:", output::visible(file))).unwrap_or_default();
+        let (kind, reason) = (output::visible(&warning.kind), output::visible(&warning.reason));
+        let _ = writeln!(text, "\nthe disk of node {} ({kind}):{file} {reason}", node.node);
+    }
+    text
 }
 
 pub async fn mounts(args: &ShowArgs) -> anyhow::Result<Outcome> {
@@ -149,5 +163,28 @@ fn node_lines(nodes: &[NodeInfo]) -> String {
     for node in nodes.iter().filter(|node| node.last_error.is_some()) {
         let _ = writeln!(text, "\n{}", node_error(node));
     }
-    text
+    text + &disk_lines(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_told_with_its_node() {
+        let node = serde_json::json!({
+            "node": "edge-1", "fleet": "default", "build": "0", "connected": true, "last_seen_unix_ms": 0, "state": "in_sync",
+            "disk": [
+                {"kind": "persist_failing", "reason": "no space left"},
+                {"kind": "damaged", "file": "/state/x.ostler", "reason": "its header is cut off"},
+            ],
+        });
+        let node: NodeInfo = serde_json::from_value(node).unwrap();
+        let text = node_lines(&[node]);
+        assert!(text.contains("the disk of node edge-1 (persist_failing): no space left\n"), "{text}");
+        assert!(
+            text.contains("the disk of node edge-1 (damaged): /state/x.ostler: its header is cut off\n"),
+            "{text}"
+        );
+    }
 }

@@ -23,6 +23,7 @@ fn node(name: &str, state: NodeState, healthy: Option<u64>) -> NodeInfo {
         config_age_ms: None,
         last_error: None,
         mounts: Vec::new(),
+        disk: Vec::new(),
     }
 }
 
