@@ -25,6 +25,8 @@ pub struct Deps {
     pub tasks: Tasks,
     /// Requests that ended in a panic.
     pub panics: Arc<Counter>,
+    /// Upstream runtimes built so far: those that a swap could not keep.
+    pub upstreams_built: Arc<Counter>,
     /// Set when a mount's state changes, for whoever reports it.
     pub states_changed: Arc<AtomicBool>,
     /// Where no upstream may be.
@@ -43,6 +45,7 @@ impl Deps {
             workers,
             tasks: Tasks::new(),
             panics: Arc::default(),
+            upstreams_built: Arc::default(),
             states_changed: Arc::default(),
             own: OwnListeners::default(),
             orphans: Arc::new(Orphans::new()),

@@ -35,14 +35,13 @@ impl Prober {
         Self { deps, runtime, places: Arc::new(Semaphore::new(PROBES_MAX)) }
     }
 
-    /// Looks after the upstreams of a snapshot that nobody has contacted yet.
-    pub fn watch(&self, snapshot: &Snapshot) {
+    /// Looks after the upstreams of a snapshot that nobody has contacted yet. Those that are as they were in the one before
+    /// it are looked after already.
+    pub fn watch(&self, snapshot: &Snapshot, before: Option<&Snapshot>) {
         let _on_runtime = self.runtime.enter();
-        for upstream in snapshot.upstreams() {
-            if let Some(config) = snapshot.compiled.upstreams.get(&upstream.name) {
-                self.recover(upstream, config);
-                upstream.warm_up(config);
-            }
+        for (upstream, config) in snapshot.redescribed_upstreams(before) {
+            self.recover(upstream, config);
+            upstream.warm_up(config);
         }
     }
 

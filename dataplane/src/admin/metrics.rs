@@ -85,6 +85,8 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
         let count = keeper.findings.iter().filter(|finding| finding.kind == kind).count();
         exposition.value(Metric::ConfigGenerationFindings, &[kind.as_str()], count);
     }
+    exposition.counter(Metric::ConfigPartsRead, &[], &status.parts_read);
+    exposition.counter(Metric::UpstreamsBuilt, &[], &admin.deps.upstreams_built);
     exposition.value(Metric::SnapshotsRetiredAlive, &[], admin.applier.snapshots.retired_alive());
     if let Some(sync) = &admin.sync {
         exposition.value(Metric::ControlConnected, &[], u8::from(sync.connected()));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_config::{Compiled, GlobList, Host, Lookup, Unresolved, Validated};
+use ostler_config::{Compiled, GlobList, Host, Lookup, Rejudged, Unresolved, Validated};
 use ostler_core::backoff::Backoff;
 use ostler_core::digest::Digest;
 use ostler_core::limits::{CHILD_STOP_GRACE, RECONNECT_BASE, RECONNECT_CAP};
@@ -180,7 +180,8 @@ impl Applier {
         }
         // Before anything is made of it: what crashes the process while it is judged is a crash like any other.
         self.keeper.begin_attempt(&candidate.revision).await;
-        let (config, built) = match self.judge_and_build(candidate, held.as_deref()).await {
+        let before = served.as_ref().map(|served| &served.config);
+        let (config, built) = match self.judge_and_build(candidate, before, held.as_deref()).await {
             Ok(built) => built,
             Err(rejection) => {
                 self.keeper.withdraw_attempt(&candidate.revision).await;
@@ -198,14 +199,16 @@ impl Applier {
     async fn judge_and_build(
         &self,
         candidate: &Candidate,
+        before: Option<&Validated>,
         held: Option<&snapshot::Snapshot>,
     ) -> Result<(Validated, Built), Rejection> {
-        let config = judge(candidate)?;
+        let Rejudged { config, read } = judge(candidate, before)?;
         let unresolved = match candidate.origin {
             Origin::Disk | Origin::LastResort => Unresolved::MarkDown,
             Origin::Stream | Origin::File => Unresolved::Refuse,
         };
         let built = self.build(&config, held, unresolved).await?;
+        self.status.parts_read.add(read as u64);
         Ok((config, built))
     }
 
@@ -259,7 +262,7 @@ impl Applier {
         unresolved: Unresolved,
     ) -> Result<Built, Rejection> {
         let references = references::fingerprint(config, self.lookup.as_ref());
-        let compiled = self.compile(config, unresolved)?;
+        let compiled = self.compile(config, held, unresolved)?;
         let listeners = self.listeners.prepare(&compiled, held, unresolved).await?;
         let prepared = snapshot::prepare(compiled, listeners.views(), held, &self.deps);
         Ok(Built { prepared, listeners, references })
@@ -270,13 +273,18 @@ impl Applier {
         let swap = || self.snapshots.swap(prepared, revision.clone());
         let replaced = self.listeners.commit(listeners, swap);
         let Some(current) = self.snapshots.load() else { return };
-        self.prober.watch(&current);
+        self.prober.watch(&current, replaced.as_deref());
         if let Some(replaced) = replaced {
             retire(&replaced, &current, &self.deps);
         }
     }
 
-    fn compile(&self, config: &Validated, unresolved: Unresolved) -> Result<Compiled, Rejection> {
+    fn compile(
+        &self,
+        config: &Validated,
+        held: Option<&snapshot::Snapshot>,
+        unresolved: Unresolved,
+    ) -> Result<Compiled, Rejection> {
         let host = Host {
             allow_command: &self.allowed.commands,
             allow_ref: &self.allowed.references,
@@ -284,7 +292,8 @@ impl Applier {
             lookup: self.lookup.as_ref(),
             unresolved,
         };
-        ostler_config::compile(config, &host).map_err(Rejection::of_report)
+        let before = held.map(|held| &held.compiled);
+        ostler_config::recompile(config, &host, before).map_err(Rejection::of_report)
     }
 
     fn refuse_crash_loop(&self, revision: &Revision) -> Result<(), Rejection> {
@@ -331,32 +340,34 @@ impl Applier {
     }
 }
 
-/// The digest that was announced, then the one judge: what was damaged on its way is not blamed on its author.
-fn judge(candidate: &Candidate) -> Result<Validated, Rejection> {
-    if ostler_config::digest_of_parts(&candidate.parts) != candidate.revision.digest {
+/// The one judge, and the digest that was announced: what was damaged on its way is not blamed on its author. What is served
+/// is not judged again.
+fn judge(candidate: &Candidate, before: Option<&Validated>) -> Result<Rejudged, Rejection> {
+    let judged = ostler_config::rejudge_parts(&candidate.parts, before);
+    let digest = match &judged {
+        Ok(judged) => judged.config.digest(),
+        Err(_) => ostler_config::digest_of_parts(&candidate.parts),
+    };
+    if digest != candidate.revision.digest {
         return Err(Rejection::new(
             "digest_mismatch",
             "config does not have the digest it was announced with; it was damaged on its way",
         ));
     }
-    let judged = ostler_config::judge_parts(&candidate.parts).map_err(Rejection::of_report)?;
-    Ok(judged.config)
+    judged.map_err(Rejection::of_report)
 }
 
 /// Lets go of what the new snapshot no longer has: children and connections end once the requests that pin the old one
 /// are done, or after a grace.
 fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, deps: &Deps) {
-    for mount in replaced.mounts() {
-        let now = current.mount(mount.name().as_str());
+    for (mount, now) in current.changed_mounts(replaced) {
+        let Some(mount) = mount else { continue };
         if !now.is_some_and(|now| Arc::ptr_eq(&now.runtime, &mount.runtime)) {
             mount.runtime.gone.cancel();
         }
     }
-    for upstream in replaced.upstreams() {
-        let kept = current.upstream(upstream.name.as_str()).is_some_and(|now| Arc::ptr_eq(now, upstream));
-        if kept {
-            continue;
-        }
+    for (upstream, _) in current.changed_upstreams(replaced) {
+        let Some(upstream) = upstream else { continue };
         let upstream = Arc::clone(upstream);
         let stop = deps.tasks.token();
         deps.tasks.spawn("retire upstream", async move {

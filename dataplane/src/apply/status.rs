@@ -18,6 +18,8 @@ pub struct ConfigStatus {
     clock: WallClock,
     inner: Mutex<Inner>,
     healthy: watch::Sender<Option<Revision>>,
+    /// Parts of candidates that were read and judged; those that a config has in common with the one before are not.
+    pub parts_read: Counter,
     counts: [[Counter; 3]; 4],
 }
 
@@ -86,7 +88,13 @@ impl Confirmed {
 
 impl ConfigStatus {
     pub fn new(clock: WallClock) -> Self {
-        Self { clock, inner: Mutex::default(), healthy: watch::Sender::new(None), counts: Default::default() }
+        Self {
+            clock,
+            inner: Mutex::default(),
+            healthy: watch::Sender::new(None),
+            parts_read: Counter::default(),
+            counts: Default::default(),
+        }
     }
 
     pub fn read(&self) -> Reading {

@@ -1,12 +1,13 @@
 //! Compiled config and the previous snapshot into the next one. What kept its identity keeps its runtime; the rest is
 //! built new beside it. Nothing is started, closed or contacted here, so a candidate can still be thrown away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ostler_config::Compiled;
+use ostler_config::{Compiled, CompiledMount, CompiledUpstream};
 use ostler_core::name::ResourceName;
+use ostler_core::ordered::difference;
 
 use super::{Alive, Snapshot};
 use crate::apply::Revision;
@@ -24,52 +25,78 @@ pub struct Prepared {
     listeners: BTreeMap<SocketAddr, Arc<Listener>>,
 }
 
-/// Builds the next snapshot's content.
+/// Builds the next snapshot's content: what the previous one has, but for what differs.
 pub fn prepare(
     compiled: Compiled,
     listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     previous: Option<&Snapshot>,
     deps: &Deps,
 ) -> Prepared {
-    let upstreams: BTreeMap<_, _> = compiled
-        .upstreams
-        .iter()
-        .map(|(name, config)| {
-            let kept = previous.and_then(|previous| previous.upstreams.get(name));
-            let kept = kept.filter(|upstream| upstream.identity == config.identity);
-            (name.clone(), kept.cloned().unwrap_or_else(|| Arc::new(Upstream::new(config, deps))))
-        })
-        .collect();
-    let mounts = compiled
-        .mounts
-        .iter()
-        .filter_map(|(name, config)| {
-            let upstream_config = compiled.upstreams.get(&config.upstream)?;
-            let upstream = upstreams.get(&config.upstream)?;
-            let runtime = runtime_for(name, upstream, previous, deps);
-            let mount = Mount {
-                config: Arc::clone(config),
-                upstream_config: Arc::clone(upstream_config),
-                upstream: Arc::clone(upstream),
-                runtime,
-            };
-            Some((name.clone(), Arc::new(mount)))
-        })
-        .collect();
+    let (mut upstreams, mut mounts) =
+        previous.map(|previous| (previous.upstreams.clone(), previous.mounts.clone())).unwrap_or_default();
+    let nothing = (BTreeMap::new(), BTreeMap::new());
+    let before = previous.map_or((&nothing.0, &nothing.1), |previous| {
+        (&previous.compiled.upstreams, &previous.compiled.mounts)
+    });
+
+    let mut described_anew = BTreeSet::new();
+    for (old, new) in difference(before.0, &compiled.upstreams) {
+        match (old, new) {
+            (_, Some(config)) => {
+                described_anew.insert(&config.name);
+                let kept =
+                    upstreams.get(&config.name).filter(|upstream| upstream.identity == config.identity);
+                if kept.is_none() {
+                    deps.upstreams_built.increment();
+                    upstreams.insert(config.name.clone(), Arc::new(Upstream::new(config, deps)));
+                }
+            }
+            (Some(config), None) => {
+                upstreams.remove(&config.name);
+            }
+            (None, None) => {}
+        }
+    }
+
+    let mut to_build: BTreeMap<_, _> = BTreeMap::new();
+    for (old, new) in difference(before.1, &compiled.mounts) {
+        match (old, new) {
+            (_, Some(config)) => drop(to_build.insert(&config.name, config)),
+            (Some(config), None) => drop(mounts.remove(&config.name)),
+            (None, None) => {}
+        }
+    }
+    let on_those = compiled.mounts.values().filter(|config| described_anew.contains(&config.upstream));
+    to_build.extend(on_those.map(|config| (&config.name, config)));
+    for (name, config) in to_build {
+        let upstream_config = compiled.upstreams.get(&config.upstream);
+        let Some((upstream_config, upstream)) = upstream_config.zip(upstreams.get(&config.upstream)) else {
+            continue;
+        };
+        let mount = mount(config, upstream_config, upstream, mounts.get(name), deps);
+        mounts.insert(name.clone(), mount);
+    }
     Prepared { compiled, mounts, upstreams, listeners }
 }
 
-fn runtime_for(
-    name: &ResourceName,
+fn mount(
+    config: &Arc<CompiledMount>,
+    upstream_config: &Arc<CompiledUpstream>,
     upstream: &Arc<Upstream>,
-    previous: Option<&Snapshot>,
+    before: Option<&Arc<Mount>>,
     deps: &Deps,
-) -> Arc<MountRuntime> {
-    match previous.and_then(|previous| previous.mounts.get(name)) {
+) -> Arc<Mount> {
+    let runtime = match before {
         Some(before) if Arc::ptr_eq(&before.upstream, upstream) => Arc::clone(&before.runtime),
         Some(before) => Arc::new(before.runtime.on_new_upstream(deps.clock.clone())),
         None => Arc::new(MountRuntime::new(deps.clock.clone())),
-    }
+    };
+    Arc::new(Mount {
+        config: Arc::clone(config),
+        upstream_config: Arc::clone(upstream_config),
+        upstream: Arc::clone(upstream),
+        runtime,
+    })
 }
 
 impl Prepared {

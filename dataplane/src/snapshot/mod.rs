@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
-use ostler_config::Compiled;
+use ostler_config::{Compiled, CompiledUpstream};
 use ostler_core::limits::AVAILABLE_MOUNTS_MAX;
 use ostler_core::name::ResourceName;
+use ostler_core::ordered::difference;
 
 use crate::apply::Revision;
 use crate::listener::Listener;
@@ -90,6 +91,33 @@ impl Snapshot {
     /// What the config says of an address.
     pub fn listener(&self, addr: SocketAddr) -> Option<&Arc<Listener>> {
         self.listeners.get(&addr)
+    }
+
+    /// Mounts that came, went or are not what they were, since the snapshot before.
+    pub fn changed_mounts<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Arc<Mount>>, Option<&'a Arc<Mount>>)> {
+        difference(&before.mounts, &self.mounts)
+    }
+
+    /// Upstreams that came, went or were built anew, since the snapshot before.
+    pub fn changed_upstreams<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Arc<Upstream>>, Option<&'a Arc<Upstream>>)> {
+        difference(&before.upstreams, &self.upstreams)
+    }
+
+    /// Upstreams that are described otherwise than in the snapshot before, or are new, with their description.
+    pub fn redescribed_upstreams<'a>(
+        &'a self,
+        before: Option<&'a Self>,
+    ) -> impl Iterator<Item = (&'a Arc<Upstream>, &'a Arc<CompiledUpstream>)> {
+        const NONE: &BTreeMap<ResourceName, Arc<CompiledUpstream>> = &BTreeMap::new();
+        let before = before.map_or(NONE, |before| &before.compiled.upstreams);
+        let now = difference(before, &self.compiled.upstreams).filter_map(|(_, now)| now);
+        now.filter_map(|config| Some((self.upstreams.get(&config.name)?, config)))
     }
 
     /// Names of the mounts that a listener serves, for an error; sorted and bounded.

@@ -81,6 +81,7 @@ impl World {
             unresolved: None,
             part: Digest::of(b"part"),
             identity: Digest::of(b"identity"),
+            constant: None,
         };
         let upstream = Upstream::new(&config, &deps);
         Self { upstream, sessions: Arc::new(SessionTable::new(WallClock::system())), config, deps }

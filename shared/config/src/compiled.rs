@@ -14,7 +14,7 @@ use http::{HeaderMap, Uri};
 use ostler_core::digest::Digest;
 use ostler_core::name::ResourceName;
 
-use crate::validated::{Limits, ProtocolPin, Share, Timeouts};
+use crate::validated::{Limits, ProtocolPin, Share, Timeouts, Upstream};
 
 /// Everything that one snapshot of the data plane is built from.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct CompiledUpstream {
     /// Of what makes the runtime itself: url, or command, args, env, cwd and share, with resolved values hashed in.
     /// While it stays, pools, sessions and children stay.
     pub identity: Digest,
+    /// What it was compiled from, if that gives the same whenever it is compiled: no reference is in it.
+    pub constant: Option<Arc<Upstream>>,
 }
 
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 //! shown as written; literals in places that carry credentials are masked. A rename is a removal and an addition.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +70,7 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
     let names: BTreeSet<_> = from.upstreams().keys().chain(to.upstreams().keys()).collect();
     for name in names {
         let path = format!("upstreams.{name}");
-        match (from.upstreams().get(name), to.upstreams().get(name)) {
+        match (from.upstreams().get(name).map(Arc::as_ref), to.upstreams().get(name).map(Arc::as_ref)) {
             (Some(before), Some(after)) if before == after => {}
             (Some(before), Some(after)) => {
                 compare_leaves(&mut changes, &leaves(&path, before), &leaves(&path, after));

@@ -30,7 +30,10 @@ pub fn judge_text(text: &[u8]) -> Result<Judged, Report> {
             reporter.problem(problem);
             Err(Report { diagnostics: reporter.finish() })
         }
-        Ok((root, problems)) => judge(root, problems, reporter, parts::split),
+        Ok((root, problems)) => judge(root, problems, reporter, |meaning| {
+            let (parts, digest) = parts::split(meaning);
+            (parts.into(), digest, usize::MAX)
+        }),
     }
 }
 
@@ -43,7 +46,8 @@ pub fn judge_parts(parts: &[Part]) -> Result<Judged, Report> {
     let mut tree = Tree::default();
     let mut assembly = Assembly::default();
     assembly.check(parts).map_err(|diagnostics| Report { diagnostics })?;
-    let root = assembly.assemble(parts, &mut tree);
+    let root = assembly.assemble(parts.iter(), &mut tree);
+    let values = tree.len();
     let Assembly { findings, problems } = assembly;
     let reporter = Reporter::new(&tree, None);
     for finding in findings {
@@ -53,7 +57,7 @@ pub fn judge_parts(parts: &[Part]) -> Result<Judged, Report> {
         let mut kept = parts.to_vec();
         parts::sort(&mut kept);
         let digest = parts::digest(&kept);
-        (kept, digest)
+        (kept.into(), digest, values)
     })
 }
 
@@ -61,18 +65,18 @@ fn judge(
     root: NodeId,
     problems: Vec<Problem>,
     reporter: Reporter<'_>,
-    parts: impl FnOnce(&Meaning) -> (Vec<Part>, Digest),
+    parts: impl FnOnce(&Meaning) -> (Arc<[Part]>, Digest, usize),
 ) -> Result<Judged, Report> {
     for problem in problems {
         reporter.problem(problem);
     }
     let document = de::read(&reporter, root);
-    let meaning = validate::validate(document, &reporter);
+    let meaning = validate::validate(document, Meaning::default(), &reporter);
     let diagnostics = reporter.finish();
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Report { diagnostics });
     }
-    let (parts, digest) = parts(&meaning);
+    let (parts, digest, values) = parts(&meaning);
     let bytes = bytes_of(&parts);
     if bytes > limits::CONFIG_BYTES_MAX {
         let message = format!(
@@ -82,7 +86,7 @@ fn judge(
         let help = "split the config over several fleets, or remove what is not used";
         return Err(Report::of(Diagnostic::new(Code::TooLarge, "", message, help)));
     }
-    Ok(Judged { config: Validated::new(meaning, parts, digest), warnings: diagnostics })
+    Ok(Judged { config: Validated::new(meaning, parts, digest, values), warnings: diagnostics })
 }
 
 /// The text, if it is small enough and UTF-8.
@@ -123,7 +127,7 @@ fn bytes_of(parts: &[Part]) -> usize {
 
 /// Parts on their way to one tree.
 #[derive(Default)]
-struct Assembly {
+pub(crate) struct Assembly {
     findings: Vec<Finding>,
     problems: Vec<Problem>,
 }
@@ -192,7 +196,7 @@ impl Assembly {
         Err(diagnostics)
     }
 
-    fn assemble(&mut self, parts: &[Part], tree: &mut Tree) -> NodeId {
+    pub(crate) fn assemble<'p>(&mut self, parts: impl Iterator<Item = &'p Part>, tree: &mut Tree) -> NodeId {
         let nowhere = Place::default();
         let root = tree.push(Value::Invalid, nowhere);
         let mut document = Vec::new();
@@ -220,6 +224,11 @@ impl Assembly {
         }
         tree.set_map(root, document);
         root
+    }
+
+    /// Whether nothing was found.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.findings.is_empty() && self.problems.is_empty()
     }
 
     fn read(&mut self, part: &Part, tree: &mut Tree) -> Option<NodeId> {

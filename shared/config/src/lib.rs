@@ -24,6 +24,7 @@ mod parts;
 mod raw;
 mod reference;
 mod reference_md;
+mod rejudge;
 pub mod render;
 mod reporter;
 mod scalar;
@@ -37,7 +38,8 @@ mod tests;
 
 pub use codes::Code;
 pub use compile::{
-    GlobError, GlobList, Host, Lookup, ProcessLookup, Unresolved, compile, unbindable, unusable_tls,
+    GlobError, GlobList, Host, Lookup, ProcessLookup, Unresolved, compile, recompile, unbindable,
+    unusable_tls,
 };
 pub use compiled::{
     Compiled, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport, SecretFile,
@@ -51,6 +53,7 @@ pub use locate::locate;
 pub use parts::{Part, PartKind, digest_of_parts};
 pub use reference::{Reference, Source as ReferenceSource, Template, TemplateError};
 pub use reference_md::reference_markdown;
+pub use rejudge::{Rejudged, rejudge_parts};
 pub use schema::schema;
 pub use validate::listener::overlap;
 pub use validated::{

@@ -4,6 +4,7 @@
 //! The digest of a config is computed from its parts here and nowhere else.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 use bytes::Bytes;
@@ -75,7 +76,7 @@ pub(crate) fn digest(sorted: &[Part]) -> Digest {
     list_digest(sorted.iter())
 }
 
-fn order(a: &Part, b: &Part) -> std::cmp::Ordering {
+pub(crate) fn order(a: &Part, b: &Part) -> Ordering {
     a.kind.as_str().cmp(b.kind.as_str()).then_with(|| a.name.cmp(&b.name))
 }
 

@@ -23,12 +23,14 @@ pub struct Validated(Arc<Content>);
 
 #[derive(Debug)]
 struct Content {
-    upstreams: BTreeMap<ResourceName, Upstream>,
+    upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
     mounts: BTreeMap<ResourceName, Mount>,
     listeners: BTreeMap<ResourceName, Listener>,
     default_mount: Option<ResourceName>,
-    parts: Vec<Part>,
+    parts: Arc<[Part]>,
     digest: Digest,
+    /// At least as many as the values of all parts.
+    values: usize,
 }
 
 /// One MCP server.
@@ -148,9 +150,14 @@ pub struct ListenerTls {
 // === impl Validated ===
 
 impl Validated {
-    pub(crate) fn new(meaning: Meaning, parts: Vec<Part>, digest: Digest) -> Self {
+    pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
         let Meaning { upstreams, mounts, listeners, default_mount } = meaning;
-        Self(Arc::new(Content { upstreams, mounts, listeners, default_mount, parts, digest }))
+        Self(Arc::new(Content { upstreams, mounts, listeners, default_mount, parts, digest, values }))
+    }
+
+    /// An upper bound on the values of its parts, for the limit on them.
+    pub(crate) fn values(&self) -> usize {
+        self.0.values
     }
 
     /// Sorted by kind and name.
@@ -163,7 +170,8 @@ impl Validated {
         self.0.digest
     }
 
-    pub fn upstreams(&self) -> &BTreeMap<ResourceName, Upstream> {
+    /// Shared with the configs before and after that have the same part.
+    pub fn upstreams(&self) -> &BTreeMap<ResourceName, Arc<Upstream>> {
         &self.0.upstreams
     }
 
@@ -182,7 +190,7 @@ impl Validated {
 
     /// Every reference in it; those to files are what a data plane watches.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
-        let upstreams = self.0.upstreams.values().flat_map(Upstream::references);
+        let upstreams = self.0.upstreams.values().flat_map(|upstream| upstream.references());
         upstreams.chain(self.0.listeners.values().flat_map(Listener::references))
     }
 }

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod limits;
 pub mod name;
 pub mod net;
+pub mod ordered;
 pub mod pace;
 pub mod parent;
 pub mod rng;

@@ -10,6 +10,8 @@ pub mod raw;
 pub mod scripted_control;
 pub mod scripted_node;
 pub mod server;
+#[cfg(target_os = "linux")]
+pub mod swap;
 pub mod world;
 
 use std::time::Duration;

@@ -11,9 +11,12 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ostler_core::digest::Digest;
+use ostler_core::name::ResourceName;
+use ostler_core::ordered::Cursor;
 
 pub use glob::{GlobError, GlobList};
 pub use listener::{unbindable, unusable_tls};
@@ -53,28 +56,18 @@ pub enum Unresolved {
 /// Every diagnostic. They have paths and no lines; [`crate::locate`] adds these where the text is at hand. What the host
 /// does not allow is refused whatever `host.unresolved` says.
 pub fn compile(config: &Validated, host: &Host<'_>) -> Result<Compiled, Report> {
+    recompile(config, host, None)
+}
+
+/// The same, sharing with what was compiled before, by a host that allows the same, whatever would come out the same:
+/// upstreams and mounts of an unchanged part in which no reference is to be resolved again.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn recompile(config: &Validated, host: &Host<'_>, before: Option<&Compiled>) -> Result<Compiled, Report> {
     let mut diagnostics = Vec::new();
-    let upstreams: std::collections::BTreeMap<_, _> = config
-        .upstreams()
-        .values()
-        .map(|upstream| {
-            let part = part_digest(config, &PartKind::Upstream, upstream.name.as_str());
-            (upstream.name.clone(), Arc::new(compile_upstream(upstream, part, host, &mut diagnostics)))
-        })
-        .collect();
-    let mounts = config
-        .mounts()
-        .values()
-        .map(|mount| {
-            let part = if mount.automatic {
-                part_digest(config, &PartKind::Upstream, mount.upstream.as_str())
-            } else {
-                part_digest(config, &PartKind::Mount, mount.name.as_str())
-            };
-            let compiled = CompiledMount { name: mount.name.clone(), upstream: mount.upstream.clone(), part };
-            (mount.name.clone(), Arc::new(compiled))
-        })
-        .collect();
+    let upstreams = upstreams(config, host, before, &mut diagnostics);
+    let mounts = mounts(config, &upstreams, before);
     let listeners = config
         .listeners()
         .values()
@@ -84,21 +77,65 @@ pub fn compile(config: &Validated, host: &Host<'_>) -> Result<Compiled, Report> 
             (listener.name.clone(), Arc::new(compiled))
         })
         .collect();
-    if diagnostics.is_empty() {
-        Ok(Compiled {
-            digest: config.digest(),
-            upstreams,
-            mounts,
-            listeners,
-            default_mount: config.default_mount().cloned(),
-        })
-    } else {
-        Err(Report { diagnostics })
+    if !diagnostics.is_empty() {
+        return Err(Report { diagnostics });
+    }
+    let default_mount = config.default_mount().cloned();
+    Ok(Compiled { digest: config.digest(), upstreams, mounts, listeners, default_mount })
+}
+
+fn upstreams(
+    config: &Validated,
+    host: &Host<'_>,
+    before: Option<&Compiled>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeMap<ResourceName, Arc<CompiledUpstream>> {
+    let mut compiled = before.map(|before| before.upstreams.clone()).unwrap_or_default();
+    let mut before = Cursor::new(before.map(|before| &before.upstreams));
+    for (name, upstream) in config.upstreams() {
+        let kept = before.at(name).and_then(|kept| kept.constant.as_ref());
+        if kept.is_some_and(|constant| Arc::ptr_eq(constant, upstream)) {
+            continue;
+        }
+        let part = part_digest(config, &PartKind::Upstream, name.as_str());
+        compiled.insert(name.clone(), Arc::new(compile_upstream(upstream, part, host, diagnostics)));
+    }
+    keep_only(&mut compiled, config.upstreams());
+    compiled
+}
+
+fn mounts(
+    config: &Validated,
+    upstreams: &BTreeMap<ResourceName, Arc<CompiledUpstream>>,
+    before: Option<&Compiled>,
+) -> BTreeMap<ResourceName, Arc<CompiledMount>> {
+    let mut compiled = before.map(|before| before.mounts.clone()).unwrap_or_default();
+    let mut before = Cursor::new(before.map(|before| &before.mounts));
+    let mut own = Cursor::new(Some(upstreams));
+    for (name, mount) in config.mounts() {
+        let part = match own.at(name) {
+            Some(upstream) if mount.automatic => upstream.part,
+            _ => part_digest(config, &PartKind::Mount, name.as_str()),
+        };
+        if before.at(name).is_some_and(|kept| kept.part == part && kept.upstream == mount.upstream) {
+            continue;
+        }
+        let mount = CompiledMount { name: name.clone(), upstream: mount.upstream.clone(), part };
+        compiled.insert(name.clone(), Arc::new(mount));
+    }
+    keep_only(&mut compiled, config.mounts());
+    compiled
+}
+
+/// Removes what is not wanted. Everything wanted is there, so that nothing need be looked for while there are as many.
+fn keep_only<V, W>(found: &mut BTreeMap<ResourceName, V>, wanted: &BTreeMap<ResourceName, W>) {
+    if found.len() > wanted.len() {
+        found.retain(|name, _| wanted.contains_key(name));
     }
 }
 
 fn compile_upstream(
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     part: Digest,
     host: &Host<'_>,
     diagnostics: &mut Vec<Diagnostic>,
@@ -115,6 +152,7 @@ fn compile_upstream(
         unresolved,
         part,
         identity,
+        constant: upstream.references().next().is_none().then(|| Arc::clone(upstream)),
     }
 }
 

@@ -6,6 +6,7 @@ mod diff;
 mod docs;
 mod listeners;
 mod mistakes;
+mod rejudge;
 mod sameness;
 mod secrets;
 

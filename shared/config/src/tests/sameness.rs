@@ -209,7 +209,7 @@ proptest! {
 }
 
 /// A document with every kind of value in it.
-fn document() -> impl Strategy<Value = Value> {
+pub(super) fn document() -> impl Strategy<Value = Value> {
     let upstreams = proptest::collection::btree_map("[a-z][a-z0-9]{0,2}", upstream(), 0..4);
     let listeners = proptest::collection::btree_map("[a-z]{1,3}", (1_u16..5, any::<bool>()), 0..3);
     let chosen = (any::<proptest::sample::Index>(), any::<bool>());

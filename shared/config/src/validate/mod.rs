@@ -9,6 +9,7 @@ pub(crate) mod url;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use ostler_core::limits;
 use ostler_core::name::ResourceName;
@@ -27,28 +28,29 @@ const VERSION: i64 = 1;
 const SINGULAR: &str = "default";
 
 /// What a document means, as far as it could be understood.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Meaning {
-    pub(crate) upstreams: BTreeMap<ResourceName, Upstream>,
+    pub(crate) upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
     pub(crate) mounts: BTreeMap<ResourceName, Mount>,
     pub(crate) listeners: BTreeMap<ResourceName, Listener>,
     pub(crate) default_mount: Option<ResourceName>,
 }
 
-/// Reports every mistake. The meaning is whole only if none was reported.
-pub(crate) fn validate(document: Located<RawDocument>, reporter: &Reporter<'_>) -> Meaning {
+/// Reports every mistake. The meaning is whole only if none was reported. What is `known` was judged before and has none; the
+/// document adds to it.
+pub(crate) fn validate(document: Located<RawDocument>, known: Meaning, reporter: &Reporter<'_>) -> Meaning {
     let root = document.at;
     let Some(raw) = document.value else { return Meaning::default() };
     version(raw.version, root, reporter);
 
-    let mut judge = Judge::new(reporter);
+    let mut judge = Judge::new(known, reporter);
     let singular = judge.singular(raw.upstream, raw.default_mount.as_ref(), raw.upstreams.as_ref());
     judge.upstreams(raw.upstreams);
     judge.mounts(raw.mounts);
     judge.default_mount(raw.default_mount, singular);
     judge.listeners(raw.listeners);
     judge.warn_of_unmounted();
-    if judge.upstreams.is_empty() && !judge.unsure {
+    if judge.upstreams.is_empty() && judge.meaning.upstreams.is_empty() && !judge.unsure {
         let help = "add an upstream, if every request should not be answered with `unknown_mount`";
         reporter.report(Code::NoUpstream, root, "the config has no upstream", help);
     }
@@ -92,7 +94,7 @@ struct Judge<'a> {
 // === impl Judge ===
 
 impl<'a> Judge<'a> {
-    fn new(reporter: &'a Reporter<'a>) -> Self {
+    fn new(known: Meaning, reporter: &'a Reporter<'a>) -> Self {
         Self {
             reporter,
             upstreams: BTreeMap::new(),
@@ -100,7 +102,7 @@ impl<'a> Judge<'a> {
             led_to: BTreeSet::new(),
             refused: HashSet::new(),
             unsure: false,
-            meaning: Meaning::default(),
+            meaning: known,
         }
     }
 
@@ -182,7 +184,7 @@ impl<'a> Judge<'a> {
             let mount = Mount { name: name.clone(), upstream: name.clone(), automatic: true };
             self.meaning.mounts.insert(name.clone(), mount);
         }
-        self.meaning.upstreams.insert(name, upstream);
+        self.meaning.upstreams.insert(name, Arc::new(upstream));
     }
 
     fn mounts(&mut self, mounts: Option<Located<Entries<RawMount>>>) {
@@ -191,7 +193,7 @@ impl<'a> Judge<'a> {
         for (name, raw) in entries {
             let parsed = names::resource(&name, "a mount", self.reporter);
             if let Some(parsed) = &parsed {
-                if !self.mounts.insert(parsed.clone()) {
+                if self.meaning.mounts.contains_key(parsed) || !self.mounts.insert(parsed.clone()) {
                     let message = format!("the upstream `{parsed}` is already mounted under this name");
                     let help =
                         format!("rename this mount, or write `mount: false` in the upstream `{parsed}`");
@@ -222,7 +224,10 @@ impl<'a> Judge<'a> {
 
     fn existing_upstream(&self, name: &Located<String>) -> Option<ResourceName> {
         let text = name.value.as_deref()?;
-        if let Some((found, _)) = self.upstreams.get_key_value(text) {
+        let named = self.upstreams.get_key_value(text).map(|(name, _)| name);
+        if let Some(found) =
+            named.or_else(|| self.meaning.upstreams.get_key_value(text).map(|(name, _)| name))
+        {
             return Some(found.clone());
         }
         if !self.refused.contains(text) {
@@ -278,7 +283,8 @@ impl<'a> Judge<'a> {
     fn existing_mount(&self, name: &Located<String>) -> Option<ResourceName> {
         let Located { at, value } = name;
         let text = value.as_deref()?;
-        if let Some(found) = self.mounts.get(text) {
+        let known = || self.meaning.mounts.get_key_value(text).map(|(name, _)| name);
+        if let Some(found) = self.mounts.get(text).or_else(known) {
             return Some(found.clone());
         }
         if self.refused.contains(text) {
@@ -295,9 +301,9 @@ impl<'a> Judge<'a> {
     }
 
     fn warn_of_unmounted(&self) {
-        for upstream in self.meaning.upstreams.values() {
-            let at = self.upstreams.get(&upstream.name).copied().flatten();
-            if let Some(at) = at.filter(|_| !upstream.mount && !self.led_to.contains(&upstream.name)) {
+        for (name, at) in &self.upstreams {
+            let Some(upstream) = self.meaning.upstreams.get(name) else { continue };
+            if let Some(at) = at.filter(|_| !upstream.mount && !self.led_to.contains(name)) {
                 let message = format!("no mount leads to the upstream `{}`", upstream.name);
                 let help =
                     "add a mount with `upstream: <name>`, or remove the upstream or its `mount: false`";

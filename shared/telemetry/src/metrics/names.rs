@@ -83,6 +83,8 @@ metrics! {
     ConfigPersistFailures: Counter "ostler_config_persist_failures_total" [] "Times the last-known-good config, or the mark of an attempt, could not be written.";
     ConfigPersistFailing: Gauge "ostler_config_persist_failing" [] "1 while the disk does not take the last-known-good config; what is served does not depend on it, a restart would.";
     ConfigGenerationFindings: Gauge "ostler_config_generation_findings" ["kind"] "Files of the last-known-good config that were not as they should be at start, by kind: damaged, later_format, crash_looping and rejected are not used; suspicious and exposed are.";
+    ConfigPartsRead: Counter "ostler_config_parts_read_total" [] "Parts of candidates that were read and judged; what a config has in common with the one before it is not.";
+    UpstreamsBuilt: Counter "ostler_config_upstreams_built_total" [] "Upstreams built anew, with connections, sessions and health of their own, because config changed what they are.";
     SnapshotsRetiredAlive: Gauge "ostler_snapshots_retired_alive" [] "Snapshots replaced but still pinned by a request.";
     ControlConnected: Gauge "ostler_control_connected" [] "1 while the stream to control is up.";
     ControlReconnects: Counter "ostler_control_reconnects_total" [] "Streams to control that ended.";

@@ -5,12 +5,13 @@
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
-mod crash_control;
 mod crash_dataplane;
 mod fuzz;
 mod idle_memory;
 mod processes;
 mod report;
+#[cfg(target_os = "linux")]
+mod swap_cost;
 
 use std::process::{Command, ExitCode};
 
@@ -57,14 +58,15 @@ enum Process {
 enum Suite {
     /// From `PUT` to served on a connected data plane.
     ApplyLatency,
-    /// Control killed at 200 moments drawn from a seed.
-    CrashControl,
     /// The data plane killed at 200 moments drawn from a seed.
     CrashDataplane,
     /// Each fuzz target for a minute.
     Fuzz,
     /// Resident memory of a data plane with 100 mounts that nobody uses.
     IdleMemory,
+    /// Processor time of a swap against what changed.
+    #[cfg(target_os = "linux")]
+    SwapCost,
 }
 
 fn main() -> ExitCode {
@@ -89,9 +91,15 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
     let report = match suite {
         Suite::Fuzz => fuzz::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
-        Suite::CrashControl => on_release(crash_control::run())?,
         Suite::CrashDataplane => on_release(crash_dataplane::run())?,
         Suite::IdleMemory => on_release(idle_memory::run())?,
+        #[cfg(target_os = "linux")]
+        Suite::SwapCost if cfg!(debug_assertions) => return swap_cost::on_release(write),
+        #[cfg(target_os = "linux")]
+        Suite::SwapCost => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(swap_cost::run())?
+        }
     };
     println!("{}", report.markdown());
     if write {
