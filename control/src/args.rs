@@ -63,6 +63,10 @@ pub struct ControlArgs {
     #[arg(long, env = "OSTLER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
 
+    /// Only ask the control process that runs with this state folder whether it is alive; exits with 0 if so
+    #[arg(long)]
+    pub health: bool,
+
     /// End when standard input ends
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,

@@ -276,6 +276,14 @@ impl RunningControl {
         self.counters.streams.get()
     }
 
+    /// Whether the store's thread, through which every change goes, still answers; waits for it.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn alive(&self) -> Result<(), String> {
+        self.store.epoch().await.map(drop).map_err(|error| error.to_string())
+    }
+
     fn serve(
         &self,
         name: &'static str,

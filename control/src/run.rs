@@ -1,5 +1,6 @@
 //! The control process as a command: from flags to a running process, and from a signal to an orderly end.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,16 +8,17 @@ use anyhow::Context;
 use ostler_core::clock::WallClock;
 use ostler_core::limits::VERSIONS_KEPT_MAX;
 use ostler_core::net::SystemNetwork;
-use ostler_core::parent;
 use ostler_core::rng::Jitter;
-use ostler_core::signal::Hangups;
+use ostler_core::signal::{Hangups, Termination};
 use ostler_core::state_dir::StateDir;
+use ostler_core::supervisor::Supervisor;
+use ostler_core::{health, parent};
 use ostler_telemetry::log::{self, LogOptions};
 use ostler_tls::ServerTls;
 use tokio::runtime::Runtime;
 
 use crate::args::ControlArgs;
-use crate::control::{Control, ControlOptions};
+use crate::control::{Control, ControlOptions, RunningControl};
 
 /// Threads of the control process: none of its work is on the path of a request.
 const WORKERS: usize = 2;
@@ -28,6 +30,11 @@ const RUNTIME_DEADLINE: Duration = Duration::from_millis(100);
 /// # Errors
 /// One sentence that names the object and the next step.
 pub fn run(args: ControlArgs) -> anyhow::Result<()> {
+    if args.health {
+        let state_dir = args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("control"));
+        // A listener for metrics alone never has TLS.
+        return Ok(health::check(&state_dir, &["metrics", "api"])?);
+    }
     let runtime = runtime()?;
     let result = serve(&runtime, args);
     runtime.shutdown_timeout(RUNTIME_DEADLINE);
@@ -57,18 +64,32 @@ fn serve(runtime: &Runtime, args: ControlArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         // Asked for first, so that a signal during start is not lost.
         let hangups = Hangups::listen().context("signals cannot be listened to")?;
-        let ended = ended(exit_with_parent)?;
-        let running = Control::start(options).await.map_err(whole)?;
+        let mut termination = Termination::watch().context("signals cannot be listened to")?;
+        let running = tokio::select! {
+            started = Control::start(options) => started.map_err(whole)?,
+            () = termination.asked() => return Ok(()),
+        };
         tracing::info!(
             api = %running.api_addr, sync = %running.sync_addr, metrics = ?running.metrics_addr,
             "control is running"
         );
-        let reason = tokio::select! {
-            reason = ended => reason,
-            () = hangups.at_each(|| running.reload()) => "signals ended",
+        let supervisor = Supervisor::from_env();
+        let reload = || {
+            supervisor.reloading();
+            running.reload();
+            supervisor.ready(&summary(&running));
         };
-        tracing::info!(reason, "control is shutting down");
-        running.shutdown().await;
+        let reason = tokio::select! {
+            reason = until_ended(&mut termination, exit_with_parent) => reason,
+            () = hangups.at_each(reload) => "signals ended",
+            never = supervised(&supervisor, &running) => match never {},
+        };
+        tracing::info!(reason, "control is shutting down; a second signal ends it at once");
+        supervisor.stopping("sending data planes away");
+        tokio::select! {
+            () = running.shutdown() => {}
+            () = termination.asked() => {}
+        }
         anyhow::Ok(())
     })
 }
@@ -103,37 +124,21 @@ pub(crate) fn whole(error: impl std::error::Error) -> anyhow::Error {
     anyhow::Error::msg(error.to_string())
 }
 
-/// Resolves, with the reason, when the process should end.
-fn ended(exit_with_parent: bool) -> anyhow::Result<impl Future<Output = &'static str>> {
-    let signals = signals().context("signals cannot be listened to")?;
-    Ok(async move {
-        tokio::select! {
-            signal = signals => signal,
-            () = parent::gone(), if exit_with_parent => "the parent is gone",
-        }
-    })
+/// Waits for Ctrl-C, SIGTERM, or the end of the parent, and says which.
+async fn until_ended(termination: &mut Termination, with_parent: bool) -> &'static str {
+    tokio::select! {
+        () = termination.asked() => "signal",
+        () = parent::gone(), if with_parent => "the parent is gone",
+    }
 }
 
-#[cfg(unix)]
-fn signals() -> std::io::Result<impl Future<Output = &'static str>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => "interrupt",
-            _ = terminate.recv() => "terminate",
-        }
-    })
+/// Tells the service manager that the process serves and that it lives. Never returns.
+async fn supervised(supervisor: &Supervisor, running: &RunningControl) -> Infallible {
+    supervisor.ready(&summary(running));
+    supervisor.watch(|| running.alive()).await;
+    std::future::pending().await
 }
 
-#[cfg(not(unix))]
-fn signals() -> std::io::Result<impl Future<Output = &'static str>> {
-    Ok(async {
-        // When it cannot be listened to, the process can still be killed.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        "interrupt"
-    })
+fn summary(running: &RunningControl) -> String {
+    format!("api on {}, data planes on {}", running.api_addr, running.sync_addr)
 }

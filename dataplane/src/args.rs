@@ -22,7 +22,7 @@ pub struct DataplaneArgs {
         env = "OSTLER_CONTROL",
         value_name = "URL",
         conflicts_with = "config",
-        required_unless_present = "config"
+        required_unless_present_any = ["config", "health"]
     )]
     pub control: Option<Uri>,
 
@@ -116,6 +116,10 @@ pub struct DataplaneArgs {
     /// Level, or target=level pairs separated by commas; the access log is the target ostler::access
     #[arg(long, env = "OSTLER_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+
+    /// Only ask the data plane that runs with this state folder whether it is alive; exits with 0 if so
+    #[arg(long)]
+    pub health: bool,
 
     /// End when standard input ends
     #[arg(long, hide = true)]

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use ostler_config::Lookup;
 use ostler_core::clock::WallClock;
 use ostler_core::guard::HostGuard;
@@ -23,9 +24,9 @@ use tokio::runtime::Handle;
 
 use crate::admin::{self, Admin, AdminDoor, AdminListener};
 use crate::apply::generations::{Kept, Loaded};
-use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Source, rebind, references};
+use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Revision, Source, rebind, references};
 use crate::deps::Deps;
-use crate::listener::{Listeners, Workers};
+use crate::listener::{Listeners, Liveness, Workers};
 use crate::own::OwnListeners;
 use crate::pipeline::{self, BufferBudget};
 use crate::prober::Prober;
@@ -174,6 +175,7 @@ impl DataPlane {
             deps: core.deps.clone(),
             applier: Arc::clone(&core.applier),
             pipeline: Arc::clone(&shared),
+            liveness: OnceLock::new(),
             sync,
             log_lines_dropped: options.log_lines_dropped,
             draining: AtomicBool::new(false),
@@ -193,6 +195,8 @@ impl DataPlane {
         let rebind = rebind::follow(Arc::clone(&core.applier), core.deps.clone());
         core.deps.tasks.spawn_until_stopped("rebind", rebind);
         let workers = listeners.serve(&shared).map_err(StartError::Workers)?;
+        // Nobody else sets it.
+        let _ = admin.liveness.set(workers.liveness());
         // A full disk keeps others from finding the addresses, and nobody from being served.
         let published = state
             .publish_listeners(roles)
@@ -233,23 +237,55 @@ impl DataPlane {
         }
     }
 
+    /// Whether the threads that serve answer, for a watchdog.
+    pub fn liveness(&self) -> Liveness {
+        self.workers.liveness()
+    }
+
+    /// One line for people: what is served.
+    pub fn summary(&self) -> String {
+        let Some(snapshot) = self.admin.applier.snapshots.load() else {
+            return "waiting for a first config; until then /readyz answers 503".to_owned();
+        };
+        let Revision { fleet, version, .. } = &snapshot.revision;
+        format!("serving {} mounts, version {version} of fleet {fleet}", snapshot.mounts().count())
+    }
+
     /// Stops accepting, finishes what is in flight up to the deadline, ends children, and leaves nothing behind.
     pub async fn shutdown(self) {
+        self.shutdown_unless(std::future::pending()).await;
+    }
+
+    /// The same, until `hurry` comes to its end: then what is in flight is cut, and children are killed.
+    pub async fn shutdown_unless(self, hurry: impl Future<Output = ()>) {
+        let mut hurry = std::pin::pin!(hurry.fuse());
         self.admin.draining.store(true, Ordering::Relaxed);
         if let Some(snapshot) = self.admin.applier.snapshots.load() {
             // They would hold the drain until its deadline.
             snapshot.mounts().for_each(|mount| mount.runtime.gone.cancel());
         }
-        self.admin.applier.listeners.drain().await;
+        let deadline = tokio::select! {
+            () = self.admin.applier.listeners.drain() => DRAIN_DEADLINE,
+            () = &mut hurry => Duration::ZERO,
+        };
         if let Some(snapshot) = self.admin.applier.snapshots.load() {
             for mount in snapshot.mounts() {
                 mount.runtime.sessions.clear();
             }
-            let ends = snapshot.upstreams().map(|upstream| upstream.shutdown(DRAIN_DEADLINE));
-            futures_util::future::join_all(ends).await;
+            let end = |deadline| {
+                futures_util::future::join_all(
+                    snapshot.upstreams().map(move |upstream| upstream.shutdown(deadline)),
+                )
+            };
+            tokio::select! {
+                _ = end(deadline) => {}
+                () = &mut hurry => {
+                    end(Duration::ZERO).await;
+                }
+            }
         }
         self.admin.applier.keeper.end_attempt().await;
-        if !self.admin.deps.tasks.shutdown(DRAIN_DEADLINE).await {
+        if !self.admin.deps.tasks.shutdown(deadline).await {
             tracing::warn!(left = self.admin.deps.tasks.len(), "some tasks did not end in time");
         }
         let workers = self.workers;

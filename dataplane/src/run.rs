@@ -6,12 +6,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use ostler_config::ProcessLookup;
 use ostler_core::clock::WallClock;
+use ostler_core::limits::STATUS_LINE_INTERVAL;
 use ostler_core::name::NodeName;
 use ostler_core::net::SystemNetwork;
 use ostler_core::rng::Jitter;
-use ostler_core::signal::Hangups;
+use ostler_core::signal::{Hangups, Termination};
 use ostler_core::state_dir::StateDir;
-use ostler_core::{parent, token};
+use ostler_core::supervisor::Supervisor;
+use ostler_core::{health, parent, token};
 use ostler_telemetry::log::{self, LogOptions};
 
 use crate::apply::Allowed;
@@ -24,6 +26,10 @@ use crate::sync::SyncOptions;
 /// # Errors
 /// Whatever keeps it from starting, in one sentence that names the object and the next step.
 pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
+    if args.health {
+        // A listener for metrics alone never has TLS.
+        return Ok(health::check(&state_dir(&args), &["metrics", "admin"])?);
+    }
     let log = log::init(&LogOptions {
         format: args.log_format,
         levels: args.log_level.clone(),
@@ -39,14 +45,27 @@ pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
     raise_file_limit();
     let ended = runtime.block_on(async {
         let hangups = Hangups::listen().context("signals cannot be watched")?;
-        let dataplane = DataPlane::start(options).await?;
+        let mut termination = Termination::watch().context("signals cannot be watched")?;
+        let dataplane = tokio::select! {
+            started = DataPlane::start(options) => started?,
+            () = termination.asked() => return Ok(()),
+        };
         tracing::info!(mcp = %dataplane.mcp_addr(), admin = %dataplane.admin_addr(), "data plane is serving");
+        let supervisor = Supervisor::from_env();
+        // What is found goes the way of any change; the status line tells of it.
+        let reload = || {
+            supervisor.reloading();
+            dataplane.reload();
+            supervisor.ready(&dataplane.summary());
+        };
         tokio::select! {
-            stopped = until_stopped(args.exit_with_parent) => stopped?,
-            () = hangups.at_each(|| dataplane.reload()) => {}
+            () = until_stopped(&mut termination, args.exit_with_parent) => {}
+            () = hangups.at_each(reload) => {}
+            () = supervised(&supervisor, &dataplane) => {}
         }
-        tracing::info!("stopping: finishing what is in flight");
-        dataplane.shutdown().await;
+        tracing::info!("stopping: finishing what is in flight; a second signal ends it at once");
+        supervisor.stopping("finishing what is in flight");
+        dataplane.shutdown_unless(termination.asked()).await;
         Ok(())
     });
     // A read of standard input that nobody ends would otherwise be waited for.
@@ -72,7 +91,7 @@ fn options(
     args: &DataplaneArgs,
     log_lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
 ) -> anyhow::Result<Options> {
-    let state_dir = args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("dataplane"));
+    let state_dir = state_dir(args);
     let trusted = args.trusts_config();
     Ok(Options {
         clock: WallClock::system(),
@@ -98,6 +117,10 @@ fn options(
         log_lines_dropped: Some(log_lines_dropped),
         state_dir,
     })
+}
+
+fn state_dir(args: &DataplaneArgs) -> PathBuf {
+    args.state_dir.clone().unwrap_or_else(|| StateDir::default_for("dataplane"))
 }
 
 fn config_from(args: &DataplaneArgs, state_dir: &std::path::Path) -> anyhow::Result<ConfigFrom> {
@@ -149,16 +172,30 @@ fn system_host_name() -> Option<String> {
 }
 
 /// Waits for Ctrl-C, SIGTERM, or the end of the parent.
-async fn until_stopped(with_parent: bool) -> anyhow::Result<()> {
-    let parent_gone = async {
-        if with_parent {
-            parent::gone().await;
-        } else {
-            std::future::pending::<()>().await;
+async fn until_stopped(termination: &mut Termination, with_parent: bool) {
+    tokio::select! {
+        () = termination.asked() => {}
+        () = parent::gone(), if with_parent => {}
+    }
+}
+
+/// Tells the service manager that the process serves, what it serves, and that it lives. Never returns.
+///
+/// A process is ready once its listeners accept, though it may wait for a first config: that is what `/readyz` tells those
+/// who send requests, and a unit that is not active would only be started again.
+async fn supervised(supervisor: &Supervisor, dataplane: &DataPlane) {
+    let liveness = dataplane.liveness();
+    let mut said = dataplane.summary();
+    supervisor.ready(&said);
+    let statuses = async {
+        loop {
+            tokio::time::sleep(STATUS_LINE_INTERVAL).await;
+            let now = dataplane.summary();
+            if now != said {
+                supervisor.status(&now);
+                said = now;
+            }
         }
     };
-    tokio::select! {
-        stopped = ostler_core::signal::terminated() => stopped.context("signals cannot be watched"),
-        () = parent_gone => Ok(()),
-    }
+    tokio::join!(statuses, supervisor.watch(|| liveness.check()));
 }

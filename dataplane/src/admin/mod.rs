@@ -6,8 +6,8 @@ mod metrics;
 mod serve;
 mod views;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -20,6 +20,7 @@ pub use serve::{AdminListener, serve};
 
 use crate::apply::Applier;
 use crate::deps::Deps;
+use crate::listener::Liveness;
 use crate::pipeline;
 use crate::sync::SyncMetrics;
 
@@ -38,6 +39,8 @@ pub struct Admin {
     pub deps: Deps,
     pub applier: Arc<Applier>,
     pub pipeline: Arc<pipeline::Shared>,
+    /// Set once the traffic workers run.
+    pub liveness: OnceLock<Liveness>,
     pub sync: Option<Arc<SyncMetrics>>,
     pub log_lines_dropped: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
     pub draining: AtomicBool,
@@ -79,6 +82,22 @@ impl Admin {
             paths::READYZ => self.ready(),
             paths::METRICS => typed(StatusCode::OK, PROMETHEUS, metrics::expose(self)),
             path => self.answer_private(door, path, request),
+        }
+    }
+
+    /// Answers one request whose answer may have to be waited for: `/healthz` asks every traffic worker.
+    pub async fn answer_in_time<B>(&self, door: &AdminDoor, request: Request<B>) -> Response<AdminBody> {
+        let answer = self.answer(door, &request);
+        if request.uri().path() != paths::HEALTHZ || answer.status() != StatusCode::OK {
+            return answer;
+        }
+        drop(request);
+        match self.liveness.get() {
+            Some(liveness) => match liveness.check().await {
+                Ok(()) => answer,
+                Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n")),
+            },
+            None => answer,
         }
     }
 

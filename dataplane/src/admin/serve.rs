@@ -64,7 +64,7 @@ async fn connection(admin: Arc<Admin>, door: Arc<AdminDoor>, tls: Option<ServerT
     let service = service_fn(move |request| {
         let (admin, door) = (Arc::clone(&admin), Arc::clone(&door));
         async move {
-            let answered = AssertUnwindSafe(async { admin.answer(&door, &request) }).catch_unwind().await;
+            let answered = AssertUnwindSafe(admin.answer_in_time(&door, request)).catch_unwind().await;
             Ok::<_, Infallible>(answered.unwrap_or_else(|_| failed()))
         }
     });

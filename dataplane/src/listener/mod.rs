@@ -8,6 +8,7 @@
 //! Nothing is bound, closed or changed before every listener of a candidate can be had.
 
 mod connection;
+mod liveness;
 mod prepare;
 mod socket;
 mod stall;
@@ -26,6 +27,7 @@ use ostler_tls::ServerTls;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use liveness::Liveness;
 pub use prepare::PreparedListeners;
 pub use socket::{Socket, SocketMetrics};
 pub use view::{BOOTSTRAP, Entrance, Listener};
@@ -291,6 +293,11 @@ impl ListenerState {
 // === impl Workers ===
 
 impl Workers {
+    /// Whether they answer.
+    pub fn liveness(&self) -> Liveness {
+        Liveness::of(self.workers.iter().map(|worker| worker.runtime.clone()).collect())
+    }
+
     /// Ends the workers, and what still runs on them. Blocks.
     pub fn end(mut self) {
         self.release.cancel();

@@ -24,6 +24,7 @@ pub(super) type Sockets = Arc<[Arc<Socket>]>;
 #[derive(Debug)]
 pub(super) struct Worker {
     thread: JoinHandle<()>,
+    pub(super) runtime: tokio::runtime::Handle,
 }
 
 /// After an accept that failed for want of file descriptors, trying at once would only spin.
@@ -37,6 +38,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         pipeline.shared.runtimes.watch(runtime.handle());
+        let handle = runtime.handle().clone();
         let name = format!("traffic-{}", pipeline.worker);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             // Children of upstreams end politely only while the runtime that watches them runs.
@@ -49,7 +51,7 @@ impl Worker {
             // Whatever outlived the drain deadline is cut, and not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Self { thread })
+        Ok(Self { thread, runtime: handle })
     }
 
     pub(super) fn join(self) {

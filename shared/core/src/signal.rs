@@ -3,17 +3,50 @@
 
 use std::io;
 
-/// Returns when the process is asked to end.
-///
-/// # Errors
-/// When signals cannot be watched.
-#[cfg(unix)]
-pub async fn terminated() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
+/// Listens to those signals from the moment it is made, so that none is lost between two questions: the first asks for an
+/// orderly end, the second for one at once.
+#[derive(Debug)]
+pub struct Termination {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+// === impl Termination ===
+
+impl Termination {
+    /// # Errors
+    /// When signals cannot be watched.
+    #[cfg(unix)]
+    pub fn watch() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// # Errors
+    /// When signals cannot be watched.
+    #[cfg(not(unix))]
+    pub fn watch() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Returns when the process is asked to end, once for each time.
+    #[cfg(unix)]
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Returns when the process is asked to end, once for each time.
+    #[cfg(not(unix))]
+    pub async fn asked(&mut self) {
+        // When it cannot be listened to, the process can still be killed.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -21,9 +54,9 @@ pub async fn terminated() -> io::Result<()> {
 ///
 /// # Errors
 /// When signals cannot be watched.
-#[cfg(not(unix))]
 pub async fn terminated() -> io::Result<()> {
-    tokio::signal::ctrl_c().await
+    Termination::watch()?.asked().await;
+    Ok(())
 }
 
 /// SIGHUP, which from the making of this on ends the process no more. Systems without it send none.

@@ -12,6 +12,7 @@ use std::process::{ExitStatus, Stdio};
 use anyhow::Context;
 use ostler_core::limits::{CLI_POLL, UP_START_DEADLINE, UP_STOP_DEADLINE};
 use ostler_core::state_dir::read_listeners;
+use ostler_core::supervisor;
 use tokio::process::{ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 
@@ -52,6 +53,10 @@ impl Child {
         command.arg("--state-dir").arg(state_dir);
         // Everything is said in flags; a variable meant for one process must not reach the other.
         for variable in cli::variables() {
+            command.env_remove(variable);
+        }
+        // What `up` is told by its service manager is for `up`.
+        for variable in supervisor::VARIABLES {
             command.env_remove(variable);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);

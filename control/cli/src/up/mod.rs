@@ -11,6 +11,7 @@ mod content;
 mod ground;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use ostler_config::{Validated, judge_text};
 use ostler_control::api::types::{ApplyResult, NodeInfo, NodeList, NodeState};
 use ostler_core::limits::{CLI_POLL, UP_START_DEADLINE};
 use ostler_core::signal::{self, Hangups};
+use ostler_core::supervisor::Supervisor;
 use tokio::time::{sleep, timeout};
 
 pub use args::UpArgs;
@@ -49,11 +51,13 @@ pub fn run(args: UpArgs) -> anyhow::Result<Outcome> {
         let ground = Ground::take(&args)?;
         let hangups = Hangups::listen().context("signals cannot be listened to")?;
         let mut up = Up { args, ground, content, hangups, processes: Processes::default() };
+        let supervisor = Supervisor::from_env();
         let ended = tokio::select! {
             biased;
             stopped = signal::terminated() => stopped.context("signals cannot be listened to").map(|()| Outcome::Done),
-            failed = up.serve() => Err(failed),
+            failed = up.serve(&supervisor) => Err(failed),
         };
+        supervisor.stopping("ending the data plane, then control");
         up.processes.stop().await;
         match ended {
             // The process has said why, and one sentence is enough.
@@ -107,11 +111,12 @@ impl Processes {
 
 impl Up {
     /// Starts everything and stays until something fails: the only way to return.
-    async fn serve(&mut self) -> anyhow::Error {
+    async fn serve(&mut self, supervisor: &Supervisor) -> anyhow::Error {
         let mut addresses = match self.start().await {
             Ok(addresses) => addresses,
             Err(error) => return error,
         };
+        supervisor.ready(&format!("clients connect to {}", addresses.mcp));
         loop {
             let Processes { control: Some(control), dataplane: Some(dataplane) } = &mut self.processes else {
                 return anyhow::anyhow!("a process is missing");
@@ -121,10 +126,13 @@ impl Up {
                 error = dataplane.ended() => return error,
                 () = self.hangups.next() => None,
                 file = self.content.named_an_upstream() => Some(file),
+                never = watched(supervisor, addresses) => match never {},
             };
             let Some(file) = file else {
+                supervisor.reloading();
                 [&*control, &*dataplane].into_iter().for_each(Child::hang_up);
                 self.content.reload();
+                supervisor.ready(&format!("clients connect to {}", addresses.mcp));
                 continue;
             };
             addresses = match self.follow(file, addresses).await {
@@ -333,12 +341,30 @@ fn refused(node: &NodeInfo, serves_another: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Gives the service manager its signs of life for as long as both processes give theirs.
+async fn watched(supervisor: &Supervisor, addresses: Addresses) -> Infallible {
+    let alive = || async {
+        for (name, addr) in [(DATAPLANE, addresses.admin), (CONTROL, addresses.api)] {
+            if !says_ok(addr, "/healthz").await {
+                return Err(format!("{name} is not well"));
+            }
+        }
+        Ok(())
+    };
+    supervisor.watch(alive).await;
+    std::future::pending().await
+}
+
 async fn is_ready(admin: SocketAddr) -> bool {
+    says_ok(admin, "/readyz").await
+}
+
+async fn says_ok(addr: SocketAddr, path: &'static str) -> bool {
     let mut request = Request::new(Full::new(Bytes::new()));
-    *request.uri_mut() = http::Uri::from_static("/readyz");
-    let Ok(host) = HeaderValue::from_str(&admin.to_string()) else { return false };
+    *request.uri_mut() = http::Uri::from_static(path);
+    let Ok(host) = HeaderValue::from_str(&addr.to_string()) else { return false };
     request.headers_mut().insert(HOST, host);
-    exchange(&admin.ip().to_string(), admin.port(), None, request)
+    exchange(&addr.ip().to_string(), addr.port(), None, request)
         .await
         .is_ok_and(|answer| answer.status == StatusCode::OK)
 }

@@ -213,8 +213,9 @@ fn can_be_spliced(body: &[u8], envelope: &Envelope<'_>) {
         let [one, other] = pair else { continue };
         let same =
             strict_json::read(one.raw().as_bytes()).ok() == strict_json::read(other.raw().as_bytes()).ok();
-        // Integers beyond 64 bits are equal to the reader when they only differ far behind.
-        let exact = one.is_string() || other.is_string() || one.raw().len().max(other.raw().len()) < 16;
+        // The reader makes fractions of minus zero and of integers beyond 64 bits.
+        let is_exact = |id: &Id<'_>| id.is_string() || (id.raw().len() < 16 && id.raw() != "-0");
+        let exact = is_exact(one) && is_exact(other);
         assert!(!exact || same == (one.canonical() == other.canonical()), "{one:?} {other:?}");
     }
     let edits: Vec<(Range<usize>, &[u8])> = ids.iter().map(|id| (id.range(), NEW.as_bytes())).collect();

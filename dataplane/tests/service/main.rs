@@ -1,0 +1,141 @@
+//! The data plane as a process under a service manager: what it tells the manager, how it ends, and that its port is its own
+//! again at once.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+mod process;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use ostler_core::limits::DRAIN_DEADLINE;
+use process::{Manager, Process, Signal, config};
+
+/// Connections that stay open, each with one answered request.
+fn clients(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| client(addr)).collect()
+}
+
+fn client(addr: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /mcp/nobody HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 404");
+    stream
+}
+
+#[test]
+fn the_manager_hears_ready_then_signs_of_life_then_a_reload_then_stopping() {
+    let manager = Manager::start();
+    let dir = config(&[]);
+    let mut process = Process::start(&dir, &manager.variables("400000"), &[]);
+    let ready = manager.next();
+    assert!(ready.starts_with("READY=1\nSTATUS=serving 0 mounts, version 1"), "{ready}");
+    // Ready means that clients are answered.
+    drop(client(process.addr("mcp")));
+    for _ in 0..3 {
+        assert_eq!(manager.next_but_status(), "WATCHDOG=1");
+    }
+    process.signal(Signal::HUP);
+    let reloading = manager.until(|message| message != "WATCHDOG=1");
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    let ready = manager.until(|message| message != "WATCHDOG=1");
+    assert!(ready.starts_with("READY=1\n"), "{ready}");
+    process.signal(Signal::TERM);
+    let stopping = manager.until(|message| message != "WATCHDOG=1");
+    assert!(stopping.starts_with("STOPPING=1\n"), "{stopping}");
+    assert_eq!(process.wait(), Some(0));
+}
+
+#[test]
+fn a_process_that_waits_for_its_first_config_is_active_and_says_what_it_waits_for() {
+    let manager = Manager::start();
+    let dir = config(&[]);
+    let token = dir.path().join("node.token");
+    ostler_core::token::load_or_create(&token).unwrap();
+    let token = token.display().to_string();
+    // Port 1 answers nobody.
+    let flags = ["--control", "http://127.0.0.1:1", "--node-token-file", &token];
+    let mut process = Process::start(&dir, &manager.variables("60000000"), &flags);
+    let ready = manager.next();
+    assert!(ready.starts_with("READY=1\nSTATUS=waiting for a first config"), "{ready}");
+    let mut admin = TcpStream::connect(process.addr("admin")).unwrap();
+    admin.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    admin.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert_eq!(process::health(&dir), Some(0), "it is alive all the same");
+    process.signal(Signal::INT);
+    assert_eq!(process.wait(), Some(0));
+    assert_eq!(process::health(&dir), Some(1), "it is gone");
+}
+
+#[test]
+fn a_restarted_process_has_its_port_at_once_though_its_clients_are_still_connected() {
+    let dir = config(&[]);
+    let first = Process::start(&dir, &[], &[]);
+    let addr = first.addr("mcp");
+    let listen = addr.to_string();
+    let mut process = first;
+    let mut connected = clients(addr, 20);
+    process::until_kept(&dir);
+    for round in 0..6 {
+        // An orderly end closes connections from this side, which leaves them in TIME_WAIT; a kill leaves it to the system.
+        process.signal(if round % 2 == 0 { Signal::TERM } else { Signal::KILL });
+        process.wait();
+        process = Process::start(&dir, &[], &["--listen", &listen]);
+        assert_eq!(process.addr("mcp"), addr, "round {round}");
+        // The connections of rounds before are held open by their clients.
+        connected.extend(clients(addr, 20));
+        process::until_kept(&dir);
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_the_drain_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = format!("http://{}/", silent.local_addr().unwrap());
+    let manager = Manager::start();
+    let dir = config(&[("up", &upstream)]);
+    let mut process = Process::start(&dir, &manager.variables("60000000"), &[]);
+    manager.until(|message| message.starts_with("READY=1"));
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+    let mut waiting = TcpStream::connect(process.addr("mcp")).unwrap();
+    let head = format!(
+        "POST /mcp/up HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    waiting.write_all(head.as_bytes()).unwrap();
+    waiting.write_all(body.as_bytes()).unwrap();
+    // The call is at the upstream, which never answers. A probe may have come first.
+    let _held: Vec<_> = std::iter::from_fn(|| {
+        let (mut stream, _) = silent.accept().unwrap();
+        let mut request = [0; 4096];
+        let length = stream.read(&mut request).unwrap();
+        let is_call = String::from_utf8_lossy(&request[..length]).contains("clientInfo\":{\"name\":\"t\"");
+        Some((stream, is_call))
+    })
+    .take_while(|(_, is_call)| !is_call)
+    .collect();
+    process.signal(Signal::TERM);
+    manager.until(|message| message.starts_with("STOPPING=1"));
+    assert!(process.is_running(), "it drains");
+    let asked = Instant::now();
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait(), Some(0));
+    assert!(asked.elapsed() < DRAIN_DEADLINE / 2, "it took {:?}", asked.elapsed());
+}
+
+#[test]
+fn a_process_that_cannot_start_exits_with_1_and_one_with_wrong_flags_with_2() {
+    let dir = config(&[]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    assert_eq!(process::run(&dir, &["--listen", &listen]), Some(1));
+    assert_eq!(process::run(&dir, &["--no-such-flag"]), Some(2));
+}
