@@ -68,6 +68,11 @@ fn any_message_of_the_stream_is_read_within_its_bounds_on_both_sides() {
 }
 
 #[test]
+fn any_backup_of_the_store_is_accepted_whole_or_refused() {
+    replay("backup");
+}
+
+#[test]
 fn any_file_of_last_known_good_is_offered_whole_or_skipped() {
     replay("generation");
 }

@@ -1,5 +1,6 @@
 //! The targets by name. One file each; its head states the properties.
 
+mod backup;
 mod config;
 mod envelope;
 mod generation;
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sse", run: sse::run, input_bytes_max: 2048 },
     Target { name: "headers", run: headers::run, input_bytes_max: 2048 },
     Target { name: "sync", run: sync::run, input_bytes_max: 4096 },
+    Target { name: "backup", run: backup::run, input_bytes_max: 8192 },
     Target { name: "generation", run: generation::run, input_bytes_max: 4096 },
 ];
 
