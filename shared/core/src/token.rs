@@ -107,7 +107,25 @@ fn new_private_file(path: &Path) -> io::Result<fs::File> {
 fn refuse_readable_by_others(path: &Path, metadata: &fs::Metadata) -> Result<(), TokenError> {
     use std::os::unix::fs::PermissionsExt;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(TokenError::Permissions { path: path.into(), mode }) }
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+    if is_private(mode, is_credential(path, folder.as_deref())) {
+        Ok(())
+    } else {
+        Err(TokenError::Permissions { path: path.into(), mode })
+    }
+}
+
+/// systemd may grant a credential by an access list, whose mask `stat` shows as what the group may do.
+#[cfg(unix)]
+fn is_private(mode: u32, is_credential: bool) -> bool {
+    let others = if is_credential { 0o037 } else { 0o077 };
+    mode & others == 0
+}
+
+/// Whether the service manager has put the file where only this service can read it (systemd.exec(5), Credentials).
+#[cfg(unix)]
+fn is_credential(path: &Path, folder: Option<&std::ffi::OsStr>) -> bool {
+    folder.is_some_and(|folder| !folder.is_empty() && path.parent() == Some(Path::new(folder)))
 }
 
 #[cfg(not(unix))]
@@ -118,6 +136,18 @@ fn refuse_readable_by_others(_path: &Path, _metadata: &fs::Metadata) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_credential_of_the_service_manager_may_show_a_mask_for_its_group() {
+        let folder = Some(std::ffi::OsStr::new("/run/credentials/x.service"));
+        let is_credential = |path: &str| is_credential(Path::new(path), folder);
+        assert!(is_credential("/run/credentials/x.service/node.token"));
+        assert!(!is_credential("/run/credentials/y.service/node.token"));
+        assert!(!super::is_credential(Path::new("node.token"), Some(std::ffi::OsStr::new(""))));
+        assert!(is_private(0o440, true) && !is_private(0o440, false));
+        assert!(!is_private(0o444, true) && !is_private(0o460, true) && is_private(0o600, false));
+    }
 
     #[test]
     fn only_the_exact_token_matches() {
