@@ -81,15 +81,38 @@ pub fn load(path: &Path) -> Result<BearerToken, TokenError> {
 /// As [`load`], or when the file cannot be written.
 pub fn load_or_create(path: &Path) -> Result<BearerToken, TokenError> {
     let write_error = |cause| TokenError::Write { path: path.into(), cause };
-    match new_private_file(path) {
-        Ok(mut file) => {
-            let token = secret_token()?;
-            file.write_all(token.as_bytes()).and_then(|()| file.sync_all()).map_err(write_error)?;
-            Ok(BearerToken(token))
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        let token = secret_token()?;
+        match create_whole(path, token.as_bytes()) {
+            Ok(()) => return Ok(BearerToken(token)),
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(write_error(error)),
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(path),
-        Err(error) => Err(write_error(error)),
     }
+    load(path)
+}
+
+/// Makes a file that has all its content from the moment it is there, whenever the process dies, and replaces none.
+fn create_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.new", std::process::id()));
+    let aside = PathBuf::from(aside);
+    // Left by a process that had this number and died here.
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = new_private_file(&aside)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    let placed = written.and_then(|()| match fs::hard_link(&aside, path) {
+        // Not every file system has links.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&aside, path),
+        linked => linked,
+    });
+    // After a rename it is gone.
+    let _ = fs::remove_file(&aside);
+    placed
 }
 
 #[cfg(unix)]
@@ -147,6 +170,21 @@ mod tests {
         assert!(!super::is_credential(Path::new("node.token"), Some(std::ffi::OsStr::new(""))));
         assert!(is_private(0o440, true) && !is_private(0o440, false));
         assert!(!is_private(0o444, true) && !is_private(0o460, true) && is_private(0o600, false));
+    }
+
+    #[test]
+    fn a_token_file_is_there_whole_or_not_at_all_and_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.token");
+        let left = folder.path().join(format!("x.token.{}.new", std::process::id()));
+        fs::write(&left, "left by a process that died").unwrap();
+        let made = load_or_create(&path).unwrap();
+        assert!(made.matches(Some(load(&path).unwrap().to_header().as_bytes())));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = create_whole(&path, b"another").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(made.matches(Some(load(&path).unwrap().to_header().as_bytes())));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

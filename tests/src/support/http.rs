@@ -67,12 +67,28 @@ impl Ask {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("no handshake");
         tokio::spawn(connection);
+        sender.send_request(self.request()).await.expect("no answer")
+    }
+
+    fn request(self) -> Request<Full<Bytes>> {
         let mut request = Request::builder().method(self.method).uri(&self.path);
         for (name, value) in &self.builder {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(self.body)).expect("bad request");
-        sender.send_request(request).await.expect("no answer")
+        request.body(Full::new(self.body)).expect("bad request")
+    }
+
+    /// The same for a server that may be gone, or go.
+    ///
+    /// # Errors
+    /// When there is no whole answer.
+    pub async fn try_send(self) -> anyhow::Result<Answer> {
+        let stream = TcpStream::connect(self.addr).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let (head, body) = sender.send_request(self.request()).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
     /// Sends and reads the whole answer.

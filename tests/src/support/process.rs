@@ -91,6 +91,27 @@ impl Process {
         self.child.try_wait()
     }
 
+    /// SIGTERM, and the wait for the end.
+    ///
+    /// # Errors
+    /// When it cannot be told to end, or does not.
+    #[cfg(unix)]
+    pub async fn terminate(&mut self) -> io::Result<ExitStatus> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) => return Ok(status),
+                None if Instant::now() > deadline => {
+                    return Err(io::Error::other("the process does not end"));
+                }
+                None => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    }
+
     /// `kill -9`, and the wait for the end.
     ///
     /// # Errors

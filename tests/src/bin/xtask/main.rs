@@ -5,6 +5,7 @@
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
+mod crash_control;
 mod crash_dataplane;
 mod fuzz;
 mod idle_memory;
@@ -58,6 +59,8 @@ enum Process {
 enum Suite {
     /// From `PUT` to served on a connected data plane.
     ApplyLatency,
+    /// Control killed at 200 moments drawn from a seed.
+    CrashControl,
     /// The data plane killed at 200 moments drawn from a seed.
     CrashDataplane,
     /// Each fuzz target for a minute.
@@ -91,6 +94,7 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
     let report = match suite {
         Suite::Fuzz => fuzz::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
+        Suite::CrashControl => on_release(crash_control::run())?,
         Suite::CrashDataplane => on_release(crash_dataplane::run())?,
         Suite::IdleMemory => on_release(idle_memory::run())?,
         #[cfg(target_os = "linux")]
