@@ -332,10 +332,14 @@ impl Applier {
             );
             return;
         }
-        let kept = self.keeper.keep(candidate).await;
+        // Not now: it may be long since its source was heard of, and a restart must not make the config younger.
+        let age = self.status.read().age.unwrap_or_default();
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let confirmed_unix_ms = self.deps.clock.unix_ms().saturating_sub(age_ms);
+        let kept = self.keeper.keep(candidate, confirmed_unix_ms).await;
         self.status.healthy(&candidate.revision);
         if !kept {
-            self.keeper.keep_trying(candidate, self.deps.jitter()).await;
+            self.keeper.keep_trying(candidate, confirmed_unix_ms, self.deps.jitter()).await;
         }
     }
 }

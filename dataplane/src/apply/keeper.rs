@@ -127,13 +127,15 @@ impl Keeper {
         self.lock().reading.persisted = Some(revision.clone());
     }
 
-    /// Writes what proved healthy. False when the disk did not take it; then [`Keeper::keep_trying`] is due.
-    pub async fn keep(&self, candidate: &Candidate) -> bool {
+    /// Writes what proved healthy, with when its source last confirmed it. False when the disk did not take it; then [`Keeper::keep_trying`] is due.
+    pub async fn keep(&self, candidate: &Candidate, confirmed_unix_ms: u64) -> bool {
         let revision = candidate.revision.clone();
         self.lock().waiting = Some(revision.clone());
-        let (candidate, now) = (candidate.clone(), self.clock.unix_ms());
+        let candidate = candidate.clone();
         let kept = self
-            .on_disk(move |generations| generations.keep(&candidate.revision, &candidate.parts, now))
+            .on_disk(move |generations| {
+                generations.keep(&candidate.revision, &candidate.parts, confirmed_unix_ms)
+            })
             .await;
         if kept {
             let mut state = self.lock();
@@ -145,14 +147,14 @@ impl Keeper {
     }
 
     /// Writes it as soon as the disk takes it, unless something newer has become healthy meanwhile.
-    pub async fn keep_trying(&self, candidate: &Candidate, jitter: Jitter) {
+    pub async fn keep_trying(&self, candidate: &Candidate, confirmed_unix_ms: u64, jitter: Jitter) {
         let mut backoff = Backoff::new(PERSIST_RETRY_BASE, PERSIST_RETRY_CAP, jitter);
         loop {
             tokio::time::sleep(backoff.next_delay()).await;
             if self.lock().waiting.as_ref() != Some(&candidate.revision) {
                 return;
             }
-            if self.keep(candidate).await {
+            if self.keep(candidate, confirmed_unix_ms).await {
                 tracing::info!(
                     version = candidate.revision.version,
                     "the disk took the last-known-good config at last"

@@ -2,4 +2,5 @@
 //! `cargo xtask full`.
 
 pub mod crash_control;
+pub mod control_dead;
 pub mod crash_dataplane;

@@ -30,6 +30,7 @@ pub(super) struct Header {
     format: u32,
     /// Grows with each generation kept in a folder, whatever the clock does.
     pub(super) kept_order: u64,
+    /// When the source of what is kept last confirmed it.
     pub(super) kept_unix_ms: u64,
     pub(super) revision: Revision,
     body_bytes: usize,

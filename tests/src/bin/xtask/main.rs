@@ -6,6 +6,7 @@
 
 mod apply_latency;
 mod crash_control;
+mod control_dead;
 mod crash_dataplane;
 mod fuzz;
 mod idle_memory;
@@ -61,6 +62,8 @@ enum Suite {
     ApplyLatency,
     /// Control killed at 200 moments drawn from a seed.
     CrashControl,
+    /// Control dead for the whole run, the data plane restarted meanwhile.
+    ControlDead,
     /// The data plane killed at 200 moments drawn from a seed.
     CrashDataplane,
     /// Each fuzz target for a minute.
@@ -95,6 +98,7 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
         Suite::Fuzz => fuzz::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
         Suite::CrashControl => on_release(crash_control::run())?,
+        Suite::ControlDead => on_release(control_dead::run())?,
         Suite::CrashDataplane => on_release(crash_dataplane::run())?,
         Suite::IdleMemory => on_release(idle_memory::run())?,
         #[cfg(target_os = "linux")]
