@@ -13,6 +13,12 @@ mod nodes;
 mod order;
 #[path = "stream/refusals.rs"]
 mod refusals;
+#[path = "stream/skew.rs"]
+mod skew;
+#[path = "stream/storm.rs"]
+mod storm;
+#[path = "stream/wire.rs"]
+mod wire_format;
 
 use std::collections::BTreeMap;
 use std::path::Path;

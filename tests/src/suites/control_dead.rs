@@ -63,9 +63,9 @@ pub async fn run(control: Program, dataplane: Program, starts: usize) -> anyhow:
     for start in 0..starts {
         // At most two in a row: three unfinished starts are what a crash loop looks like.
         if start % 3 == 2 {
-            end(&mut dataplane).await?
+            end(&mut dataplane).await?;
         } else {
-            drop(dataplane.kill()?)
+            dataplane.kill()?;
         }
         let (process, took) = world.restart_dataplane().await?;
         dataplane = process;

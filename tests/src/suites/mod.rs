@@ -1,6 +1,6 @@
 //! Heavy suites that run in two sizes: a fraction from a recorded seed with the tests, and the whole with
 //! `cargo xtask full`.
 
-pub mod crash_control;
 pub mod control_dead;
+pub mod crash_control;
 pub mod crash_dataplane;

@@ -55,6 +55,11 @@ impl MemoryNetwork {
         self.silent.send_replace(false);
     }
 
+    /// Nobody listens there any more.
+    pub fn unbind(&self, port: u16) {
+        self.lock().listeners.remove(&port);
+    }
+
     /// When connections were asked for, answered or not.
     pub fn attempts(&self) -> Vec<Instant> {
         self.lock().attempts.clone()

@@ -170,6 +170,90 @@ const REFUSALS: &[(&str, Change, &str, &str)] = &[
     ),
     ("no nonce", |s| s.nonce.clear(), "malformed", "its nonce has 0 bytes"),
     ("huge nonce", |s| s.nonce = "n".repeat(1 << 20), "malformed", "its nonce has 1048576 bytes"),
+    (
+        "part that names nothing",
+        |s| {
+            mount(s, br#"{"upstream":"nowhere"}"#);
+            announce(s);
+        },
+        "invalid_config",
+        "no upstream named `nowhere`",
+    ),
+    (
+        "part with a key twice",
+        |s| {
+            content(&mut s.parts[1], br#"{"http":{"url":"http://h/"},"mount":true,"mount":false}"#);
+            announce(s);
+        },
+        "invalid_config",
+        "already written",
+    ),
+    (
+        "part of nothing",
+        |s| {
+            content(&mut s.parts[1], b"");
+            announce(s);
+        },
+        "invalid_config",
+        "empty",
+    ),
+    (
+        "part of NUL bytes",
+        |s| {
+            content(&mut s.parts[1], &[0; 64]);
+            announce(s);
+        },
+        "invalid_config",
+        "not valid",
+    ),
+    (
+        "part nested deeply",
+        |s| {
+            content(&mut s.parts[1], "[".repeat(100_000).as_bytes());
+            announce(s);
+        },
+        "invalid_config",
+        "nested more than",
+    ),
+    (
+        "part with a huge number",
+        |s| {
+            content(&mut s.parts[1], br#"{"http":{"url":"http://h/"},"limits":{"in_flight":1e999}}"#);
+            announce(s);
+        },
+        "invalid_config",
+        "problem(s)",
+    ),
+    (
+        "17 MiB in one part",
+        |s| {
+            content(&mut s.parts[1], &vec![b' '; 17 << 20]);
+            announce(s);
+        },
+        "invalid_config",
+        "at most 16777216 are allowed",
+    ),
+    (
+        "10 001 upstreams",
+        |s| {
+            upstreams(s, 10_001);
+            announce(s);
+        },
+        "invalid_config",
+        "10001 upstreams",
+    ),
+    (
+        "a secret that is not here",
+        |s| {
+            content(
+                &mut s.parts[1],
+                br#"{"headers":{"x-key":"${OSTLER_TEST_NEVER_SET}"},"http":{"url":"http://h/"}}"#,
+            );
+            announce(s);
+        },
+        "invalid_config",
+        "OSTLER_TEST_NEVER_SET",
+    ),
 ];
 
 fn revision(snapshot: &mut wire::Snapshot) -> &mut wire::Revision {
@@ -185,6 +269,18 @@ fn flip(part: &mut wire::Part) {
 pub(super) fn content(part: &mut wire::Part, bytes: &[u8]) {
     part.bytes = Bytes::copy_from_slice(bytes);
     part.sha256 = Bytes::copy_from_slice(Digest::of(bytes).as_bytes());
+}
+
+fn mount(snapshot: &mut wire::Snapshot, bytes: &[u8]) {
+    let mut part = wire::Part { kind: "mount".to_owned(), name: "m".to_owned(), ..wire::Part::default() };
+    content(&mut part, bytes);
+    snapshot.parts.push(part);
+}
+
+fn upstreams(snapshot: &mut wire::Snapshot, count: usize) {
+    let like = snapshot.parts[1].clone();
+    snapshot.parts.truncate(1);
+    snapshot.parts.extend((0..count).map(|index| wire::Part { name: format!("u{index}"), ..like.clone() }));
 }
 
 /// Gives a list of parts the digest that it has.

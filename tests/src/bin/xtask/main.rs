@@ -5,8 +5,8 @@
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
-mod crash_control;
 mod control_dead;
+mod crash_control;
 mod crash_dataplane;
 mod fuzz;
 mod idle_memory;
