@@ -115,6 +115,7 @@ fn of_a_node() -> Vec<(&'static str, FromNode)> {
                 config_age_ms: 9_000,
                 in_flight: 3,
                 snapshots_retired_alive: 1,
+                ..wire::Status::default()
             }),
         ),
     ]
