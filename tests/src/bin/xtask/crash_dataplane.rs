@@ -38,7 +38,8 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
 }
 
 fn rows(report: &mut Report, outcome: &Outcome) {
-    report.row("kills", outcome.kills.to_string());
+    report.row("kills at drawn moments", outcome.kills.to_string());
+    report.row("kills in crash loops, on top", outcome.kills_in_crash_loops.to_string());
     for (moment, kills) in &outcome.kills_by_moment {
         report.row(format!("kills {moment}"), kills.to_string());
     }

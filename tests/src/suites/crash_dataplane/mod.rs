@@ -34,7 +34,10 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// What a run has seen. A run that found a fault ends with an error instead.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// At moments drawn while applies went on, or a start.
     pub kills: usize,
+    /// Beside those: kills of what was restored, again and again, until attempts left it out.
+    pub kills_in_crash_loops: usize,
     pub kills_by_moment: BTreeMap<&'static str, usize>,
     pub versions: u64,
     /// Starts without control that served from disk.
@@ -49,7 +52,7 @@ pub struct Outcome {
     pub first_calls: Vec<Duration>,
 }
 
-/// Kills until that many kills are done.
+/// Kills until that many kills are done at drawn moments. Those of crash loops come on top.
 ///
 /// # Errors
 /// The first thing that was not as it must be, with the kill that came before.
@@ -334,7 +337,10 @@ impl Suite {
     async fn kill(&mut self, mut process: Process, moment: Moment) -> anyhow::Result<()> {
         process.kill()?;
         let killed = Instant::now();
-        self.outcome.kills += 1;
+        match moment {
+            Moment::CrashLoop | Moment::CrashLoopAll => self.outcome.kills_in_crash_loops += 1,
+            _ => self.outcome.kills += 1,
+        }
         *self.outcome.kills_by_moment.entry(moment.word()).or_default() += 1;
         let node = eventually("control notices", async || {
             let node = self.control.node(NODE).await?;
