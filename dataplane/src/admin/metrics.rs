@@ -1,5 +1,7 @@
 //! One scrape of a data plane. Values are read from what they describe; a mount that is gone from config is gone here.
 
+use std::collections::BTreeSet;
+
 use ostler_core::build::VERSION;
 use ostler_telemetry::metrics::{Exposition, Metric};
 
@@ -7,6 +9,7 @@ use super::Admin;
 use crate::apply::generations::FindingKind;
 use crate::listener::ListenerState;
 use crate::mount::Mount;
+use crate::mount::drain::DrainingMount;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::health::State;
@@ -19,6 +22,7 @@ pub(super) fn expose(admin: &Admin) -> String {
         for mount in snapshot.mounts() {
             expose_mount(mount, &mut exposition);
         }
+        expose_draining(admin, &snapshot, &mut exposition);
         for upstream in snapshot.upstreams() {
             expose_upstream(upstream, &snapshot, &mut exposition);
         }
@@ -92,6 +96,24 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
         exposition.value(Metric::ControlConnected, &[], u8::from(sync.connected()));
         exposition.counter(Metric::ControlReconnects, &[], &sync.reconnects);
         exposition.counter(Metric::ControlMessagesIgnored, &[], &sync.ignored);
+    }
+}
+
+/// A removed mount is shown until its last request has ended. One that has another upstream now is that one.
+fn expose_draining(admin: &Admin, snapshot: &Snapshot, exposition: &mut Exposition) {
+    let draining = admin.applier.draining.list();
+    exposition.value(Metric::MountsDraining, &[], draining.len());
+    let mut shown = BTreeSet::new();
+    for DrainingMount { mount, .. } in &draining {
+        let (name, upstream) = (mount.name().as_str(), mount.upstream.name.as_str());
+        if snapshot.mount(name).is_some() || !shown.insert((name, upstream)) {
+            continue;
+        }
+        mount.runtime.metrics.expose(exposition, name, upstream);
+        for state in State::ALL {
+            let value = u8::from(state == State::Draining);
+            exposition.value(Metric::MountState, &[name, upstream, state.as_str()], value);
+        }
     }
 }
 

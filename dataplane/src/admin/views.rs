@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::apply::{KeeperReading, LastRejection, Revision};
+use crate::mount::Mount;
+use crate::upstream::health::Reading;
 
 /// Body of `/mounts`.
 #[derive(Debug, Serialize)]
@@ -71,23 +73,30 @@ pub(super) struct Config {
 
 pub(super) fn mounts(admin: &Admin) -> Mounts<'static> {
     let snapshot = admin.applier.snapshots.load();
-    let mounts = snapshot.iter().flat_map(|snapshot| snapshot.mounts()).map(|mount| {
-        let reading = mount.reading();
-        MountView {
-            name: mount.name().to_string(),
-            path: format!("/mcp/{}", mount.name()),
-            upstream: mount.upstream.name.to_string(),
-            transport: if mount.upstream.is_probed() { "http" } else { "stdio" },
-            state: reading.state.as_str(),
-            reason: reading.reason.as_str(),
-            since_unix_ms: reading.since_unix_ms,
-            next_probe_unix_ms: reading.next_probe_unix_ms,
-            era: reading.era.map(ostler_mcp::Era::as_str),
-            sessions: mount.runtime.sessions.len(),
-            in_flight: mount.runtime.metrics.in_flight.get(),
-        }
+    let served = snapshot.iter().flat_map(|snapshot| snapshot.mounts());
+    let served =
+        served.map(|mount| mount_view(mount, mount.reading(), mount.runtime.metrics.in_flight.get()));
+    let draining = admin.applier.draining.list().into_iter().map(|draining| {
+        let in_flight = i64::try_from(draining.in_flight()).unwrap_or(i64::MAX);
+        mount_view(&draining.mount, draining.reading(), in_flight)
     });
-    Mounts { mounts: mounts.collect() }
+    Mounts { mounts: served.chain(draining).collect() }
+}
+
+fn mount_view(mount: &Mount, reading: Reading, in_flight: i64) -> MountView<'static> {
+    MountView {
+        name: mount.name().to_string(),
+        path: format!("/mcp/{}", mount.name()),
+        upstream: mount.upstream.name.to_string(),
+        transport: if mount.upstream.is_probed() { "http" } else { "stdio" },
+        state: reading.state.as_str(),
+        reason: reading.reason.as_str(),
+        since_unix_ms: reading.since_unix_ms,
+        next_probe_unix_ms: reading.next_probe_unix_ms,
+        era: reading.era.map(ostler_mcp::Era::as_str),
+        sessions: mount.runtime.sessions.len(),
+        in_flight,
+    }
 }
 
 pub(super) fn listeners(admin: &Admin) -> Listeners {

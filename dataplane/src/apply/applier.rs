@@ -7,7 +7,7 @@ use std::time::Duration;
 use ostler_config::{Compiled, GlobList, Host, Lookup, Rejudged, Unresolved, Validated};
 use ostler_core::backoff::Backoff;
 use ostler_core::digest::Digest;
-use ostler_core::limits::{CHILD_STOP_GRACE, RECONNECT_BASE, RECONNECT_CAP};
+use ostler_core::limits::{CHILD_STOP_GRACE, DRAIN_CUT_GRACE, DRAIN_DEADLINE, RECONNECT_BASE, RECONNECT_CAP};
 use tokio::sync::Mutex;
 
 use super::generations::{FindingKind, Kept};
@@ -17,8 +17,10 @@ use super::status::{ConfigStatus, ResultWord};
 use super::{Candidate, Origin, Rejection, Revision, references};
 use crate::deps::Deps;
 use crate::listener::{Listeners, PreparedListeners};
+use crate::mount::drain::Draining;
 use crate::prober::Prober;
 use crate::snapshot::{self, SnapshotCell};
+use crate::upstream::Cause;
 
 /// What pushed config may do to this host. Bootstrap, never config.
 #[derive(Debug, Clone)]
@@ -35,6 +37,7 @@ pub struct Applier {
     pub status: Arc<ConfigStatus>,
     pub keeper: Arc<Keeper>,
     pub listeners: Arc<Listeners>,
+    pub draining: Draining,
     deps: Deps,
     allowed: Allowed,
     lookup: Box<dyn Lookup + Send + Sync>,
@@ -87,6 +90,7 @@ impl Applier {
             status,
             keeper,
             listeners,
+            draining: Draining::default(),
             deps,
             allowed,
             lookup,
@@ -275,7 +279,7 @@ impl Applier {
         let Some(current) = self.snapshots.load() else { return };
         self.prober.watch(&current, replaced.as_deref());
         if let Some(replaced) = replaced {
-            retire(&replaced, &current, &self.deps);
+            retire(&replaced, &current, &self.draining, &self.deps);
         }
     }
 
@@ -361,13 +365,16 @@ fn judge(candidate: &Candidate, before: Option<&Validated>) -> Result<Rejudged, 
     judged.map_err(Rejection::of_report)
 }
 
-/// Lets go of what the new snapshot no longer has: children and connections end once the requests that pin the old one
-/// are done, or after a grace.
-fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, deps: &Deps) {
+/// Lets go of what the new snapshot no longer has: mounts drain, children and connections end once the requests that pin the
+/// old one are done, or after a grace.
+fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, draining: &Draining, deps: &Deps) {
     for (mount, now) in current.changed_mounts(replaced) {
-        let Some(mount) = mount else { continue };
-        if !now.is_some_and(|now| Arc::ptr_eq(&now.runtime, &mount.runtime)) {
-            mount.runtime.gone.cancel();
+        match (mount, now) {
+            (Some(mount), None) => draining.start(mount, Cause::Removed, deps),
+            (Some(mount), Some(now)) if !Arc::ptr_eq(&now.runtime, &mount.runtime) => {
+                draining.start(mount, Cause::Replaced, deps);
+            }
+            _ => {}
         }
     }
     for (upstream, _) in current.changed_upstreams(replaced) {
@@ -381,7 +388,7 @@ fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, deps: &De
                 }
             };
             tokio::select! {
-                _ = tokio::time::timeout(ostler_core::limits::DRAIN_DEADLINE, idle) => {}
+                _ = tokio::time::timeout(DRAIN_DEADLINE + DRAIN_CUT_GRACE, idle) => {}
                 () = stop.cancelled() => {}
             }
             upstream.shutdown(CHILD_STOP_GRACE).await;

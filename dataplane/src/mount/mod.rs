@@ -2,6 +2,7 @@
 //! A mount never reaches into another.
 
 pub mod bodies;
+pub mod drain;
 pub mod metrics;
 pub mod session;
 
@@ -17,6 +18,7 @@ use bodies::Bodies;
 use metrics::MountMetrics;
 use session::SessionTable;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// A mount as one snapshot sees it.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub struct MountRuntime {
     pub bodies: Arc<Bodies>,
     /// Cancelled when config no longer has this mount on this upstream: streams without an end of their own end then.
     pub gone: CancellationToken,
+    /// Requests under way, whatever has become of the snapshot that they pin.
+    pub calls: TaskTracker,
+    /// Cancelled when the time for them is up.
+    pub cut: CancellationToken,
 }
 
 // === impl Mount ===
@@ -76,6 +82,13 @@ impl MountRuntime {
     }
 
     fn with(clock: WallClock, metrics: Arc<MountMetrics>, bodies: Arc<Bodies>) -> Self {
-        Self { sessions: Arc::new(SessionTable::new(clock)), metrics, bodies, gone: CancellationToken::new() }
+        Self {
+            sessions: Arc::new(SessionTable::new(clock)),
+            metrics,
+            bodies,
+            gone: CancellationToken::new(),
+            calls: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        }
     }
 }

@@ -6,20 +6,22 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, Select, select};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use ostler_core::limits::DRAIN_CUT_GRACE;
 use ostler_core::name::ResourceName;
-use ostler_mcp::{Envelope, Era};
+use ostler_mcp::{Envelope, Era, sse};
 use ostler_telemetry::text::bounded;
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::aftermath::Aftermath;
 use super::ids::RequestId;
-use super::refuse::Refusal;
+use super::refuse::{self, Asked, Refusal};
 use super::{Routed, Served};
 use crate::mount::metrics::{MountMetrics, Outcome};
 use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
@@ -41,6 +43,10 @@ pub(super) struct Record {
     bytes: u64,
     cut: Option<&'static str>,
     place: Option<InFlight>,
+    /// Holds the drain of a removed mount.
+    call: Option<TaskTrackerToken>,
+    /// Whom the last event of a stream answers, where its body does not know.
+    asked: Asked,
     aftermath: Option<Aftermath>,
 }
 
@@ -66,7 +72,14 @@ struct Tracked {
     record: Option<Box<Record>>,
     /// The mount or the listener is gone, for streams that have no end of their own.
     gone: Option<Pin<Box<Gone>>>,
+    /// The mount is gone, and its time to finish is up.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    is_cut: bool,
 }
+
+/// Why a body ended early, for the access log.
+const MOUNT_GONE: &str = "mount_gone";
+const LISTENER_GONE: &str = "listener_gone";
 
 type Gone = Select<Pin<Box<WaitForCancellationFutureOwned>>, Pin<Box<WaitForCancellationFutureOwned>>>;
 
@@ -78,11 +91,20 @@ pub(super) fn track(answer: Response<AnswerBody>, mut record: Record) -> Served 
 
 /// The same, for an answer that must be over in time. Its own clocks run only while its client reads; one that does not
 /// would hold the upstream and a place among its calls for as long as it likes.
-pub(super) fn track_until(answer: Response<AnswerBody>, record: Record, limit: Duration) -> Served {
+/// It ends at the latest when `cut` says that its mount's time is up.
+pub(super) fn track_until(
+    answer: Response<AnswerBody>,
+    record: Record,
+    limit: Duration,
+    cut: CancellationToken,
+) -> Served {
     let is_over = answer.body().is_end_stream();
     let mut served = track(answer, record);
     if !is_over {
-        served.body_mut().watch(limit);
+        served.body_mut().watch(limit, cut.clone());
+        if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
+            tracked.cut = Some(Box::pin(cut.cancelled_owned()));
+        }
     }
     served
 }
@@ -126,6 +148,8 @@ impl Record {
             bytes: 0,
             cut: None,
             place: None,
+            call: None,
+            asked: Asked::Nothing,
             aftermath: None,
         }
     }
@@ -137,6 +161,7 @@ impl Record {
     pub(super) fn routed(&mut self, routed: &Routed) {
         let mount = &routed.mount;
         mount.runtime.metrics.in_flight.add(1);
+        self.call = Some(mount.runtime.calls.token());
         self.verb = Some(routed.verb);
         self.mount = Some(MountRecord {
             name: mount.name().clone(),
@@ -159,6 +184,10 @@ impl Record {
     /// Keeps the place among the upstream's calls until the body has ended.
     pub(super) fn hold(&mut self, place: Option<InFlight>) {
         self.place = place;
+    }
+
+    pub(super) fn asked(&mut self, asked: Asked) {
+        self.asked = asked;
     }
 
     /// Makes the end of the answer evidence of the upstream's health.
@@ -249,7 +278,7 @@ impl Tracked {
         self.body = AnswerBody::Empty;
         let Some(mut record) = record else { return Some(Err(broken)) };
         record.outcome = Outcome::Refused(broken.error.reason);
-        record.cut = Some(broken.word());
+        record.cut = Some(if self.is_cut { MOUNT_GONE } else { broken.word() });
         let Some(aftermath) = &record.aftermath else { return Some(Err(broken)) };
         aftermath.fail(&broken.error);
         let (close, ids) = match broken.tail {
@@ -264,7 +293,35 @@ impl Tracked {
         (!last.is_empty()).then(|| Ok(Frame::data(last)))
     }
 
+    /// The mount's time is up: what can still be said of the answer is an error.
+    fn interrupt(&mut self) {
+        let Some(record) = &mut self.record else { return };
+        self.is_cut = true;
+        let error = refuse::drained(record.method.as_deref().unwrap_or_default());
+        self.body.interrupt(error, record.asked.ids());
+    }
+
+    /// How a stream without an end of its own ends in its protocol's way: a legacy one just ends, a modern one with the result
+    /// of its request (2026-07-28, `subscriptions/listen`).
+    fn farewell(&self) -> Option<Bytes> {
+        let record = self.record.as_ref()?;
+        let Asked::One(id) = &record.asked else { return None };
+        let close = self.body.closing()?;
+        let meta = format!(r#"{{"io.modelcontextprotocol/subscriptionId":{id}}}"#);
+        let result =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{meta}}}}}"#);
+        let mut last = BytesMut::from(close);
+        sse::encode_message(&mut last, result.as_bytes(), None);
+        Some(last.freeze())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(cut) = &mut self.cut
+            && cut.as_mut().poll(cx).is_ready()
+        {
+            self.cut = None;
+            self.interrupt();
+        }
         let polled = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Err(broken))) => return Poll::Ready(self.fail(broken)),
             polled => polled,
@@ -286,9 +343,11 @@ impl Tracked {
                     && let Poll::Ready(which) = gone.as_mut().poll(cx)
                 {
                     let is_mount = matches!(which, Either::Left(_));
-                    self.end(Some(if is_mount { "mount_gone" } else { "listener_gone" }));
+                    let farewell = self.farewell();
+                    self.end(Some(if is_mount { MOUNT_GONE } else { LISTENER_GONE }));
                     self.body = AnswerBody::Empty;
-                    return Poll::Ready(None);
+                    self.gone = None;
+                    return Poll::Ready(farewell.map(|last| Ok(Frame::data(last))));
                 }
             }
         }
@@ -307,17 +366,25 @@ impl Drop for Tracked {
 
 impl TrackedBody {
     fn new(body: AnswerBody, record: Option<Box<Record>>) -> Self {
-        Self { tracked: Arc::new(Mutex::new(Some(Tracked { body, record, gone: None }))), watchdog: None }
+        let tracked = Tracked { body, record, gone: None, cut: None, is_cut: false };
+        Self { tracked: Arc::new(Mutex::new(Some(tracked))), watchdog: None }
     }
 
-    fn watch(&mut self, limit: Duration) {
+    fn watch(&mut self, limit: Duration, cut: CancellationToken) {
         let watched = Arc::downgrade(&self.tracked);
         let watchdog = tokio::spawn(async move {
-            tokio::time::sleep(limit).await;
+            let drained = async {
+                cut.cancelled().await;
+                tokio::time::sleep(DRAIN_CUT_GRACE).await;
+            };
+            let word = tokio::select! {
+                () = tokio::time::sleep(limit) => Cause::TotalTimeout.as_str(),
+                () = drained => MOUNT_GONE,
+            };
             let Some(watched) = watched.upgrade() else { return };
             let cut = lock(&watched).take();
             if let Some(mut cut) = cut {
-                cut.end(Some(Cause::TotalTimeout.as_str()));
+                cut.end(Some(word));
             }
         });
         self.watchdog = Some(watchdog.abort_handle());

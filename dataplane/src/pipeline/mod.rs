@@ -159,7 +159,7 @@ impl Pipeline {
             }
             Ok((answer, Ends::Within(limit))) => {
                 record.watch_end(self.aftermath(&routed, false));
-                audit::track_until(answer, record, limit)
+                audit::track_until(answer, record, limit, routed.mount.runtime.cut.clone())
             }
             Ok((answer, Ends::WithMount)) => {
                 let ends = [routed.mount.runtime.gone.clone(), entrance.ending()];
@@ -247,7 +247,17 @@ impl Pipeline {
         };
         // Its own clock has the first word; this one is for a client that does not hear it.
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
-        let answer = routed.mount.upstream.call(call).await;
+        let answer = tokio::select! {
+            answer = routed.mount.upstream.call(call) => answer,
+            () = routed.mount.runtime.cut.cancelled() => {
+                Err(refuse::drained(envelope.as_ref().map_or("", |envelope| &envelope.method)))
+            }
+        };
+        if let Ok(answer) = &answer
+            && (is_push || matches!(answer.body(), AnswerBody::Events(_)))
+        {
+            record.asked(id());
+        }
         let ends = if is_push { Ends::WithMount } else { Ends::Within(total) };
         if routed.verb == Verb::Post && routed.mount.upstream.doubts_era(era, &answer) {
             self.shared.prober.ask_era(&routed.mount.upstream, &routed.mount.upstream_config);

@@ -53,6 +53,20 @@ impl Asked {
         let ids: Vec<_> = envelope.messages().filter(|message| message.is_request()).filter_map(id).collect();
         if ids.is_empty() { Self::Nothing } else { Self::Batch(ids) }
     }
+
+    pub(super) fn ids(&self) -> Vec<Box<str>> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::One(id) => vec![id.as_str().into()],
+            Self::Batch(ids) => ids.iter().map(|id| id.as_str().into()).collect(),
+        }
+    }
+}
+
+/// A call that outlived its mount, for longer than it may.
+pub(super) fn drained(method: &str) -> UpstreamError {
+    let detail = "a newer config removed the mount, or gave it another upstream, and the call did not end in time; it may have been executed";
+    UpstreamError::new(Reason::UpstreamUnavailable, detail).after_sending(method)
 }
 
 // === impl Refusal ===

@@ -321,7 +321,7 @@ impl<'a> Session<'a> {
             .map_or(0, |snapshot| snapshot.mounts().map(|mount| mount.runtime.metrics.in_flight.get()).sum());
         let status = proto::Status {
             applied: reading.applied.as_ref().map(wire::revision_out),
-            mounts: wire::mounts_out(snapshots),
+            mounts: wire::all_mounts_out(snapshots, &applier.draining),
             config_age_ms: reading.age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             in_flight: u64::try_from(in_flight).unwrap_or(0),
             snapshots_retired_alive: snapshots.retired_alive() as u64,

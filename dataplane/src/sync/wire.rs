@@ -14,7 +14,10 @@ use ostler_proto::sync::v1 as proto;
 
 use crate::apply::generations::{Finding, FindingKind};
 use crate::apply::{Candidate, KeeperReading, Origin, Rejection, Revision, Source};
+use crate::mount::Mount;
+use crate::mount::drain::Draining;
 use crate::snapshot::SnapshotCell;
+use crate::upstream::health::Reading;
 
 /// What this build understands.
 pub(super) const CAPABILITIES: [&str; 2] = ["parts.v1", "listeners.v1"];
@@ -153,20 +156,34 @@ pub(super) fn skipped_out(findings: &[Finding]) -> Vec<proto::Skipped> {
         .collect()
 }
 
+/// The mounts that are served.
 pub(super) fn mounts_out(snapshots: &SnapshotCell) -> Vec<proto::MountStatus> {
     let Some(snapshot) = snapshots.load() else { return Vec::new() };
-    let mounts = snapshot.mounts().map(|mount| {
-        let reading = mount.reading();
-        proto::MountStatus {
-            name: mount.name().to_string(),
-            upstream: mount.upstream.name.to_string(),
-            state: reading.state.as_str().to_owned(),
-            reason: reading.reason.to_string(),
-            since_unix_ms: reading.since_unix_ms,
-            next_probe_unix_ms: reading.next_probe_unix_ms.unwrap_or(0),
+    snapshot.mounts().map(|mount| mount_out(mount, &mount.reading())).collect()
+}
+
+/// The same, and those that are no longer served and still finish requests.
+pub(super) fn all_mounts_out(snapshots: &SnapshotCell, draining: &Draining) -> Vec<proto::MountStatus> {
+    let mut mounts = mounts_out(snapshots);
+    let Some(snapshot) = snapshots.load() else { return mounts };
+    for draining in draining.list() {
+        let name = draining.mount.name().as_str();
+        if snapshot.mount(name).is_none() && mounts.iter().all(|shown| shown.name != name) {
+            mounts.push(mount_out(&draining.mount, &draining.reading()));
         }
-    });
-    mounts.collect()
+    }
+    mounts
+}
+
+fn mount_out(mount: &Mount, reading: &Reading) -> proto::MountStatus {
+    proto::MountStatus {
+        name: mount.name().to_string(),
+        upstream: mount.upstream.name.to_string(),
+        state: reading.state.as_str().to_owned(),
+        reason: reading.reason.to_string(),
+        since_unix_ms: reading.since_unix_ms,
+        next_probe_unix_ms: reading.next_probe_unix_ms.unwrap_or(0),
+    }
 }
 
 fn part_in(part: proto::Part) -> Result<Part, Rejection> {

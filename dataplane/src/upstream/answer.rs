@@ -22,6 +22,15 @@ pub enum AnswerBody {
     Stream(Box<EventBody>),
     /// Events produced by a stdio upstream. The sender's end ends the body.
     Events(mpsc::Receiver<Bytes>),
+    /// What is at hand of one that is ended here, and its end.
+    Ending(Box<Ending>),
+}
+
+/// The rest of an answer that is ended here.
+#[derive(Debug)]
+pub struct Ending {
+    rest: Option<mpsc::Receiver<Bytes>>,
+    broken: Option<BodyError>,
 }
 
 /// An answer that ended before it was whole.
@@ -73,6 +82,34 @@ impl AnswerBody {
         Self::Full(Some(bytes.into()))
     }
 
+    /// Ends it with this error, to be told to these ids where it does not know better who waits.
+    pub fn interrupt(&mut self, error: UpstreamError, ids: Vec<Box<str>>) {
+        *self = match std::mem::replace(self, Self::Empty) {
+            Self::Stream(mut body) => {
+                body.interrupt(error);
+                Self::Stream(body)
+            }
+            Self::Json(_) => {
+                let broken = Some(BodyError { error, tail: Tail::Cut });
+                Self::Ending(Box::new(Ending { rest: None, broken }))
+            }
+            Self::Events(events) => {
+                let broken = Some(BodyError { error, tail: Tail::Events { close: b"", ids } });
+                Self::Ending(Box::new(Ending { rest: Some(events), broken }))
+            }
+            other => other,
+        };
+    }
+
+    /// What has to come before an event of ours, if the body is a stream of them.
+    pub fn closing(&self) -> Option<&'static [u8]> {
+        match self {
+            Self::Stream(body) => Some(body.closing()),
+            Self::Events(_) => Some(b""),
+            Self::Empty | Self::Full(_) | Self::Json(_) | Self::Ending(_) => None,
+        }
+    }
+
     /// Whether all of it is here, so that the upstream has no more to do with it.
     pub fn is_at_hand(&self) -> bool {
         matches!(self, Self::Empty | Self::Full(_))
@@ -97,6 +134,7 @@ impl Body for AnswerBody {
             Self::Events(events) => {
                 events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
             }
+            Self::Ending(ending) => ending.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -104,7 +142,7 @@ impl Body for AnswerBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Json(_) | Self::Stream(_) | Self::Events(_) => false,
+            Self::Json(_) | Self::Stream(_) | Self::Events(_) | Self::Ending(_) => false,
         }
     }
 
@@ -114,7 +152,22 @@ impl Body for AnswerBody {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Json(body) => body.size_hint(),
             // An event of ours may follow what the upstream has announced.
-            Self::Stream(_) | Self::Events(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Events(_) | Self::Ending(_) => SizeHint::default(),
         }
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self.rest.as_mut().map(|rest| rest.poll_recv(cx)) {
+            Some(Poll::Ready(Some(event))) => return Poll::Ready(Some(Ok(event))),
+            // It has ended by itself, as it should.
+            Some(Poll::Ready(None)) => self.broken = None,
+            Some(Poll::Pending) | None => {}
+        }
+        self.rest = None;
+        Poll::Ready(self.broken.take().map(Err))
     }
 }

@@ -41,6 +41,8 @@ pub enum Cause {
     InitializeRefused,
     InitializeTimeout,
     SecretUnresolved,
+    Removed,
+    Replaced,
 }
 
 /// One row of the table.
@@ -56,7 +58,7 @@ const fn facts(word: &'static str, meaning: &'static str) -> Facts {
 // === impl Cause ===
 
 impl Cause {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::NotContacted,
         Self::Answered,
         Self::ProbeAnswered,
@@ -90,6 +92,8 @@ impl Cause {
         Self::InitializeRefused,
         Self::InitializeTimeout,
         Self::SecretUnresolved,
+        Self::Removed,
+        Self::Replaced,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -148,6 +152,10 @@ impl Cause {
             Self::InitializeTimeout => facts("initialize_timeout", "the process did not answer its greeting"),
             Self::SecretUnresolved => {
                 facts("secret_unresolved", "a reference in the config has no value here")
+            }
+            Self::Removed => facts("removed", "a newer config has no such mount; its last requests finish"),
+            Self::Replaced => {
+                facts("replaced", "a newer config gave the mount another upstream; its last requests finish")
             }
         }
     }

@@ -172,6 +172,8 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// After it: time for the error that says so to be written.
+pub const DRAIN_CUT_GRACE: Duration = Duration::from_secs(1);
 /// Between two looks whether what a process serves has changed, for the status line of its service manager.
 pub const STATUS_LINE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a thread that serves may take to run a task it is given: far beyond what any load explains, and within the

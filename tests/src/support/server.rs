@@ -111,6 +111,11 @@ impl FakeServer {
         lock(&self.state.seen).iter().filter(|seen| seen.body["id"] == "ostler-probe").count()
     }
 
+    /// Connections accepted so far, probes' included.
+    pub fn connections(&self) -> usize {
+        lock(&self.state.connections).len()
+    }
+
     /// The next `tools/call` is answered as an event stream that this sender feeds; dropping it ends the stream.
     pub fn next_call_streams(&self) -> mpsc::Sender<String> {
         let (sender, receiver) = mpsc::channel(16);
@@ -188,7 +193,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             if head.method == Method::GET {
                 return Ok(stream(&state));
             }
-            if message["method"] == "tools/call"
+            if (message["method"] == "tools/call" || message["method"] == "subscriptions/listen")
                 && let Some(events) = lock(&state.events).take()
             {
                 return Ok(events_of(events));

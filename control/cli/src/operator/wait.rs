@@ -124,7 +124,8 @@ fn progress(list: &NodeList, awaited: &BTreeSet<String>, goal: &Goal) -> Progres
 fn unready<'a>(node: &'a NodeInfo, goal: &'a Goal) -> impl Iterator<Item = &'a MountInfo> {
     let required = goal.may_be_pending.as_ref().map(|may_be_pending| {
         node.mounts.iter().filter(|mount| match mount.state.as_str() {
-            "ready" => false,
+            // One that drains is no longer asked for.
+            "ready" | "draining" => false,
             "pending" => !may_be_pending.contains(&mount.upstream),
             _ => true,
         })

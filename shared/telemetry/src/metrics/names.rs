@@ -59,6 +59,8 @@ metrics! {
     MountSessions: Gauge "ostler_mount_sessions" ["mount", "upstream"] "Legacy sessions held.";
     MountState: Gauge "ostler_mount_state" ["mount", "upstream", "state"] "1 for the state the mount is in, 0 for the others.";
 
+    MountsDraining: Gauge "ostler_mounts_draining" [] "Mounts that config removed or gave another upstream and that still finish requests.";
+
     // Data plane: per upstream.
     UpstreamInFlight: Gauge "ostler_upstream_in_flight" ["upstream"] "Requests under way to the upstream.";
     UpstreamLimit: Gauge "ostler_upstream_in_flight_limit" ["upstream"] "Requests allowed to be under way to the upstream.";

@@ -102,6 +102,23 @@ impl EventBody {
         }
     }
 
+    /// Ends it after what has left, with this error for each request that waits.
+    pub(in crate::upstream) fn interrupt(&mut self, error: UpstreamError) {
+        if self.end.is_none() {
+            let is_over = self.is_push || self.awaited.is_over();
+            self.end = Some(if is_over { Ok(()) } else { Err(Box::new(self.fail(error))) });
+        }
+    }
+
+    /// What ends the event that has begun to leave, so that none takes the fragment for a message.
+    pub(in crate::upstream) fn closing(&self) -> &'static [u8] {
+        match self.leaving {
+            None => b"",
+            Some(true) => CLOSE_LINE,
+            Some(false) => CLOSE_EVENT,
+        }
+    }
+
     /// Lets go of the events that ended in this chunk, and holds the beginning of the next.
     fn pass(&mut self, mut chunk: Bytes) {
         let (mut at, mut passed) = (0, 0);
@@ -199,11 +216,7 @@ impl EventBody {
 
     /// Ends with an error event for each request that waits.
     fn fail(&mut self, error: UpstreamError) -> BodyError {
-        let close = match self.leaving {
-            None => &b""[..],
-            Some(true) => CLOSE_LINE,
-            Some(false) => CLOSE_EVENT,
-        };
+        let close = self.closing();
         let ids = self.awaited.open_ids().map(Box::from).collect();
         BodyError { error, tail: Tail::Events { close, ids } }
     }
