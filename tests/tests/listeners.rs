@@ -6,11 +6,19 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use futures_util::StreamExt as _;
+use http_body_util::BodyExt as _;
+use ostler_core::net::{Network as _, SystemNetwork};
 use ostler_dataplane::DataPlane;
-use ostler_tests::support::eventually;
+use ostler_dataplane::apply::{Applied, Candidate, Origin, Rejection, Revision, Source};
+use ostler_tests::support::control::TestControl;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
-use ostler_tests::support::world::{LegacyClient, admin, initialize, standalone, try_standalone};
+use ostler_tests::support::world::{
+    LegacyClient, admin, call, following, initialize, options, standalone, try_standalone,
+};
+use ostler_tests::support::{PATIENCE, eventually};
+use ostler_tls::{Alpn, ClientTls};
 use serde_json::{Value, json};
 
 /// A port that nobody has at the moment.
@@ -200,4 +208,185 @@ async fn a_port_that_was_taken_meanwhile_does_not_keep_the_rest_from_starting() 
     assert_eq!(Ask::mcp(addr, "/mcp/b", &initialize()).send().await.status, 200);
     ostler_tests::support::world::until_healthy(&dataplane, &state_dir).await;
     dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_removed_listener_finishes_what_is_in_flight_and_takes_nothing_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let addr = free();
+    let text = document(&server, &json!({"team": {"address": addr}}));
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    until_accepting(&dataplane, dir.path(), "team").await;
+    let client = LegacyClient::connect(addr, "a").await;
+    let push = Ask::new(addr, "GET", "/mcp/a").header("mcp-session-id", &client.session);
+    let mut push = push.header("accept", "text/event-stream").open().await.into_body().into_data_stream();
+    assert!(push.next().await.unwrap().is_ok());
+    let events = server.next_call_streams();
+    let mut answer = client.ask(&call(7)).open().await.into_body().into_data_stream();
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}).to_string();
+    events.send(note).await.unwrap();
+    assert!(answer.next().await.unwrap().is_ok());
+    write(dir.path(), &document(&server, &json!({})));
+    eventually("nobody listens", async || tokio::net::TcpStream::connect(addr).await.is_err().then_some(()))
+        .await;
+    let end = tokio::time::timeout(PATIENCE, push.next()).await.expect("the server's own stream goes on");
+    assert!(end.is_none(), "the stream was cut and not ended");
+    let shown = listener(&dataplane, dir.path(), "team").await.expect("it is not shown");
+    assert_eq!((&shown["state"], &shown["connections"]), (&json!("draining"), &json!(1)), "{shown}");
+    events.send(json!({"jsonrpc": "2.0", "id": 7, "result": {"content": []}}).to_string()).await.unwrap();
+    let last = answer.next().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&last).contains("\"result\""));
+    drop(events);
+    eventually("it is gone", async || listener(&dataplane, dir.path(), "team").await.is_none().then_some(()))
+        .await;
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_address_of_ostlers_own_is_no_listeners() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let dataplane = control.dataplane(&dir.path().join("dp"), "a").await;
+    let (mcp, admin_port) = (dataplane.mcp_addr(), dataplane.admin_addr());
+    let sync = control.running.sync_addr;
+    control.running.shutdown().await;
+    // Control is gone, and its port is free for whoever takes it.
+    eventually("the port is free", async || TcpListener::bind(sync).ok().map(drop)).await;
+    for (index, addr) in [mcp, admin_port, sync].into_iter().enumerate() {
+        let text = json!({"version": 1, "listeners": {"team": {"address": addr}}}).to_string();
+        let refused = apply_directly(&dataplane, index as u64 + 1, &text).await.unwrap_err();
+        assert_eq!(refused.code, "listener_unbindable", "{addr}: {refused}");
+        assert!(refused.message.contains("this process itself"), "{addr}: {refused}");
+    }
+    let wide = json!({"version": 1, "listeners": {"team": {"address": free()}}}).to_string();
+    apply_directly(&dataplane, 9, &wide).await.unwrap();
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_the_host_does_not_allow_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let from = following(control.running.sync_addr, &control.state_dir.join("node.token"), "a");
+    let mut options = options(&dir.path().join("dp"), from);
+    options.allowed.listeners = ostler_config::GlobList::none();
+    let dataplane = DataPlane::start(options).await.unwrap();
+    let addr = free();
+    assert_eq!(
+        control
+            .apply(&json!({"version": 1, "listeners": {"team": {"address": addr}}}).to_string())
+            .await
+            .status,
+        200
+    );
+    let node = control.until("a", "rejected").await;
+    assert_eq!(node["last_error"]["code"], "not_allowed_here");
+    assert!(node["last_error"].to_string().contains("--allow-listen"), "{node}");
+    assert!(TcpListener::bind(addr).is_ok());
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_upstream_at_a_listener_of_the_config_is_refused_when_connecting() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free();
+    let text = json!({"version": 1, "listeners": {"team": {"address": addr}},
+        "upstreams": {"loop": {"http": {"url": format!("http://localhost:{}/mcp/loop", addr.port())}}}});
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    let error = Ask::mcp(addr, "/mcp/loop", &initialize()).send().await.json()["error"].clone();
+    assert_eq!(error["data"]["reason"], "upstream_unavailable");
+    assert!(error["message"].as_str().unwrap().contains("own"), "{error}");
+    dataplane.shutdown().await;
+}
+
+/// What a client of that certificate is answered with.
+async fn over_tls(addr: SocketAddr, trusted: &Path) -> std::io::Result<u16> {
+    let tls = ClientTls::from_file(trusted, Alpn::Http1).map_err(std::io::Error::other)?;
+    let stream = SystemNetwork.connect("127.0.0.1", addr.port()).await?;
+    let stream = tls.connect("localhost", stream).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+    tokio::spawn(connection);
+    let request = http::Request::post("/mcp/a")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(http_body_util::Full::new(bytes::Bytes::from(initialize().to_string())))
+        .unwrap();
+    Ok(sender.send_request(request).await.map_err(std::io::Error::other)?.status().as_u16())
+}
+
+fn write_pair(dir: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(dir.join("key.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_renewed_is_used_without_a_version_and_a_broken_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    write_pair(dir.path());
+    let old = dir.path().join("old.pem");
+    fs::copy(dir.path().join("cert.pem"), &old).unwrap();
+    let addr = free();
+    let file = |name: &str| format!("${{file:{}}}", dir.path().join(name).display());
+    let tls = json!({"certificate": file("cert.pem"), "key": file("key.pem")});
+    let text = document(&server, &json!({"team": {"address": addr, "tls": tls}}));
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    until_accepting(&dataplane, dir.path(), "team").await;
+    assert_eq!(over_tls(addr, &old).await.unwrap(), 200);
+    // Half renewed: the certificate is another's than the key.
+    let other = tempfile::tempdir().unwrap();
+    write_pair(other.path());
+    fs::copy(other.path().join("cert.pem"), dir.path().join("cert.pem")).unwrap();
+    let quiet = ostler_core::limits::WATCH_POLL * 3;
+    tokio::time::sleep(quiet).await;
+    assert_eq!(over_tls(addr, &old).await.unwrap(), 200, "a pair that does not fit was taken");
+    fs::copy(other.path().join("key.pem"), dir.path().join("key.pem")).unwrap();
+    eventually("the new certificate is used", async || {
+        over_tls(addr, &other.path().join("cert.pem")).await.ok().filter(|status| *status == 200).map(|_| ())
+    })
+    .await;
+    assert!(over_tls(addr, &old).await.is_err());
+    let shown = admin(&dataplane, &dir.path().join("state"), "/config").await;
+    assert_eq!(shown["applied"]["version"], 1);
+    dataplane.shutdown().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_key_that_others_can_read_is_refused_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    write_pair(dir.path());
+    fs::set_permissions(dir.path().join("key.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .unwrap();
+    let file = |name: &str| format!("${{file:{}}}", dir.path().join(name).display());
+    let tls = json!({"certificate": file("cert.pem"), "key": file("key.pem")});
+    let text = document(&server, &json!({"team": {"address": free(), "tls": tls}}));
+    let error = try_standalone(dir.path(), &text.to_string()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("chmod 600") && error.contains("key.pem") && !error.contains("PRIVATE"),
+        "{error}"
+    );
+}
+
+/// Hands a candidate to the applier, as a stream would.
+async fn apply_directly(dataplane: &DataPlane, version: u64, text: &str) -> Result<Applied, Rejection> {
+    let judged = ostler_config::judge_text(text.as_bytes()).unwrap().config;
+    let revision = Revision {
+        source: Source::Control,
+        fleet: ostler_tests::support::world::fleet(),
+        epoch: u64::MAX,
+        version,
+        digest: judged.digest(),
+    };
+    let candidate = Candidate { origin: Origin::Stream, revision, parts: judged.parts().into() };
+    dataplane.admin().applier.apply(&candidate).await
 }
