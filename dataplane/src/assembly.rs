@@ -251,6 +251,12 @@ impl DataPlane {
         format!("serving {} mounts, version {version} of fleet {fleet}", snapshot.mounts().count())
     }
 
+    /// Has stdio children ended should this process be killed, by a second process of the same program. Only for programs
+    /// whose `main` begins with [`crate::guard()`].
+    pub fn guard_children(&self) {
+        self.admin.deps.orphans.offer_guard();
+    }
+
     /// Stops accepting, finishes what is in flight up to the deadline, ends children, and leaves nothing behind.
     pub async fn shutdown(self) {
         self.shutdown_unless(std::future::pending()).await;
@@ -285,6 +291,7 @@ impl DataPlane {
             }
         }
         self.admin.applier.keeper.end_attempt().await;
+        self.admin.deps.orphans.dismiss_guard().await;
         if !self.admin.deps.tasks.shutdown(deadline).await {
             tracing::warn!(left = self.admin.deps.tasks.len(), "some tasks did not end in time");
         }

@@ -12,6 +12,9 @@ struct Cli {
 }
 
 fn main() -> std::process::ExitCode {
+    if let Some(done) = ostler_dataplane::guard() {
+        return done;
+    }
     match ostler_dataplane::run(Cli::parse().args) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -6,15 +6,22 @@
 //! (no subreaper, which would make the data plane the parent of strangers' zombies), so it is the same in a program that
 //! embeds the data plane.
 //!
+//! A data plane that is killed can search for nobody. Its guard ([`crate::guard`]) does, where the program offers one, and the
+//! next data plane on the same state folder in any case.
+//!
 //! Linux only; elsewhere the group is all there is. A descendant that wipes its environment, or that runs as another user,
 //! is out of reach.
 
 use std::fmt;
+use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use ostler_core::limits::CHILD_STOP_GRACE;
 use ostler_core::rng::secret_token;
 use ostler_core::state_dir::StateDir;
+
+use crate::guard;
 
 /// The variable that carries the mark.
 pub const MARK_VARIABLE: &str = "OSTLER_CHILD";
@@ -31,6 +38,17 @@ pub struct Orphans {
     wanted: Mutex<Vec<String>>,
     /// One search at a time; it takes all that is wanted, so that a thousand ends need no thousand searches.
     turn: tokio::sync::Mutex<()>,
+    guard: Mutex<Guard>,
+}
+
+/// Who looks after the children when this process cannot.
+#[derive(Debug)]
+enum Guard {
+    /// Nobody: the program has not offered itself.
+    None,
+    /// Started with the first child.
+    Offered,
+    Running(Child),
 }
 
 // === impl Orphans ===
@@ -44,12 +62,38 @@ impl Orphans {
             next: AtomicU64::new(0),
             wanted: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            guard: Mutex::new(Guard::None),
         }
     }
 
     /// A mark for one child.
     pub(crate) fn mark(&self) -> String {
+        let mut guard = self.guard();
+        if matches!(*guard, Guard::Offered) {
+            *guard = guard::start(&self.instance).map_or(Guard::None, Guard::Running);
+        }
+        drop(guard);
         format!("{}.{}.", self.instance, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// This program's `main` begins with [`guard::guard`], so that it can stand guard over its own children.
+    pub(crate) fn offer_guard(&self) {
+        let has_children = self.next.load(Ordering::Relaxed) > 0;
+        *self.guard() = if has_children {
+            guard::start(&self.instance).map_or(Guard::None, Guard::Running)
+        } else {
+            Guard::Offered
+        };
+    }
+
+    /// The data plane ends in order: its children are gone, and so is the guard.
+    pub(crate) async fn dismiss_guard(&self) {
+        let guard = std::mem::replace(&mut *self.guard(), Guard::None);
+        if let Guard::Running(mut guard) = guard {
+            drop(guard.stdin.take());
+            // It finds nobody, and is done.
+            let _ = tokio::task::spawn_blocking(move || guard.wait()).await;
+        }
     }
 
     /// Kills whoever carries the mark. To be called when its child is gone.
@@ -77,6 +121,10 @@ impl Orphans {
         }
     }
 
+    fn guard(&self) -> std::sync::MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wanted(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,6 +134,34 @@ impl fmt::Debug for Orphans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Orphans").field("instance", &self.instance).finish_non_exhaustive()
     }
+}
+
+/// Ends all children of a data plane that is gone, each with the grace it is due. Blocks.
+pub(crate) fn end_all_of(instance: &str) {
+    let marks = [format!("{instance}.")];
+    let gone = |processes: &dyn Fn() -> usize| {
+        let deadline = std::time::Instant::now() + CHILD_STOP_GRACE;
+        while std::time::Instant::now() < deadline {
+            if processes() == 0 {
+                return true;
+            }
+            pause();
+        }
+        false
+    };
+    // Their stdin has ended with the data plane.
+    if gone(&|| processes::count_marked(&marks)) {
+        return;
+    }
+    processes::terminate_marked(&marks);
+    if !gone(&|| processes::count_marked(&marks)) {
+        processes::kill_marked(&marks);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a guard has one thread and nothing else to do")]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(50));
 }
 
 /// Off the worker: a search reads a file for each process of this user.
@@ -114,13 +190,23 @@ mod processes {
     pub(super) fn kill_marked(marks: &[String]) -> usize {
         let mut killed = 0;
         for _ in 0..PASSES_MAX {
-            let found = all().filter(|pid| kill_if_marked(*pid, marks)).count();
+            let found = all().filter(|pid| reach(*pid, marks, Some(Signal::KILL))).count();
             killed += found;
             if found == 0 {
                 break;
             }
         }
         killed
+    }
+
+    pub(super) fn terminate_marked(marks: &[String]) {
+        all().for_each(|pid| {
+            reach(pid, marks, Some(Signal::TERM));
+        });
+    }
+
+    pub(super) fn count_marked(marks: &[String]) -> usize {
+        all().filter(|pid| reach(*pid, marks, None)).count()
     }
 
     fn all() -> impl Iterator<Item = Pid> {
@@ -133,9 +219,9 @@ mod processes {
 
     /// The handle comes first: what is read afterwards is of the process it stands for, or that one is gone, and then the
     /// signal reaches nobody.
-    fn kill_if_marked(pid: Pid, marks: &[String]) -> bool {
+    fn reach(pid: Pid, marks: &[String], signal: Option<Signal>) -> bool {
         let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-        is_marked(pid, marks) && pidfd_send_signal(handle, Signal::KILL).is_ok()
+        is_marked(pid, marks) && signal.is_none_or(|signal| pidfd_send_signal(handle, signal).is_ok())
     }
 
     fn is_marked(pid: Pid, marks: &[String]) -> bool {
@@ -173,6 +259,12 @@ mod processes {
 #[cfg(not(target_os = "linux"))]
 mod processes {
     pub(super) fn kill_marked(_marks: &[String]) -> usize {
+        0
+    }
+
+    pub(super) fn terminate_marked(_marks: &[String]) {}
+
+    pub(super) fn count_marked(_marks: &[String]) -> usize {
         0
     }
 

@@ -50,6 +50,7 @@ pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
             started = DataPlane::start(options) => started?,
             () = termination.asked() => return Ok(()),
         };
+        dataplane.guard_children();
         tracing::info!(mcp = %dataplane.mcp_addr(), admin = %dataplane.admin_addr(), "data plane is serving");
         let supervisor = Supervisor::from_env();
         // What is found goes the way of any change; the status line tells of it.

@@ -19,6 +19,9 @@ use cli::{Cli, Command, ControlCommand, ControlLine};
 use output::Outcome;
 
 fn main() -> ExitCode {
+    if let Some(done) = ostler_dataplane::guard() {
+        return done;
+    }
     match run(Cli::parse().command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::FAILURE,

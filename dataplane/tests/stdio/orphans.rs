@@ -29,10 +29,15 @@ fn stubborn(dir: &Path) -> Value {
 
 /// Processes of the test, but for zombies.
 fn survivors(dir: &Path) -> Vec<u32> {
-    let run = format!("{RUN}={}", dir.display());
+    carriers(RUN, dir.to_str().unwrap())
+}
+
+/// Processes that were started with this variable.
+fn carriers(name: &str, value: &str) -> Vec<u32> {
+    let variable = format!("{name}={value}");
     let carries = |pid: &u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == run.as_bytes())
+        environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
     };
     let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
     names.filter_map(|name| name.to_str()?.parse().ok()).filter(carries).collect()
@@ -177,12 +182,49 @@ async fn a_data_plane_whose_parent_dies_leaves_no_process() {
 }
 
 #[tokio::test]
+async fn a_killed_data_planes_guard_ends_what_the_data_plane_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::with_family(dir.path(), &[]).await;
+    let guard = guard_of(dir.path());
+    process.child.kill().unwrap();
+    process.ended().await;
+    until(|| survivors(dir.path()).is_empty()).await;
+    until_gone(&json!(guard)).await;
+}
+
+#[tokio::test]
+async fn a_guard_is_there_as_long_as_its_data_plane_and_only_for_children() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path(), &[]).await;
+    assert_eq!(carriers("OSTLER_GUARD", &instance(dir.path())), [] as [u32; 0]);
+    assert!(process.client.initialize_at_last().await.is_zero());
+    let guard = guard_of(dir.path());
+    let pid = rustix::process::Pid::from_child(&process.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    process.ended().await;
+    assert!(!is_alive(&json!(guard)));
+}
+
+#[tokio::test]
 async fn what_a_killed_data_plane_left_behind_is_ended_by_the_next_one_on_its_state_folder() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Process::with_family(dir.path(), &[]).await;
+    kill(&json!(guard_of(dir.path())));
     process.child.kill().unwrap();
     process.ended().await;
     assert_eq!(survivors(dir.path()).len(), 3, "they ignore the end of their stdin");
     let _next = Process::start(dir.path(), &[]).await;
     assert_eq!(survivors(dir.path()), [] as [u32; 0]);
+}
+
+/// What the marks of the data plane on this folder begin with.
+fn instance(dir: &Path) -> String {
+    let note = fs::read_to_string(dir.join("state").join("children")).unwrap();
+    note.split(' ').next().unwrap().to_owned()
+}
+
+fn guard_of(dir: &Path) -> u32 {
+    let guards = carriers("OSTLER_GUARD", &instance(dir));
+    assert_eq!(guards.len(), 1);
+    guards[0]
 }
