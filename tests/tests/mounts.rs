@@ -191,6 +191,12 @@ async fn metrics_and_mounts_carry_the_upstreams_label() {
         "ostler_upstream_children{upstream=\"child\"} 0\n",
         "ostler_upstream_children_limit{upstream=\"child\"} 8\n",
         "ostler_upstream_messages_dropped_total{upstream=\"child\"} 0\n",
+        "ostler_upstream_child_starts_total{upstream=\"child\"} 0\n",
+        "ostler_upstream_child_exits_total{upstream=\"child\"} 0\n",
+        "ostler_upstream_child_lines_total{upstream=\"child\",stream=\"stdout\"} 0\n",
+        "ostler_upstream_child_pauses_total{upstream=\"child\"} 0\n",
+        "ostler_upstream_stderr_lines_dropped_total{upstream=\"child\"} 0\n",
+        "ostler_upstream_buffered_bytes{upstream=\"child\"} 0\n",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

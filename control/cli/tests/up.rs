@@ -42,12 +42,13 @@ async fn a_call_of_the_demo_works_and_ctrl_c_leaves_nothing_behind() {
     assert_eq!(answer["result"]["content"][0]["text"], "5", "{answer}");
 
     let (control, dataplane) = (up.pid_of("control"), up.pid_of("dataplane"));
-    let demo = children_of(dataplane);
-    assert_eq!(demo.len(), 1);
+    // The server, and on Linux the guard over it.
+    let children = children_of(dataplane);
+    assert_eq!(children.len(), if cfg!(target_os = "linux") { 2 } else { 1 });
     let state = up.state.clone();
     let (code, log) = up.interrupt().await;
     assert_eq!(code, Some(0), "{log}");
-    for pid in [control, dataplane, demo[0]] {
+    for pid in [control, dataplane].into_iter().chain(children) {
         assert!(!is_running(pid), "{pid} is left behind; {log}");
     }
     // The terminal's Ctrl-C reached `up` alone, and it kept the order.
@@ -62,7 +63,10 @@ async fn a_call_of_the_demo_works_and_ctrl_c_leaves_nothing_behind() {
 async fn the_children_end_when_up_is_killed() {
     let place = Place::new();
     let up = place.up(&[]).await;
-    let children = [up.pid_of("control"), up.pid_of("dataplane")];
+    let mut children = vec![up.pid_of("control"), up.pid_of("dataplane")];
+    two_and_three(&up.address("dataplane", "mcp")).await;
+    children.extend(children_of(up.pid_of("dataplane")));
+    assert!(children.len() > 2, "the demo server runs");
     signal(up.pid(), Signal::KILL);
     up.ended().await;
     for pid in children {

@@ -141,6 +141,8 @@ fn expose_upstream(upstream: &Upstream, snapshot: &Snapshot, exposition: &mut Ex
             exposition.value(Metric::UpstreamChildren, &[name], children.running);
             exposition.value(Metric::UpstreamChildrenLimit, &[name], children.allowed);
             exposition.value(Metric::UpstreamChildStarts, &[name], children.starts);
+            exposition.value(Metric::UpstreamChildLines, &[name, "stdout"], children.lines_read);
+            exposition.value(Metric::UpstreamChildLines, &[name, "stderr"], children.stderr_lines_read);
             exposition.value(Metric::UpstreamChildPauses, &[name], children.pauses);
             exposition.value(Metric::UpstreamStderrLinesDropped, &[name], children.stderr_lines_dropped);
             exposition.value(Metric::UpstreamBufferedBytes, &[name], children.buffered_bytes);

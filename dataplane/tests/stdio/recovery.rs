@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use ostler_core::limits::{RESPAWN_INTERVAL, RESPAWNS_BURST_MAX};
+use futures_util::future::join_all;
+use ostler_core::limits::{BREAKER_FAILURES, RESPAWN_INTERVAL, RESPAWNS_BURST_MAX};
 use serde_json::{Value, json};
 
 use crate::door::Door;
@@ -39,15 +40,19 @@ async fn a_list_lost_with_its_child_may_be_asked_for_again_and_a_call_may_not() 
     let client = door.client().await;
     let pid = client.result("pid").await["pid"].clone();
     let list = json!({"jsonrpc": "2.0", "id": "list", "method": "tools/list"});
-    let (hung, listed, ()) = tokio::join!(client.call("hang", json!({})), client.post(&list), async {
+    let hanging = join_all((0..=BREAKER_FAILURES).map(|_| client.call("hang", json!({}))));
+    let (hung, listed, ()) = tokio::join!(hanging, client.post(&list), async {
         loop {
             let seen = client.result("seen").await.to_string();
-            if seen.contains("hang") && seen.contains("tools/list") {
+            if seen.matches(r#"\"hang\""#).count() > BREAKER_FAILURES as usize && seen.contains("tools/list")
+            {
                 break kill(&pid);
             }
         }
     });
-    assert_eq!(hung.error(), (UNAVAILABLE, "upstream_unavailable", false));
+    for hung in hung {
+        assert_eq!(hung.error(), (UNAVAILABLE, "upstream_unavailable", false));
+    }
     assert_eq!(listed.error(), (UNAVAILABLE, "upstream_unavailable", true));
     assert_eq!(door.state(), ("degraded", "child_exited"), "one end is one failure");
     door.close().await;

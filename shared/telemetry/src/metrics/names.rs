@@ -70,6 +70,7 @@ metrics! {
     UpstreamChildren: Gauge "ostler_upstream_children" ["upstream"] "stdio children running.";
     UpstreamChildrenLimit: Gauge "ostler_upstream_children_limit" ["upstream"] "stdio children allowed to run.";
     UpstreamChildStarts: Counter "ostler_upstream_child_starts_total" ["upstream"] "stdio children started, or tried to be.";
+    UpstreamChildLines: Counter "ostler_upstream_child_lines_total" ["upstream", "stream"] "Lines read from stdio children, by stream: stdout, stderr.";
     UpstreamChildPauses: Counter "ostler_upstream_child_pauses_total" ["upstream"] "Times a stdio child was not read for a while because it wrote more than it may that nobody had asked for.";
     UpstreamStderrLinesDropped: Counter "ostler_upstream_stderr_lines_dropped_total" ["upstream"] "Lines of stdio children's stderr left out of the log because there were too many.";
     UpstreamBufferedBytes: Gauge "ostler_upstream_buffered_bytes" ["upstream"] "Messages of stdio children that wait for clients to read them.";
