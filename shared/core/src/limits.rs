@@ -300,15 +300,15 @@ pub const CHILD_PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// longer than this silence.
 pub const CHILD_LAST_WORDS_SILENCE: Duration = Duration::from_millis(100);
 /// Messages a second that a child may write without being asked, that is, all but the answers to its requests: several
-/// times what servers do that report progress for each token of a model, and 2 to 4 % of a core.
+/// times what servers do that report progress for each token of a model, and about 2 % of a core.
 pub const CHILD_UNASKED_MESSAGES_PER_SECOND: u32 = 2_000;
 /// The same at once: a burst of log messages, or the updates of a large catalogue.
 pub const CHILD_UNASKED_MESSAGES_BURST_MAX: u32 = 8_000;
-/// The same in bytes a second. Scanning them takes about one percent of a core.
+/// The same in bytes a second: far more than servers have to say unasked.
 pub const CHILD_UNASKED_BYTES_PER_SECOND: u32 = 4 * 1024 * 1024;
 /// The same at once: one message of the largest size.
 pub const CHILD_UNASKED_BYTES_BURST_MAX: u32 = 16 * 1024 * 1024;
-/// Bytes a second of a child's stderr that are read; a thousand reads, about one percent of a core. A child that writes more
+/// Bytes a second of a child's stderr that are read, a thousand reads. A child that writes more
 /// waits in its write, and is never blocked for good.
 pub const CHILD_STDERR_BYTES_PER_SECOND: u32 = 16 * 1024 * 1024;
 /// The same at once: what a server prints when it starts badly.
