@@ -12,7 +12,7 @@ const SEED: u64 = 20_261_121;
 pub(crate) async fn run() -> anyhow::Result<Report> {
     let dir = tempfile::tempdir()?;
     let plan = Plan {
-        program: Program::new(processes::root().join("target").join("release").join("ostler"), &["control"]),
+        program: Program::new(processes::target().join("release").join("ostler"), &["control"]),
         folder: dir.path().join("control"),
         seed: SEED,
         kills: KILLS,
