@@ -35,7 +35,7 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
     report.row("… as soon as an answer was there", found.kills_after_ack.to_string());
     report.row("… 0 to 60 ms after the start, ready or not", found.kills_at_start.to_string());
     report.row("… of these, right after another one at a start", found.kills_in_a_row.to_string());
-    report.row("ends by SIGTERM among them, each with exit code 0", found.terminations.to_string());
+    report.row("ends by SIGTERM between them, each with exit code 0", found.terminations.to_string());
     report.row("requests acknowledged", found.acknowledged.to_string());
     report.row("requests without an answer that were kept, wholly", found.kept.to_string());
     report.row("requests without an answer that left no trace", found.dropped.to_string());
