@@ -8,5 +8,6 @@
     reason = "a broken test world must stop the test"
 )]
 
+pub mod load;
 pub mod suites;
 pub mod support;

@@ -4,3 +4,6 @@
 pub mod control_dead;
 pub mod crash_control;
 pub mod crash_dataplane;
+pub mod isolation;
+pub mod soak;
+pub mod swaps;

@@ -1,4 +1,4 @@
-//! From `PUT` to served: control and a data plane as release processes on loopback, 100 applies that each add a mount,
+//! From `PUT` to served: control and a data plane as release processes on loopback, 500 applies that each add a mount,
 //! timed from sending the request until the data plane answers on the new mount.
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::processes;
 use super::report::Report;
 
-const APPLIES: usize = 100;
+const APPLIES: usize = 500;
 const BOUND_MS: f64 = 100.0;
 
 pub(crate) async fn run() -> anyhow::Result<Report> {

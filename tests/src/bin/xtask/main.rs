@@ -8,12 +8,16 @@ mod apply_latency;
 mod control_dead;
 mod crash_control;
 mod crash_dataplane;
+mod fleet;
 mod fuzz;
 mod idle_memory;
+mod isolation;
 mod processes;
 mod report;
 #[cfg(target_os = "linux")]
 mod swap_cost;
+mod soak;
+mod swaps;
 
 use std::process::{Command, ExitCode};
 
@@ -73,6 +77,14 @@ enum Suite {
     /// Processor time of a swap against what changed.
     #[cfg(target_os = "linux")]
     SwapCost,
+    /// A mount beside others that are flooded or crash in a loop.
+    IsolationFlood,
+    /// A mount beside one that is full and stalled.
+    IsolationStall,
+    /// A day of trouble in minutes: everything returns to its level, and every error has its cause.
+    Soak,
+    /// Calls of every kind while config changes under them.
+    Swaps,
 }
 
 fn main() -> ExitCode {
@@ -93,7 +105,18 @@ fn main() -> ExitCode {
     }
 }
 
+impl Suite {
+    /// Whether this program makes load itself.
+    fn is_load(self) -> bool {
+        matches!(self, Self::IsolationFlood | Self::IsolationStall | Self::Soak | Self::Swaps)
+    }
+}
+
 fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
+    // What makes the load must not be slower than what bears it.
+    if suite.is_load() && cfg!(debug_assertions) {
+        return processes::run_release(&suite, write);
+    }
     let report = match suite {
         Suite::Fuzz => fuzz::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
@@ -108,6 +131,10 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(swap_cost::run())?
         }
+        Suite::IsolationFlood => on_release(isolation::flood())?,
+        Suite::IsolationStall => on_release(isolation::stall())?,
+        Suite::Soak => on_release(soak::run())?,
+        Suite::Swaps => on_release(swaps::run())?,
     };
     println!("{}", report.markdown());
     if write {

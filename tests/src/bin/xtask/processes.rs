@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use ostler_core::state_dir::{Listening, read_listeners};
 
 /// A process that ends with its handle.
@@ -41,9 +42,30 @@ pub(crate) fn build_release() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs a suite with a release build of this program.
+pub(crate) fn run_release(suite: &impl ValueEnum, write: bool) -> anyhow::Result<bool> {
+    let status = Command::new(cargo())
+        .args(["build", "--release", "--package", "ostler-tests", "--bins"])
+        .current_dir(root())
+        .status()?;
+    anyhow::ensure!(status.success(), "the release build of the suites failed");
+    let name = suite.to_possible_value().context("a suite has a name")?;
+    let mut again = Command::new(release("xtask"));
+    again.args(["full", name.get_name()]);
+    if !write {
+        again.arg("--no-report");
+    }
+    Ok(again.status()?.success())
+}
+
+/// Where a release binary is.
+pub(crate) fn release(binary: &str) -> PathBuf {
+    target().join("release").join(binary)
+}
+
 /// Starts a binary and waits until it has published its addresses.
 pub(crate) async fn start(binary: &str, state_dir: &Path, arguments: &[&str]) -> anyhow::Result<Running> {
-    let program = target().join("release").join(binary);
+    let program = release(binary);
     let mut child = Command::new(&program)
         .args(arguments)
         .arg("--state-dir")

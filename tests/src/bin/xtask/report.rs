@@ -6,6 +6,9 @@ use std::process::Command;
 
 use super::processes;
 
+/// Things that must not be, shown one by one.
+const SHOWN_MAX: usize = 10;
+
 /// The outcome of a suite.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -16,13 +19,20 @@ pub(crate) struct Report {
     bounds: Vec<Bound>,
 }
 
-/// A figure and what it must stay below.
+/// A figure and what it must be.
 #[derive(Debug)]
 struct Bound {
     what: String,
     found: f64,
-    below: f64,
+    limit: Limit,
     unit: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Below(f64),
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Report {
@@ -39,11 +49,31 @@ impl Report {
     }
 
     pub(crate) fn below(&mut self, what: impl Into<String>, found: f64, below: f64, unit: &'static str) {
-        self.bounds.push(Bound { what: what.into(), found, below, unit });
+        self.bound(what, found, Limit::Below(below), unit);
+    }
+
+    pub(crate) fn at_most(&mut self, what: impl Into<String>, found: f64, most: f64, unit: &'static str) {
+        self.bound(what, found, Limit::AtMost(most), unit);
+    }
+
+    pub(crate) fn at_least(&mut self, what: impl Into<String>, found: f64, least: f64, unit: &'static str) {
+        self.bound(what, found, Limit::AtLeast(least), unit);
+    }
+
+    /// Things that must not be; the first of them are shown.
+    pub(crate) fn none<T: std::fmt::Display>(&mut self, what: &str, found: &[T]) {
+        self.at_most(what, found.len() as f64, 0.0, "");
+        for found in found.iter().take(SHOWN_MAX) {
+            self.row(what, found.to_string().replace('|', "\\|"));
+        }
+    }
+
+    fn bound(&mut self, what: impl Into<String>, found: f64, limit: Limit, unit: &'static str) {
+        self.bounds.push(Bound { what: what.into(), found, limit, unit });
     }
 
     pub(crate) fn passed(&self) -> bool {
-        self.bounds.iter().all(|bound| bound.found < bound.below)
+        self.bounds.iter().all(Bound::holds)
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -59,15 +89,10 @@ impl Report {
         );
         page.push_str("| what | found | bound | |\n|---|---|---|---|\n");
         for bound in &self.bounds {
-            let verdict = if bound.found < bound.below { "holds" } else { "**missed**" };
-            let _ = writeln!(
-                page,
-                "| {} | {:.2} {unit} | < {} {unit} | {verdict} |",
-                bound.what,
-                bound.found,
-                bound.below,
-                unit = bound.unit
-            );
+            let verdict = if bound.holds() { "holds" } else { "**missed**" };
+            let (found, unit) = (number(bound.found), bound.unit);
+            let _ =
+                writeln!(page, "| {} | {found} {unit} | {} {unit} | {verdict} |", bound.what, bound.limit);
         }
         for (what, found) in &self.rows {
             let _ = writeln!(page, "| {what} | {found} | | |");
@@ -82,6 +107,34 @@ impl Report {
         std::fs::write(path, self.markdown())?;
         Ok(())
     }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    fn holds(&self) -> bool {
+        match self.limit {
+            Limit::Below(limit) => self.found < limit,
+            Limit::AtMost(limit) => self.found <= limit,
+            Limit::AtLeast(limit) => self.found >= limit,
+        }
+    }
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (sign, limit) = match self {
+            Self::Below(limit) => ("<", limit),
+            Self::AtMost(limit) => ("≤", limit),
+            Self::AtLeast(limit) => ("≥", limit),
+        };
+        write!(f, "{sign} {limit}")
+    }
+}
+
+/// Counts whole, everything else with two places.
+fn number(found: f64) -> String {
+    if found.fract() == 0.0 { format!("{found:.0}") } else { format!("{found:.2}") }
 }
 
 fn reports() -> PathBuf {

@@ -1,0 +1,71 @@
+//! The stdio counterpart of [`super::server`]: what `fake-mcp` is. Each answer names the server, its process, and the two
+//! halves of its version: one from the environment, one from the arguments.
+
+use std::io::{BufRead as _, Write as _};
+
+use serde_json::{Value, json};
+
+/// The variable that holds the first half of the version.
+pub const VERSION: &str = "V_A";
+
+/// Serves standard input and output until the input ends. The arguments are `<name> <version>`.
+pub fn run() {
+    let mut arguments = std::env::args().skip(1);
+    let (name, version) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+    let other = std::env::var(VERSION).unwrap_or_default();
+    if name == "dies" {
+        // Long enough to be a child, too short to be a server.
+        std::process::exit(3);
+    }
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        let message: Value = serde_json::from_str(&line).unwrap_or_default();
+        let id = &message["id"];
+        if id.is_null() {
+            continue;
+        }
+        let arguments = &message["params"]["arguments"];
+        let result = match message["method"].as_str().unwrap_or_default() {
+            "initialize" => json!({
+                "protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}},
+                "serverInfo": {"name": name, "version": "1"},
+            }),
+            "server/discover" => {
+                json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
+            }
+            "tools/call" => match message["params"]["name"].as_str().unwrap_or_default() {
+                "exit" => std::process::exit(3),
+                "hang" => continue,
+                "flood" => flood(),
+                "garbage" => {
+                    say("no JSON at all");
+                    continue;
+                }
+                _ => {
+                    json!({"resultType": "complete", "content": [], "server": name, "a": other, "b": version, "x": arguments["x"], "pid": std::process::id()})
+                }
+            },
+            _ => {
+                say(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}})
+                    .to_string());
+                continue;
+            }
+        };
+        say(&json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+    }
+}
+
+fn flood() -> ! {
+    let padding = "x".repeat(1024);
+    let message = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": padding}}).to_string();
+    loop {
+        say(&message);
+    }
+}
+
+fn say(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
