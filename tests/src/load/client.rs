@@ -92,10 +92,11 @@ impl LoadClient {
 
     /// Calls a tool and reads the answer to its end. Begins first, if it has not.
     pub async fn call(&mut self, tool: &str, arguments: &Value) -> Outcome {
-        if self.speech == Speech::Legacy && self.session.is_none() {
-            if let Err(outcome) = self.begin().await {
-                return outcome;
-            }
+        if self.speech == Speech::Legacy
+            && self.session.is_none()
+            && let Err(outcome) = self.begin().await
+        {
+            return outcome;
         }
         match self.open(tool, arguments).await {
             Ok(response) => match tokio::time::timeout(CLIENT_PATIENCE, read(response)).await {

@@ -87,7 +87,7 @@ impl Target {
                 let mut all = shown["mounts"].as_array().into_iter().flatten();
                 all.any(|shown| shown["name"] == **mount && shown["state"] == state)
             };
-            mounts.iter().all(|mount| is(mount)).then_some(())
+            mounts.iter().all(is).then_some(())
         })
         .await;
     }

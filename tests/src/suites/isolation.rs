@@ -163,7 +163,8 @@ fn neighbours(target: &Target, count: usize) -> Vec<LoadClient> {
 
 /// Alone and beside, in an order that changes from round to round.
 fn turns(round: usize) -> [bool; 2] {
-    [round % 2 == 1, round % 2 == 0]
+    let alone_first = round.is_multiple_of(2);
+    [!alone_first, alone_first]
 }
 
 fn in_flight(metrics: &Metrics, upstream: &str) -> f64 {

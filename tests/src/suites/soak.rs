@@ -165,12 +165,12 @@ pub async fn run(mut plan: Plan, target: Target) -> Found {
     run.push_next().await;
     // Every kind once, so that what is made only once is there; then the rest.
     run = phase(run, &mut plan, &mut found, &mut EPISODES.to_vec().into_iter()).await;
-    found.before = run.quiet(&plan).await;
+    found.before = run.quiet(&plan, None).await;
     run.calls = plan.calls;
     let mut kinds =
         std::iter::repeat_with(|| EPISODES[usize::try_from(draw.below(EPISODES.len() as u64)).unwrap_or(0)]);
     run = phase(run, &mut plan, &mut found, &mut kinds).await;
-    found.after = run.quiet(&plan).await;
+    found.after = run.quiet(&plan, Some(&found.before)).await;
     found.calls = run.begun.load(Ordering::Relaxed);
     found
 }
@@ -261,7 +261,7 @@ impl Run {
             "restarts": http("restarts"), "misbehaves": misbehaves,
             "crashes": child("crashes"), "moves": http(&format!("moves-{}", number % 2)),
         });
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             upstreams[format!("passing-{number}")] = http("clean-json");
         }
         let config = json!({"version": 1, "upstreams": upstreams}).to_string();
@@ -394,8 +394,8 @@ impl Run {
         }
     }
 
-    /// Waits until nothing more goes away by itself, and says what is left.
-    async fn quiet(&self, plan: &Plan) -> Levels {
+    /// Waits until nothing more goes away by itself, or it is as quiet as it was before, and says what is left.
+    async fn quiet(&self, plan: &Plan, before: Option<&Levels>) -> Levels {
         // The forgotten sessions go with what they stand on, and so do passing mounts.
         while self.config.load(Ordering::Relaxed) % 6 != 1 {
             self.push_next().await;
@@ -409,6 +409,9 @@ impl Run {
             unchanged = if is_lower { Duration::ZERO } else { unchanged + LOOK_AGAIN };
             let (files, tasks) = (lowest.files.min(now.files), lowest.tasks.min(now.tasks));
             lowest = Levels { files, tasks, ..now };
+            if before.is_some_and(|before| lowest.is_within(before)) {
+                break;
+            }
         }
         lowest
     }
@@ -447,6 +450,14 @@ fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024
+}
+
+// === impl Levels ===
+
+impl Levels {
+    fn is_within(&self, before: &Self) -> bool {
+        self.files <= before.files && self.tasks <= before.tasks && self.series == before.series
+    }
 }
 
 // === impl Episode ===

@@ -154,7 +154,7 @@ async fn swaps(run: &Run) -> u64 {
 /// Calls one steady mount until all calls of the run are made.
 async fn client(run: Arc<Run>, steady: Steady, number: u64) -> Tally {
     // Half of them on the listener of the config.
-    let addr = if number % 2 == 0 { run.target.mcp } else { run.plan.steady };
+    let addr = if number.is_multiple_of(2) { run.target.mcp } else { run.plan.steady };
     let mut client = LoadClient::new(addr, steady.mount, steady.speech);
     let mut tally = Tally::default();
     // One client of each mount that streams has answers that take longer than the time between two swaps.
