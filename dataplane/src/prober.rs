@@ -1,6 +1,6 @@
 //! Recovery of upstreams: whatever fails is probed with full-jitter backoff until it answers again, without an operator
-//! or a client doing anything. Runs on the control thread, beside traffic; at most [`PROBES_MAX`] probes at once, and one
-//! for each upstream.
+//! or a client doing anything. Runs on the control thread, beside traffic; at most [`PROBES_MAX`] probes at once that do
+//! anything but wait, and one for each upstream.
 //!
 //! A probe that is not answered in [`PROBE_TIMEOUT`] takes the mount down, and is listened to for [`PROBE_LATE`] while
 //! others follow. So a server that hung is found as soon as it answers anew, and one that is merely slow is found well.
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use ostler_config::CompiledUpstream;
 use ostler_core::backoff::Backoff;
-use ostler_core::limits::{PROBE_BASE, PROBE_CAP, PROBE_LATE, PROBE_TIMEOUT, PROBES_MAX};
+use ostler_core::limits::{PROBE_BASE, PROBE_CAP, PROBE_LATE, PROBE_PLACE, PROBE_TIMEOUT, PROBES_MAX};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::deps::Deps;
@@ -94,12 +94,12 @@ impl Recovery {
             if !self.pause().await {
                 return;
             }
-            let Ok(_place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             let Some(upstream) = self.upstream.upgrade() else { return };
             if !upstream.health.held().is_zero() {
                 continue;
             }
-            self.probe(&upstream).await;
+            self.probe(&upstream, place).await;
             if upstream.health.end_recovery() {
                 return;
             }
@@ -126,10 +126,10 @@ impl Recovery {
         !upstream.health.end_recovery()
     }
 
-    async fn probe(&mut self, upstream: &Arc<Upstream>) {
+    async fn probe(&mut self, upstream: &Arc<Upstream>, place: OwnedSemaphorePermit) {
         let (probed, config) = (Arc::clone(upstream), Arc::clone(&self.config));
         let mut probe = Box::pin(async move { timeout(PROBE_LATE, probed.probe(&config)).await.ok() });
-        match timeout(PROBE_TIMEOUT, &mut probe).await {
+        match timeout(PROBE_TIMEOUT, making_room(place, &mut probe)).await {
             Ok(verdict) => upstream.take_in(&verdict.unwrap_or_else(Verdict::timed_out)),
             Err(_) => {
                 upstream.take_in(&Verdict::timed_out());
@@ -140,6 +140,16 @@ impl Recovery {
     }
 }
 
+/// Waits for a probe, which gives up its place when it only waits: servers that hang must not hold up the probes of others.
+async fn making_room<T>(place: OwnedSemaphorePermit, mut probe: impl Future<Output = T> + Unpin) -> T {
+    tokio::select! {
+        biased;
+        answered = &mut probe => return answered,
+        () = tokio::time::sleep(PROBE_PLACE) => drop(place),
+    }
+    probe.await
+}
+
 async fn listen(late: &mut Option<Pin<Box<dyn Future<Output = Option<Verdict>> + Send>>>) -> Option<Verdict> {
     match late {
         Some(late) => late.await,
@@ -148,3 +158,6 @@ async fn listen(late: &mut Option<Pin<Box<dyn Future<Output = Option<Verdict>> +
 }
 
 const _: () = assert!(PROBE_TIMEOUT.as_millis() + PROBE_CAP.as_millis() < Duration::from_secs(5).as_millis());
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+use ostler_tests::load::client::{LoadClient, Outcome, Speech};
 use ostler_tests::load::target::{Target, free_addr};
 use ostler_tests::suites::swaps::{self, Plan};
 use ostler_tests::support::control::TestControl;
+use ostler_tests::support::eventually;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_of_every_kind_go_on_untouched_while_config_changes_under_them() {
@@ -28,5 +33,49 @@ async fn calls_of_every_kind_go_on_untouched_while_config_changes_under_them() {
     assert!(tally.renewed > 0, "no stdio command was replaced under its sessions: {tally:?}");
     assert!(tally.answered.values().all(|answers| *answers > 0), "{tally:?}");
     assert_eq!(target.metrics().await.sum("ostler_panics_total", &[]), 0.0);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_began_before_its_command_was_replaced_is_answered_by_the_old_child() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    let target = Target::inside(&control, &dataplane, dir.path().join("a"));
+    let config = |label: &str| {
+        let stdio = json!({"command": env!("CARGO_BIN_EXE_fake-mcp"), "args": ["pipe", label], "env": {"V_A": label}});
+        json!({"version": 1, "upstreams": {"pipe": {"stdio": stdio}}}).to_string()
+    };
+    let version = target.push(&config("old")).await.unwrap();
+    target.until_applied(version).await;
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"x": 1},
+        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}}})
+    .to_string();
+    let (first, rest) = body.split_at(body.len() / 2);
+    let mut slow = TcpStream::connect(target.mcp).await.unwrap();
+    let head = format!(
+        "POST /mcp/pipe HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n\
+         mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: echo\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{first}",
+        target.mcp,
+        body.len()
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    eventually("the call is under way", async || {
+        (target.metrics().await.sum("ostler_mount_in_flight", &["mount=\"pipe\""]) > 0.0).then_some(())
+    })
+    .await;
+    let version = target.push(&config("new")).await.unwrap();
+    target.until_applied(version).await;
+    let mut client = LoadClient::new(target.mcp, "pipe", Speech::Modern);
+    let Outcome::Result(result) = client.call("echo", &json!({"x": 2})).await else { panic!("no answer") };
+    assert_eq!(result["b"], "new");
+    slow.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(r#""a":"old""#) && answer.contains(r#""b":"old""#), "{answer}");
+    eventually("the old child ends after its last call", async || {
+        (target.metrics().await.get("ostler_snapshots_retired_alive") < 1.0).then_some(())
+    })
+    .await;
     dataplane.shutdown().await;
 }

@@ -382,8 +382,9 @@ fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, draining:
         let upstream = Arc::clone(upstream);
         let stop = deps.tasks.token();
         deps.tasks.spawn("retire upstream", async move {
+            // Whoever may still call it holds it: a snapshot that a request pins, the request, its answer.
             let idle = async {
-                while upstream.metrics.in_flight.get() > 0 {
+                while Arc::strong_count(&upstream) > 1 {
                     tokio::time::sleep(RETIRE_POLL).await;
                 }
             };
