@@ -14,9 +14,9 @@ mod idle_memory;
 mod isolation;
 mod processes;
 mod report;
+mod soak;
 #[cfg(target_os = "linux")]
 mod swap_cost;
-mod soak;
 mod swaps;
 
 use std::process::{Command, ExitCode};
