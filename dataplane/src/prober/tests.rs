@@ -59,6 +59,7 @@ fn config(name: &str, host: &str) -> Arc<CompiledUpstream> {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         unresolved: None,
+        constant: None,
         part: Digest::of(b"part"),
         identity: Digest::of(name.as_bytes()),
     })

@@ -38,6 +38,8 @@ impl Fleet {
             LOOPBACK,
             "--admin-listen",
             LOOPBACK,
+            "--allow-listen",
+            "127.0.0.1:*",
             "--allow-command",
             &child,
         ];
