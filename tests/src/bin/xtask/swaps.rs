@@ -11,7 +11,9 @@ use super::report::Report;
 
 const SEED: u64 = 20_261;
 const SWAPS: u64 = 200;
-const CALLS: u64 = 200_000;
+const ANSWERS: u64 = 200_000;
+/// More than are wanted as answers: some find a neighbour gone, or a session that went with its command.
+const CALLS: u64 = 220_000;
 
 pub(crate) async fn run() -> anyhow::Result<Report> {
     let dir = tempfile::tempdir()?;
@@ -35,7 +37,7 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
          server, its mount, and the version of the config twice, by two ways. Control and data plane are release processes.",
     );
     report.seed(SEED);
-    report.at_least("calls answered", tally.calls() as f64, CALLS as f64, "");
+    report.at_least("calls answered", tally.calls() as f64, ANSWERS as f64, "");
     report.at_least("swaps", tally.swaps as f64, SWAPS as f64, "");
     report.none("calls failed on mounts present throughout", &tally.failed);
     report.none("answers of another mount", &tally.wrong_mount);
