@@ -186,6 +186,19 @@ fn a_generation_that_crashed_the_process_three_times_yields_to_the_one_before_an
 }
 
 #[test]
+fn a_config_that_still_settles_may_come_again_under_a_new_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let generations = open(&dir);
+    generations.begin_attempt(&revision(1)).unwrap();
+    let again = Revision { epoch: revision(1).epoch + 1, ..revision(1) };
+    assert!(!generations.is_skipped(&again), "its own attempt counts against it");
+    generations.begin_attempt(&again).unwrap();
+    generations.withdraw_attempt(&again).unwrap();
+    assert_eq!(generations.unfinished(&again), 1, "the attempt under way goes on");
+    assert!(open(&dir).is_skipped(&again), "a crash counts");
+}
+
+#[test]
 fn a_config_that_was_never_healthy_is_skipped_after_one_unfinished_start_though_others_settle_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     three(&dir).begin_attempt(&revision(4)).unwrap();
