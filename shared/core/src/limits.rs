@@ -98,6 +98,9 @@ pub const VERSIONS_KEPT_MAX: u64 = 1_000;
 pub const AUDIT_RECORDS_MAX: u64 = 1_000_000;
 /// The head line of an entry of a backup: a part's kind and name, the longest of which are below 1 KiB.
 pub const BACKUP_HEAD_BYTES_MAX: u64 = 16 * 1024;
+/// A version, an epoch or a place in the audit log that a backup names: whole numbers that every reader of JSON keeps, and
+/// far below where counting on would run over.
+pub const BACKUP_NUMBER_MAX: u64 = (1 << 53) - 1;
 /// What a backup is sent in.
 pub const BACKUP_CHUNK_BYTES: usize = 64 * 1024;
 /// How long control waits for whoever takes a backup to take the next piece: meanwhile the store cannot reuse space.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ostler_config::{Part, PartKind};
 use ostler_core::build::VERSION;
 use ostler_core::digest::StreamDigest;
-use ostler_core::limits::{BACKUP_HEAD_BYTES_MAX, CONFIG_BYTES_MAX};
+use ostler_core::limits::{BACKUP_HEAD_BYTES_MAX, BACKUP_NUMBER_MAX, CONFIG_BYTES_MAX};
 use ostler_core::name::FleetName;
 
 use super::{About, BACKUP_FORMAT, Head, Summary};
@@ -82,7 +82,7 @@ impl Reader {
         let mut digest = StreamDigest::new();
         let about = about(&path, &mut input, &mut digest)?;
         let summary = Summary { about, fleets: 0, versions: 0, audit_records: 0 };
-        Ok(Self {
+        let reader = Self {
             path,
             input,
             digest,
@@ -91,7 +91,9 @@ impl Reader {
             next: None,
             fleet: None,
             chain: Chain::default(),
-        })
+        };
+        reader.can_be_counted_on("epoch", reader.summary.about.epoch)?;
+        Ok(reader)
     }
 
     /// What has been read so far; all of it once there is no more row.
@@ -107,6 +109,7 @@ impl Reader {
                 Head::Version { version, bytes } => return self.version(version, bytes).map(Some),
                 Head::Audit { seq, bytes } => {
                     self.end_fleet()?;
+                    self.can_be_counted_on("audit record", seq)?;
                     let bytes = self.body(bytes)?;
                     self.chain.follow(seq, &bytes).map_err(|error| self.damaged(error.to_string()))?;
                     self.summary.audit_records += 1;
@@ -144,6 +147,7 @@ impl Reader {
     }
 
     fn version(&mut self, number: u64, bytes: usize) -> Result<Row, BackupError> {
+        self.can_be_counted_on("version", number)?;
         let encoded = self.body(bytes)?;
         let Some(fleet) = &mut self.fleet else {
             return Err(self.damaged("a version stands outside of its fleet".to_owned()));
@@ -209,6 +213,14 @@ impl Reader {
             return Err(self.damaged("it is cut short, or longer than it says".to_owned()));
         }
         Ok(body)
+    }
+
+    /// What is restored goes on from these numbers.
+    fn can_be_counted_on(&self, what: &str, number: u64) -> Result<(), BackupError> {
+        if number <= BACKUP_NUMBER_MAX {
+            return Ok(());
+        }
+        Err(self.damaged(format!("{what} {number} is none that control gives")))
     }
 
     fn nothing_follows(&mut self) -> Result<(), BackupError> {

@@ -173,6 +173,62 @@ async fn a_backup_that_is_not_as_it_was_written_is_refused_and_changes_nothing()
     assert!(!path.with_extension("redb.new").exists());
 }
 
+/// An entry of a backup that somebody made, with its body.
+fn entry(head: &serde_json::Value, body: Option<&str>) -> String {
+    match body {
+        Some(body) => {
+            let mut head = head.clone();
+            head["bytes"] = body.len().into();
+            format!("{head}\n{body}\n")
+        }
+        None => format!("{head}\n"),
+    }
+}
+
+/// The same with an end that agrees with them.
+fn forged(entries: &[String]) -> String {
+    let before = entries.concat();
+    let (count, sha256) = (entries.len(), Digest::of(before.as_bytes()).to_hex());
+    let end = serde_json::json!({"entry": "end", "entries": count, "sha256": sha256});
+    before + &entry(&end, None)
+}
+
+#[tokio::test]
+async fn a_backup_with_numbers_from_which_nothing_can_be_counted_on_is_refused_before_anything_is_written() {
+    use serde_json::json;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("control.redb"), folder.path().join("b"));
+    let about = |epoch: u64| {
+        let about = json!({"entry": "backup", "format": 1, "written_by": "0.1.0", "store_format": 2, "epoch": epoch, "unix_ms": 1});
+        entry(&about, None)
+    };
+    let audit = |seq: u64| {
+        let record = json!({
+            "seq": seq, "prev": "0".repeat(64), "unix_ms": 1, "who": "x", "action": "restore", "fleet": null,
+            "version": null, "epoch": 1, "digest": null, "text_digest": null, "outcome": "created",
+        });
+        entry(&json!({"entry": "audit", "seq": seq}), Some(&record.to_string()))
+    };
+    for taken in [vec![about(1)], vec![about(1), audit(1)]] {
+        fs::write(&backup, forged(&taken)).unwrap();
+        verify(&backup).unwrap();
+    }
+    for number in [u64::MAX, u64::MAX - 1, 1 << 53] {
+        let version = json!({"entry": "version", "version": number});
+        let fleet = entry(&json!({"entry": "fleet", "fleet": "default", "head": number}), None);
+        for (entries, what) in [
+            (vec![about(number)], "epoch"),
+            (vec![about(1), audit(number)], "audit record"),
+            (vec![about(1), fleet, entry(&version, Some("{}"))], "version"),
+        ] {
+            fs::write(&backup, forged(&entries)).unwrap();
+            let error = restore(&into(&path, &backup)).unwrap_err().to_string();
+            assert!(error.contains(&format!("{what} {number} is none that control gives")), "{error}");
+            assert!(!path.exists());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_backup_of_a_damaged_store_says_so_in_itself() {
     let folder = tempfile::tempdir().unwrap();
