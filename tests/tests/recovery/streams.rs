@@ -157,6 +157,49 @@ async fn requests_and_notifications_in_a_stream_pass_and_so_does_the_response() 
 }
 
 #[tokio::test]
+async fn an_event_that_only_a_lenient_client_takes_for_an_answer_is_skipped_and_the_answer_behind_it_is_given()
+ {
+    let scene = Scene::start().await;
+    let deep = format!(r#"{{"jsonrpc":"2.0","id":8,"result":{}1{}}}"#, "[".repeat(1_100), "]".repeat(1_100));
+    for wrong in [
+        r#"{"jsonrpc":"2.0","id":7,"id":8,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":8,"result":{},"error":null}"#,
+        r#"{"id":8,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":8,"result":"\x"}"#,
+        &deep,
+    ] {
+        for cut in [0, 9, 20] {
+            let (begin, rest) = wrong.split_at(cut);
+            let answer = format!("{rest}\n\n: alive\n\ndata: {}\n\n", result(&json!(7)));
+            let begin = format!("data: {begin}");
+            scene.server.misbehave(move |_| {
+                let asks = event(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
+                let pause = Step::Sleep(Duration::from_millis(5));
+                stream(vec![asks, chunk(&begin), pause, chunk(&answer), last_chunk()])
+            });
+            let messages = messages(scene.ask(&call(7))).await;
+            assert_eq!(messages.len(), 3, "{wrong} cut at {cut}: {messages:?}");
+            assert_eq!(messages[2]["id"], 7);
+            assert!(messages[2]["result"].is_object(), "{messages:?}");
+        }
+    }
+    scene.server.behave(well);
+    scene.back().await;
+}
+
+#[tokio::test]
+async fn a_skipped_event_lets_no_stream_be_resumed_and_one_that_has_begun_to_leave_is_closed_as_none() {
+    let large = "x".repeat(200_000);
+    for wrong in [
+        "id: 4\nretry: 100\ndata: {\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{},\"error\":null}\n\n".to_owned(),
+        format!("data: {{\"id\":8,\"result\":\"{large}\"}}\n\n"),
+    ] {
+        let torn = move |_: &RawRequest| stream(vec![chunk(&wrong), last_chunk()]);
+        row(Scene::start().await, torn, INVALID, "invalid_answer").await;
+    }
+}
+
+#[tokio::test]
 async fn what_breaks_after_the_response_is_nobodys_loss() {
     let scene = Scene::start().await;
     for end in [Step::Reset, Step::Close] {

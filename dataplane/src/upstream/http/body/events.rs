@@ -3,6 +3,7 @@
 //!
 //! An event that is larger than what is held begins to leave before it is judged. If it turns out wrong, or never
 //! ends, it is closed as an event of a type that MCP clients pass over, so that none takes the fragment for a message.
+//! One that claims to be a message and is none by the rules is kept back: a lenient client might take it for an answer.
 //!
 //! A legacy server may hang up on purpose and expect the client to ask for the rest with `Last-Event-ID` (2025-11-25
 //! transports); it says so with an event id and `retry`, or with an event that has an id and no data. Such a stream ends
@@ -14,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use ostler_core::limits::ANSWER_HELD_BYTES_MAX;
 use ostler_mcp::Awaited;
+use ostler_mcp::answer::Malformed;
 use ostler_mcp::sse::{Block, Passing};
 
 use super::{ANOTHER_ID, Broken, Source};
@@ -52,6 +54,13 @@ pub struct EventBody {
 }
 
 type MidLine = bool;
+
+/// What becomes of an event that has ended.
+enum Verdict {
+    Passes,
+    /// It claims to be a message and is none.
+    NoMessage(Malformed),
+}
 
 // === impl EventBody ===
 
@@ -125,24 +134,48 @@ impl EventBody {
         while at < chunk.len() {
             let unread = chunk.get(at..).unwrap_or_default();
             let judged = match self.passing.read(unread, &self.awaited) {
-                Ok((read, block)) => {
+                Ok((read, None)) => {
                     at += read;
-                    block.map_or(Ok(false), |block| self.judge(&block).map(|()| true))
+                    continue;
+                }
+                Ok((read, Some(block))) => {
+                    at += read;
+                    self.judge(&block)
                 }
                 Err(error) => Err(self.source.invalid(error)),
             };
-            match judged {
-                Ok(true) => passed = at,
-                Ok(false) => {}
+            let judged = match judged {
+                Ok(Verdict::Passes) => {
+                    passed = at;
+                    continue;
+                }
+                Ok(Verdict::NoMessage(malformed)) => {
+                    self.let_go(chunk.split_to(passed));
+                    self.skip(chunk.split_to(at - passed), malformed)
+                }
                 Err(error) => {
                     self.let_go(chunk.split_to(passed));
-                    self.end = Some(Err(Box::new(self.fail(error))));
-                    return;
+                    Err(error)
                 }
+            };
+            if let Err(error) = judged {
+                self.end = Some(Err(Box::new(self.fail(error))));
+                return;
             }
+            (at, passed) = (0, 0);
         }
         self.let_go(chunk.split_to(passed));
         self.hold(chunk);
+    }
+
+    /// Keeps back the event that has just ended, if none of it has left.
+    fn skip(&mut self, event: Bytes, malformed: Malformed) -> Result<(), UpstreamError> {
+        if self.leaving.is_some() {
+            return Err(self.source.invalid(malformed));
+        }
+        tracing::debug!(bytes = self.held.len() + event.len(), "event of an upstream skipped: {malformed}");
+        self.held.clear();
+        Ok(())
     }
 
     fn let_go(&mut self, ended: Bytes) {
@@ -175,18 +208,23 @@ impl EventBody {
         }
     }
 
-    fn judge(&mut self, block: &Block) -> Result<(), UpstreamError> {
-        self.can_be_resumed |= self.is_legacy && block.foretells_resumption;
-        // What is no message is left to the client: a stream may carry more than this protocol knows.
-        let Some(Ok(heard)) = block.message else { return Ok(()) };
+    fn judge(&mut self, block: &Block) -> Result<Verdict, UpstreamError> {
         if self.is_push {
-            return Ok(());
+            return Ok(Verdict::Passes);
         }
-        if heard.foreign {
-            return Err(self.source.invalid(ANOTHER_ID));
+        // Without one it is a keep-alive, or an event of a type that this protocol does not know.
+        let heard = match block.message.transpose() {
+            Ok(heard) => heard,
+            Err(malformed) => return Ok(Verdict::NoMessage(malformed)),
+        };
+        self.can_be_resumed |= self.is_legacy && block.foretells_resumption;
+        if let Some(heard) = heard {
+            if heard.foreign {
+                return Err(self.source.invalid(ANOTHER_ID));
+            }
+            self.awaited.settle(&heard);
         }
-        self.awaited.settle(&heard);
-        Ok(())
+        Ok(Verdict::Passes)
     }
 
     /// The upstream has ended the stream.
