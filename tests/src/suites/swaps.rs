@@ -184,7 +184,11 @@ async fn client(run: Arc<Run>, steady: Steady, number: u64) -> Tally {
                 seen = seen.max(version.unwrap_or_default());
             }
             // What the session stood on was replaced since it began, or while it did.
-            Outcome::SessionGone if steady.generation(newest) > session_of => tally.renewed += 1,
+            Outcome::SessionGone
+                if steady.kind == Kind::MovingPipe && steady.generation(newest) > session_of =>
+            {
+                tally.renewed += 1;
+            }
             other => tally.failed.push(format!("{} call {call}: {other:?}", steady.mount)),
         }
     }
