@@ -1,7 +1,7 @@
 //! The last stage: what is remembered of a request. One line in the access log and the mount's metrics, written when
 //! the answer's body has ended or was given up, whichever way.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -115,11 +115,25 @@ pub(super) fn track_while(
     record: Record,
     [mount, listener]: [CancellationToken; 2],
 ) -> Served {
+    let is_over = answer.body().is_end_stream();
     let mut served = track(answer, record);
+    if is_over {
+        return served;
+    }
     if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
-        let gone = select(Box::pin(mount.cancelled_owned()), Box::pin(listener.cancelled_owned()));
+        let gone =
+            select(Box::pin(mount.clone().cancelled_owned()), Box::pin(listener.clone().cancelled_owned()));
         tracked.gone = Some(Box::pin(gone));
     }
+    // Over HTTP/2 a client that reads nothing keeps its connection, and nobody polls the stream any more.
+    served.body_mut().end_after(async move {
+        let word = tokio::select! {
+            () = mount.cancelled() => MOUNT_GONE,
+            () = listener.cancelled() => LISTENER_GONE,
+        };
+        tokio::time::sleep(DRAIN_CUT_GRACE).await;
+        word
+    });
     served
 }
 
@@ -371,16 +385,23 @@ impl TrackedBody {
     }
 
     fn watch(&mut self, limit: Duration, cut: CancellationToken) {
-        let watched = Arc::downgrade(&self.tracked);
-        let watchdog = tokio::spawn(async move {
+        self.end_after(async move {
             let drained = async {
                 cut.cancelled().await;
                 tokio::time::sleep(DRAIN_CUT_GRACE).await;
             };
-            let word = tokio::select! {
+            tokio::select! {
                 () = tokio::time::sleep(limit) => Cause::TotalTimeout.as_str(),
                 () = drained => MOUNT_GONE,
-            };
+            }
+        });
+    }
+
+    /// Ends it, unread, with this word for the access log.
+    fn end_after(&mut self, time_is_up: impl Future<Output = &'static str> + Send + 'static) {
+        let watched = Arc::downgrade(&self.tracked);
+        let watchdog = tokio::spawn(async move {
+            let word = time_is_up.await;
             let Some(watched) = watched.upgrade() else { return };
             let cut = lock(&watched).take();
             if let Some(mut cut) = cut {
@@ -422,6 +443,30 @@ impl Drop for TrackedBody {
     fn drop(&mut self) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::pipeline::ids::RequestIds;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_reads_ends_with_its_mount_and_with_its_listener() {
+        for gone in 0..2 {
+            let (events, received) = mpsc::channel(1);
+            let ends = [CancellationToken::new(), CancellationToken::new()];
+            let record = Record::start(RequestIds::new().next(), None);
+            let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone());
+            tokio::time::sleep(DRAIN_CUT_GRACE * 100).await;
+            assert!(!events.is_closed());
+            ends[gone].cancel();
+            let let_go = tokio::time::timeout(DRAIN_CUT_GRACE * 2, events.closed()).await;
+            assert!(let_go.is_ok(), "what feeds it is held by a client that does not read");
+            drop(served);
         }
     }
 }
