@@ -74,13 +74,16 @@ async fn an_event_stream_passes_event_by_event() {
     let mut body = response.into_body().into_data_stream();
     for step in 0..3 {
         // The next event is sent only after this one has arrived: nothing is held back.
-        events.send(format!("{{\"step\":{step}}}")).await.unwrap();
+        let progress = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":1,"progress":{step}}}}}"#
+        );
+        events.send(progress.clone()).await.unwrap();
         let chunk = tokio::time::timeout(ostler_tests::support::PATIENCE, body.next())
             .await
             .unwrap()
             .unwrap()
             .unwrap();
-        assert_eq!(chunk, format!("event: message\ndata: {{\"step\":{step}}}\n\n"));
+        assert_eq!(chunk, format!("event: message\ndata: {progress}\n\n"));
     }
     let response = json!({"jsonrpc": "2.0", "id": 1, "result": {}}).to_string();
     events.send(response.clone()).await.unwrap();
