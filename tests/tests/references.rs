@@ -4,9 +4,12 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+use ostler_config::{GlobList, Lookup, ProcessLookup};
 use ostler_dataplane::DataPlane;
 use ostler_tests::support::control::TestControl;
 use ostler_tests::support::eventually;
@@ -33,6 +36,21 @@ fn rotate(dir: &Path, content: &str) {
     fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
     if fs::symlink_metadata(dir.join("secret")).is_err() {
         symlink("..data/secret", dir.join("secret")).unwrap();
+    }
+}
+
+/// Looks up as the process does, and remembers every path that it was asked to open.
+#[derive(Clone, Default)]
+struct Opened(Arc<Mutex<Vec<String>>>);
+
+impl Lookup for Opened {
+    fn env(&self, name: &str) -> Option<String> {
+        ProcessLookup.env(name)
+    }
+
+    fn file(&self, path: &str) -> io::Result<String> {
+        self.0.lock().unwrap().push(path.to_owned());
+        ProcessLookup.file(path)
     }
 }
 
@@ -158,5 +176,50 @@ async fn a_reload_reads_referenced_files_also_where_control_is_followed() {
     })
     .await;
     assert_eq!(control.node("a").await.unwrap()["state"], "in_sync");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_file_that_the_host_does_not_allow_is_never_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let state_dir = dir.path().join("a");
+    fs::write(dir.path().join("ours"), "one").unwrap();
+    fs::write(dir.path().join("theirs"), "two").unwrap();
+    let opened = Opened::default();
+    let start = async |allowed: &str| {
+        let follow = world::following(control.running.sync_addr, &control.state_dir.join("node.token"), "a");
+        let mut options = world::options(&state_dir, follow);
+        options.lookup = Box::new(opened.clone());
+        let pattern = format!("file:{}", dir.path().join(allowed).display());
+        options.allowed.references = GlobList::parse([pattern]).unwrap();
+        DataPlane::start(options).await.unwrap()
+    };
+    let has_opened = |file: &str| opened.0.lock().unwrap().iter().any(|path| path.ends_with(file));
+    let refused = async || {
+        eventually("the config is refused", async || {
+            let node = control.node("a").await?;
+            let error = node["last_error"].to_string();
+            error.contains("not_allowed_here").then_some(())
+        })
+        .await;
+    };
+
+    let dataplane = start("ours").await;
+    control.apply(&config(&server, &dir.path().join("theirs"))).await;
+    refused().await;
+    assert!(!has_opened("theirs"), "a file was opened before the reference to it was refused");
+    control.apply(&config(&server, &dir.path().join("ours"))).await;
+    control.until("a", "in_sync").await;
+    until_healthy(&dataplane, &state_dir).await;
+    assert!(has_opened("ours"));
+    dataplane.shutdown().await;
+
+    // What was good before is judged by what the host allows now.
+    opened.0.lock().unwrap().clear();
+    let dataplane = start("theirs").await;
+    refused().await;
+    assert!(!has_opened("ours"), "a file of the last-known-good config was opened before it was refused");
     dataplane.shutdown().await;
 }

@@ -223,7 +223,7 @@ impl Applier {
         let Some(Served { candidate, config, references }) = &mut *served else { return };
         let held = self.snapshots.load();
         // What cannot be served with these files is not tried with them again.
-        *references = references::fingerprint(config, self.lookup.as_ref());
+        *references = self.fingerprint(config);
         match self.build(config, held.as_deref(), Unresolved::MarkDown).await {
             Ok(built) => {
                 self.swap(built, &candidate.revision);
@@ -245,7 +245,7 @@ impl Applier {
     pub(super) async fn changed_references(&self) -> Option<Digest> {
         let served = self.served.lock().await;
         let Served { config, references, .. } = served.as_ref()?;
-        let now = references::fingerprint(config, self.lookup.as_ref());
+        let now = self.fingerprint(config);
         now.filter(|_| now != *references)
     }
 
@@ -265,11 +265,15 @@ impl Applier {
         held: Option<&snapshot::Snapshot>,
         unresolved: Unresolved,
     ) -> Result<Built, Rejection> {
-        let references = references::fingerprint(config, self.lookup.as_ref());
+        let references = self.fingerprint(config);
         let compiled = self.compile(config, held, unresolved)?;
         let listeners = self.listeners.prepare(&compiled, held, unresolved).await?;
         let prepared = snapshot::prepare(compiled, listeners.views(), held, &self.deps);
         Ok(Built { prepared, listeners, references })
+    }
+
+    fn fingerprint(&self, config: &Validated) -> Option<Digest> {
+        references::fingerprint(config, &self.allowed.references, self.lookup.as_ref())
     }
 
     fn swap(&self, built: Built, revision: &Revision) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ostler_config::{Lookup, ReferenceSource, Validated};
+use ostler_config::{GlobList, Lookup, ReferenceSource, Validated};
 use ostler_core::digest::{Digest, DigestBuilder};
 use ostler_core::limits::{WATCH_DEBOUNCE, WATCH_DEBOUNCE_MAX, WATCH_POLL};
 use ostler_watch::Reloads;
@@ -40,11 +40,13 @@ async fn have_changed(applier: &Applier) -> bool {
     false
 }
 
-/// What the referenced files hold, as one digest; the content itself is kept nowhere.
-pub(super) fn fingerprint(config: &Validated, lookup: &dyn Lookup) -> Option<Digest> {
+/// What the referenced files hold, as one digest; the content itself is kept nowhere. A file that this host does not allow
+/// is not opened: opening alone may say or do something.
+pub(super) fn fingerprint(config: &Validated, allowed: &GlobList, lookup: &dyn Lookup) -> Option<Digest> {
     let mut builder = DigestBuilder::new();
     let mut files = 0_usize;
-    for path in config.references().filter_map(|reference| match &reference.source {
+    let references = config.references().filter(|reference| allowed.matches(&reference.name()));
+    for path in references.filter_map(|reference| match &reference.source {
         ReferenceSource::File(path) => Some(path),
         ReferenceSource::Env(_) => None,
     }) {
