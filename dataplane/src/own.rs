@@ -18,9 +18,16 @@ use ostler_core::net::{Network, Stream};
 pub struct OwnListeners {
     /// Those of the process itself.
     fixed: Arc<[SocketAddr]>,
-    /// Those of the config.
+    /// Those of the config, each once for every claim on it.
     configured: Arc<ArcSwap<Vec<SocketAddr>>>,
     control: Option<Arc<Control>>,
+}
+
+/// An address of the config that is Ostler's own for as long as this lives.
+#[derive(Debug)]
+pub struct Claim {
+    addr: SocketAddr,
+    configured: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
 #[derive(Debug)]
@@ -50,9 +57,11 @@ impl OwnListeners {
         self.fixed.iter().copied().chain(control)
     }
 
-    /// Replaces those of the config, for every clone.
-    pub fn set_configured(&self, bound: Vec<SocketAddr>) {
-        self.configured.store(Arc::new(bound));
+    /// Adds one of the config, for every clone.
+    #[must_use]
+    pub fn claim(&self, addr: SocketAddr) -> Claim {
+        self.configured.rcu(|claimed| claimed.iter().copied().chain([addr]).collect::<Vec<_>>());
+        Claim { addr, configured: Arc::clone(&self.configured) }
     }
 
     /// Whether this connection has one of them at its other end. A stream without addresses has none.
@@ -84,6 +93,20 @@ impl OwnListeners {
     }
 }
 
+// === impl Claim ===
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.configured.rcu(|claimed| {
+            let mut left = claimed.to_vec();
+            if let Some(place) = left.iter().position(|addr| *addr == self.addr) {
+                left.swap_remove(place);
+            }
+            left
+        });
+    }
+}
+
 /// Whether a connection to `peer`, made from `near`, ended at this listener.
 fn is_served_by(peer: SocketAddr, near: Option<IpAddr>, listener: SocketAddr) -> bool {
     if peer.port() != listener.port() {
@@ -97,6 +120,8 @@ fn is_served_by(peer: SocketAddr, near: Option<IpAddr>, listener: SocketAddr) ->
 
 #[cfg(test)]
 mod tests {
+    use ostler_core::net::SystemNetwork;
+
     use super::*;
 
     fn served(peer: &str, near: &str, listener: &str) -> bool {
@@ -116,6 +141,18 @@ mod tests {
         ] {
             assert!(served(peer, near, listener), "{peer} from {near} is {listener}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_ours_until_its_last_claim_is_given_up() {
+        let addr: SocketAddr = "127.0.0.1:7".parse().unwrap();
+        let own = OwnListeners::default();
+        let is_ours = async || own.are_at(addr, None, &SystemNetwork).await;
+        let (before, after) = (own.claim(addr), own.clone().claim(addr));
+        drop(before);
+        assert!(is_ours().await, "a listener that follows another at its address");
+        drop(after);
+        assert!(!is_ours().await);
     }
 
     #[test]

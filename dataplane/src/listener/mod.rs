@@ -124,10 +124,10 @@ impl Listeners {
         let workers = workers.max(1);
         let changed = watch::Sender::new(());
         let guard = HostGuard::for_listener(addr, allow_hosts);
-        let bootstrap =
-            Socket::bind(addr, workers, &changed, |addr| Some(Listener::bootstrap(addr, tls, guard)))?;
-        let sockets = watch::Sender::new(Sockets::from([Arc::clone(&bootstrap)]));
         let own = OwnListeners::default();
+        let bootstrap =
+            Socket::bind(addr, workers, &changed, &own, |addr| Some(Listener::bootstrap(addr, tls, guard)))?;
+        let sockets = watch::Sender::new(Sockets::from([Arc::clone(&bootstrap)]));
         Ok(Self { workers, bootstrap, own, tasks, sockets, changed, inner: Mutex::default() })
     }
 
@@ -167,8 +167,6 @@ impl Listeners {
             let gone = before.into_iter().filter(|(addr, _)| !inner.serving.contains_key(addr));
             gone.map(|(_, named)| named).collect()
         };
-        // Before the new snapshot connects anywhere, and with those that still have their address.
-        self.keep_upstreams_away(&gone);
         let swapped = swap();
         self.publish();
         for named in gone {
@@ -233,12 +231,6 @@ impl Listeners {
         self.sockets.send_replace(std::iter::once(Arc::clone(&self.bootstrap)).chain(configured).collect());
     }
 
-    fn keep_upstreams_away(&self, also: &[Named]) {
-        let inner = self.lock();
-        let bound = inner.serving.values().chain(also).map(|named| named.socket.addr);
-        self.own.set_configured(bound.collect());
-    }
-
     fn retire(self: &Arc<Self>, named: Named) {
         named.socket.close();
         let socket = Arc::clone(&named.socket);
@@ -247,7 +239,6 @@ impl Listeners {
         self.tasks.spawn("drain listener", async move {
             socket.drained().await;
             listeners.lock().draining.retain(|named| !Arc::ptr_eq(&named.socket, &socket));
-            listeners.keep_upstreams_away(&[]);
             listeners.changed.send_replace(());
         });
     }

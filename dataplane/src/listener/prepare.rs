@@ -110,7 +110,6 @@ impl Listeners {
             inner.unbound.remove(&addr);
             inner.serving.insert(addr, Named { name, socket });
             drop(inner);
-            self.keep_upstreams_away(&[]);
             self.publish();
             self.changed.send_replace(());
         }
@@ -161,7 +160,8 @@ impl Listeners {
         }
         self.refuse_overlap(addr)?;
         self.await_close(addr).await?;
-        Socket::bind(addr, self.workers, &self.changed, |_| None).map_err(|error| Obstacle::of(&error))
+        Socket::bind(addr, self.workers, &self.changed, &self.own, |_| None)
+            .map_err(|error| Obstacle::of(&error))
     }
 
     fn refuse_overlap(&self, addr: SocketAddr) -> Result<(), Obstacle> {
@@ -228,3 +228,6 @@ impl Obstacle {
         Self { word, reason, remedy: remedy.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ostler_core::net::bind_std;
+use ostler_core::net::listen_after;
 use ostler_telemetry::metrics::{Counter, Gauge};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::view::Listener;
+use crate::own::{Claim, OwnListeners};
 
 /// A socket that MCP clients connect to.
 pub struct Socket {
@@ -32,6 +33,8 @@ pub struct Socket {
     pub(super) acceptors: TaskTracker,
     /// Told whenever a worker begins or ends to accept.
     changed: watch::Sender<()>,
+    /// From before anybody can connect until the last connection has ended.
+    _own: Claim,
 }
 
 /// Values read at scrape time.
@@ -60,7 +63,8 @@ pub(super) struct Accepting(Arc<Socket>);
 // === impl Socket ===
 
 impl Socket {
-    /// Binds, with a handle for each worker. Nobody accepts yet.
+    /// Binds, with a handle for each worker. Nobody accepts yet, but the system lets clients connect, so `own` knows the
+    /// address before.
     ///
     /// # Errors
     /// What the system says.
@@ -68,9 +72,10 @@ impl Socket {
         addr: SocketAddr,
         workers: usize,
         changed: &watch::Sender<()>,
+        own: &OwnListeners,
         fixed: impl FnOnce(SocketAddr) -> Option<Listener>,
     ) -> io::Result<Arc<Self>> {
-        let bound = bind_std(addr)?;
+        let (bound, claim) = listen_after(addr, |addr| own.claim(addr))?;
         let addr = bound.local_addr()?;
         let (all, closed) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
         let mut handles = Vec::with_capacity(workers);
@@ -89,6 +94,7 @@ impl Socket {
             closed,
             acceptors: TaskTracker::new(),
             changed: changed.clone(),
+            _own: claim,
         }))
     }
 

@@ -157,6 +157,9 @@ pub const HEADERS_MAX: usize = 100;
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Connections of one listener.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections of one listener that the system keeps until they are accepted: what a fleet of clients that come back
+/// together opens while a traffic worker is busy for a moment.
+pub const LISTEN_BACKLOG_MAX: u32 = 1_024;
 /// How long a candidate waits for the socket of a listener that the config before it removed: as long as a busy traffic
 /// worker may take to let go of it.
 pub const LISTENER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

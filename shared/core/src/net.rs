@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::limits::LISTEN_BACKLOG_MAX;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -102,6 +104,25 @@ pub fn bind_std(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(addr)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Binds, and begins to listen only when `bound` has heard of the address: nobody can have connected before whoever must
+/// know of it does. Needs a runtime, which the listener is not tied to.
+///
+/// # Errors
+/// What the system says; what `bound` gave is dropped when the address is free again.
+pub fn listen_after<T>(
+    addr: SocketAddr,
+    bound: impl FnOnce(SocketAddr) -> T,
+) -> io::Result<(std::net::TcpListener, T)> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // To follow a predecessor whose connections still end. Elsewhere it would let two listen on one address.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    let told = bound(socket.local_addr()?);
+    let listener = socket.listen(LISTEN_BACKLOG_MAX)?.into_std()?;
+    Ok((listener, told))
 }
 
 /// One sentence for a bind that failed: what, and what to do.
@@ -275,5 +296,21 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Boxed(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_can_connect_before_it_was_told_of_the_address() {
+        let connect = |addr| std::net::TcpStream::connect(addr).map(drop).map_err(|error| error.kind());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, before) = listen_after(any, connect).unwrap();
+        let addr = listener.local_addr().unwrap();
+        assert_eq!((before, connect(addr)), (Err(io::ErrorKind::ConnectionRefused), Ok(())));
+        let taken = listen_after(addr, |_| ()).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     }
 }
