@@ -350,10 +350,7 @@ impl Core {
         }
         let newest = distrusted.into_iter().find(ours);
         if let Some(newest) = newest.filter(|_| applier.snapshots.load().is_none()) {
-            let applier = Arc::clone(&applier);
-            deps.tasks.spawn_until_stopped("last resort", async move {
-                applier.restore_with_patience(&newest).await;
-            });
+            applier.restore_with_patience(newest);
         }
         Ok(Self { fleet: fleet.clone(), deps, applier, prober, reload: Reload::default() })
     }

@@ -9,7 +9,7 @@ use ostler_config::Report;
 use ostler_core::name::FleetName;
 use ostler_watch::{FileWatch, Reload};
 
-use crate::apply::{Applier, Candidate, Origin, Rejection, Revision, Source};
+use crate::apply::{Applier, CRASH_LOOPING, Candidate, Origin, Rejection, Revision, Source};
 
 /// Follows a config file.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl FileSource {
         Self { path, fleet, applier, version }
     }
 
-    /// Reads and applies the file once, for the start. Returns what was read, for [`FileSource::follow`].
+    /// Reads and applies the file once, for the start. Returns what was read, for [`FileSource::follow`]. A config that
+    /// is refused only for its crashes here is no error: another start would find the same.
     ///
     /// # Errors
     /// [`FileError`], already remembered as the last rejection.
@@ -45,7 +46,11 @@ impl FileSource {
         let read = ostler_watch::read(&self.path).await;
         let read = read.map_err(|reason| FileError::Unreadable { path: self.path.clone(), reason });
         let text = read.inspect_err(|error| self.report_unreadable(&error.to_string()))?;
-        self.apply(&text).await?;
+        match self.apply(&text).await {
+            // The applier tries it again, or serves what was healthy before it.
+            Err(error) if error.is_crash_loop() => tracing::error!("{error}"),
+            applied => applied?,
+        }
         Ok(text)
     }
 
@@ -118,6 +123,11 @@ impl FileSource {
 }
 
 impl FileError {
+    /// Refused for nothing but the starts that it did not survive.
+    fn is_crash_loop(&self) -> bool {
+        matches!(self, Self::Rejected { rejection, .. } if rejection.code == CRASH_LOOPING)
+    }
+
     /// Every diagnostic for a terminal, or the one sentence there is.
     pub fn render(&self) -> String {
         match self {

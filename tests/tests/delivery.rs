@@ -5,9 +5,9 @@
 use ostler_tests::support::control::{TestControl, in_sync};
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
-use ostler_tests::support::world::{self, LegacyClient, admin, config};
+use ostler_tests::support::world::{self, LegacyClient, admin, config, mark_as_killed};
 use ostler_tests::support::{eventually, world::initialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_pushed_config_is_served_by_every_node_and_acked_healthy() {
@@ -161,21 +161,41 @@ async fn a_config_becomes_last_known_good_though_control_dies_while_it_settles()
 }
 
 #[tokio::test]
-async fn a_version_that_did_not_survive_its_first_start_here_is_refused() {
+async fn a_version_that_did_not_survive_its_first_start_here_is_refused_for_the_one_before_it() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
+    let (old, new) = (FakeServer::start("old").await, FakeServer::start("new").await);
     let control = TestControl::start(&dir.path().join("control")).await;
-    let digest =
-        control.apply(&config(&[("up", &server.url())])).await.json()["digest"].as_str().unwrap().to_owned();
-    // As a process leaves it that was killed between swap and healthy.
-    let generations = dir.path().join("a/generations");
-    std::fs::create_dir_all(&generations).unwrap();
-    let attempts = json!({digest: {"unfinished": 1, "once_healthy": false}});
-    std::fs::write(generations.join("attempts.json"), attempts.to_string()).unwrap();
+    control.apply(&config(&[("up", &old.url())])).await;
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    control.until("a", "in_sync").await;
+    dataplane.shutdown().await;
+    let applied = control.apply(&config(&[("up", &new.url())])).await.json();
+    mark_as_killed(&dir.path().join("a"), applied["digest"].as_str().unwrap());
     let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
     let info = control.until("a", "rejected").await;
     assert_eq!(info["last_error"]["code"], "crash_looping");
-    assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 503);
+    assert_eq!(info["applied"]["version"], 1, "{info}");
+    assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 200);
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_version_that_did_not_survive_its_first_start_is_tried_again_where_there_is_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let applied = control.apply(&config(&[("up", &server.url())])).await.json();
+    mark_as_killed(&dir.path().join("a"), applied["digest"].as_str().unwrap());
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    let info = control.until("a", "in_sync").await;
+    assert_eq!((&info["healthy"]["version"], &info["last_error"]), (&json!(1), &Value::Null), "{info}");
+    let metrics = Ask::new(dataplane.admin_addr(), "GET", "/metrics").send().await.text();
+    for count in
+        ["{source=\"stream\",result=\"rejected\"} 1", "{source=\"last_resort\",result=\"applied\"} 1"]
+    {
+        assert!(metrics.contains(&format!("ostler_config_applies_total{count}")), "{metrics}");
+    }
     dataplane.shutdown().await;
     control.running.shutdown().await;
 }

@@ -14,7 +14,8 @@ use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::{
-    self, LegacyClient, admin, config, initialize, one_mount, standalone, try_standalone, until_healthy,
+    self, LegacyClient, admin, config, initialize, mark_as_killed, one_mount, standalone, try_standalone,
+    until_healthy,
 };
 use serde_json::json;
 
@@ -70,6 +71,28 @@ async fn a_bad_file_at_start_is_fatal_only_without_a_last_known_good() {
     assert!(client.who(1).await.json()["result"].is_object());
     assert_eq!(admin(&dataplane, &state_dir, "/config").await["last_rejection"]["code"], "invalid_config");
     assert_eq!(Ask::new(dataplane.admin_addr(), "GET", "/readyz").send().await.status, 200);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_file_whose_config_did_not_survive_its_first_start_is_tried_again_without_being_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, dataplane) = one_mount(dir.path()).await;
+    let state_dir = dir.path().join("state");
+    let shown = admin(&dataplane, &state_dir, "/config").await;
+    dataplane.shutdown().await;
+    fs::remove_dir_all(state_dir.join("generations")).unwrap();
+    mark_as_killed(&state_dir, shown["applied"]["digest"].as_str().unwrap());
+    let text = fs::read_to_string(dir.path().join("ostler.yaml")).unwrap();
+    let dataplane = standalone(dir.path(), &text).await;
+    until_healthy(&dataplane, &state_dir).await;
+    let metrics = Ask::new(dataplane.admin_addr(), "GET", "/metrics").send().await.text();
+    for count in ["{source=\"file\",result=\"rejected\"} 1", "{source=\"last_resort\",result=\"applied\"} 1"]
+    {
+        assert!(metrics.contains(&format!("ostler_config_applies_total{count}")), "{metrics}");
+    }
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    assert!(client.who(1).await.json()["result"].is_object());
     dataplane.shutdown().await;
 }
 

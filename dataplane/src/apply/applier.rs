@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ostler_config::{Compiled, GlobList, Host, Lookup, Rejudged, Unresolved, Validated};
@@ -14,7 +15,7 @@ use super::generations::{FindingKind, Kept};
 use super::keeper::Keeper;
 use super::lineage::{self, Step};
 use super::status::{ConfigStatus, ResultWord};
-use super::{Candidate, Origin, Rejection, Revision, references};
+use super::{CRASH_LOOPING, Candidate, Origin, Rejection, Revision, references};
 use crate::deps::Deps;
 use crate::listener::{Listeners, PreparedListeners};
 use crate::mount::drain::Draining;
@@ -45,6 +46,8 @@ pub struct Applier {
     prober: Prober,
     /// What is served. Held from lineage check to swap, so that two sources cannot interleave.
     served: Mutex<Option<Served>>,
+    /// Something that is refused only for its crashes waits to be tried again, because there is nothing else.
+    last_resort: AtomicBool,
 }
 
 /// The candidate that is served, and the config it means.
@@ -97,6 +100,7 @@ impl Applier {
             settle_time,
             prober,
             served: Mutex::new(None),
+            last_resort: AtomicBool::new(false),
         }
     }
 
@@ -126,9 +130,29 @@ impl Applier {
                     "config rejected: {}",
                     rejection.message
                 );
+                if rejection.code == CRASH_LOOPING && self.snapshots.load().is_none() {
+                    self.try_again_later(candidate);
+                }
             }
         }
         result
+    }
+
+    /// What did not survive its first start may have died of something else, as of a power cut. With nothing to serve, no
+    /// other start would ever come of refusing it.
+    fn try_again_later(self: &Arc<Self>, candidate: &Candidate) {
+        if self.last_resort.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (applier, candidate) = (Arc::clone(self), candidate.clone());
+        self.deps.tasks.spawn_until_stopped("last resort", async move {
+            applier.wait_out(&candidate.revision).await;
+            applier.last_resort.store(false, Ordering::Relaxed);
+            if applier.snapshots.load().is_none() {
+                // Refused or not, it is remembered like any other.
+                let _ = applier.apply(&Candidate { origin: Origin::LastResort, ..candidate }).await;
+            }
+        });
     }
 
     /// Serves a generation from disk at start, once the process has nothing newer. False when it cannot be served, which
@@ -138,21 +162,31 @@ impl Applier {
     }
 
     /// Serves a config that was healthy once but did not survive its last starts, if nothing better comes in the
-    /// meantime. The wait grows with every start that failed.
-    pub async fn restore_with_patience(self: &Arc<Self>, kept: &Kept) {
-        let failed = self.keeper.unfinished(&kept.revision);
+    /// meantime.
+    pub fn restore_with_patience(self: &Arc<Self>, kept: Kept) {
+        self.last_resort.store(true, Ordering::Relaxed);
+        let applier = Arc::clone(self);
+        self.deps.tasks.spawn_until_stopped("last resort", async move {
+            applier.wait_out(&kept.revision).await;
+            applier.last_resort.store(false, Ordering::Relaxed);
+            if applier.snapshots.load().is_none() {
+                applier.restore_as(Origin::LastResort, &kept).await;
+            }
+        });
+    }
+
+    /// The wait grows with every start that failed.
+    async fn wait_out(&self, revision: &Revision) {
+        let failed = self.keeper.unfinished(revision);
         let mut backoff = Backoff::new(RECONNECT_BASE, RECONNECT_CAP, self.deps.jitter());
         let delay = (0..failed.min(STEPS_TO_CAP)).map(|_| backoff.next_delay()).last().unwrap_or_default();
         tracing::error!(
-            version = kept.revision.version,
+            version = revision.version,
             failed,
             delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            "no generation survived its last starts; the newest is tried again"
+            "nothing is left to serve but a config that did not survive its last starts; it is tried again"
         );
         tokio::time::sleep(delay).await;
-        if self.snapshots.load().is_none() {
-            self.restore_as(Origin::LastResort, kept).await;
-        }
     }
 
     async fn restore_as(self: &Arc<Self>, origin: Origin, kept: &Kept) -> bool {
@@ -307,7 +341,7 @@ impl Applier {
     fn refuse_crash_loop(&self, revision: &Revision) -> Result<(), Rejection> {
         if self.keeper.is_skipped(revision) {
             return Err(Rejection::new(
-                "crash_looping",
+                CRASH_LOOPING,
                 "this version did not survive its settle time here before; push another, or delete its attempt mark in the state folder",
             ));
         }

@@ -17,7 +17,7 @@ use ostler_core::limits::{GENERATION_AHEAD_MAX, GENERATION_VERSION_MAX, GENERATI
 use ostler_core::state_dir::{StateDir, StateDirError};
 use serde::Serialize;
 
-use super::{Candidate, Origin, Revision, Source};
+use super::{CRASH_LOOPING, Candidate, Origin, Revision, Source};
 use attempts::{Attempts, Illegible};
 use file::{Flaw, Header, Intact};
 
@@ -309,7 +309,7 @@ impl FindingKind {
         match self {
             Self::Damaged => "damaged",
             Self::LaterFormat => "later_format",
-            Self::CrashLooping => "crash_looping",
+            Self::CrashLooping => CRASH_LOOPING,
             Self::Rejected => "rejected",
             Self::Suspicious => "suspicious",
             Self::Exposed => "exposed",

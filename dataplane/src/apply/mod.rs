@@ -78,6 +78,9 @@ pub struct Rejection {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// The code of a config that did not survive its last starts here.
+pub const CRASH_LOOPING: &str = "crash_looping";
+
 // === impl Origin ===
 
 impl Origin {

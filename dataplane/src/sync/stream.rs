@@ -27,7 +27,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::SyncClient;
 use super::wire;
-use crate::apply::{Origin, Rejection, Revision, Source};
+use crate::apply::{CRASH_LOOPING, Origin, Rejection, Revision, Source};
 
 /// Why a stream ended, and what that means for the next.
 #[derive(Debug)]
@@ -251,6 +251,9 @@ impl<'a> Session<'a> {
             Err(rejection) => {
                 // Control wants something else than what is served.
                 self.in_sync = false;
+                if let Some(revision) = self.retried(&rejection, offered.as_ref()) {
+                    self.settling = Some((nonce.clone(), revision));
+                }
                 let nack = wire::nack_out(&nonce, offered.as_ref(), &rejection);
                 self.answered.push_front((nack.nonce.clone(), nack.revision.clone()));
                 self.send(ToControl::Nack(nack)).await
@@ -267,6 +270,13 @@ impl<'a> Session<'a> {
         applier.status.desired(&candidate.revision);
         applier.apply(&candidate).await?;
         Ok(candidate.revision)
+    }
+
+    /// The revision that was refused for now, and that the applier will try again because nothing is served.
+    fn retried(&self, rejection: &Rejection, offered: Option<&proto::Revision>) -> Option<Revision> {
+        let is_retried = rejection.code == CRASH_LOOPING && self.client.applier.snapshots.load().is_none();
+        let offered = offered.filter(|_| is_retried)?;
+        wire::revision_in(offered, &self.client.options.fleet).ok()
     }
 
     /// A message that is no candidate, refused where candidates are.
@@ -288,7 +298,11 @@ impl<'a> Session<'a> {
     async fn ack_healthy(&mut self) -> Next {
         let healthy = self.client.applier.status.read().healthy;
         match self.settling.take_if(|(_, revision)| healthy.as_ref() == Some(revision)) {
-            Some((nonce, revision)) => self.ack(nonce, &revision, proto::ack::Stage::Healthy).await,
+            Some((nonce, revision)) => {
+                self.was_applied = true;
+                self.in_sync = true;
+                self.ack(nonce, &revision, proto::ack::Stage::Healthy).await
+            }
             None => Next::Go,
         }
     }

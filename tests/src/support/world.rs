@@ -84,6 +84,17 @@ pub async fn until_healthy(dataplane: &DataPlane, state_dir: &Path) {
     .await;
 }
 
+/// Leaves a state folder as a process does that was killed while a config settled for the first time.
+///
+/// # Panics
+/// When the folder cannot be written to.
+pub fn mark_as_killed(state_dir: &Path, digest: &str) {
+    let generations = state_dir.join("generations");
+    std::fs::create_dir_all(&generations).expect("folder of generations");
+    let attempts = json!({digest: {"unfinished": 1, "once_healthy": false}});
+    std::fs::write(generations.join("attempts.json"), attempts.to_string()).expect("attempts");
+}
+
 /// How a data plane follows a control process.
 ///
 /// # Panics
