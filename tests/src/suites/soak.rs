@@ -168,8 +168,7 @@ pub async fn run(mut plan: Plan, target: Target) -> Found {
     run = phase(run, &mut plan, &mut found, &mut EPISODES.to_vec().into_iter()).await;
     found.before = run.quiet(&plan, None).await;
     run.calls = plan.calls;
-    let mut kinds =
-        std::iter::repeat_with(|| EPISODES[usize::try_from(draw.below(EPISODES.len() as u64)).unwrap_or(0)]);
+    let mut kinds = std::iter::repeat_with(|| Episode::draw(&mut draw));
     run = phase(run, &mut plan, &mut found, &mut kinds).await;
     found.after = run.quiet(&plan, Some(&found.before)).await;
     found.calls = run.begun.load(Ordering::Relaxed);
@@ -456,8 +455,8 @@ const MISBEHAVIOUR: [Fault; 8] = [
     ("status", || json!({"code": 503}), &[]),
     ("status", || json!({"code": 429}), &[]),
     ("html", json_null, &["upstream_invalid_response"]),
-    ("garbage", json_null, &["upstream_invalid_response", "status"]),
-    ("wrong_id", json_null, &["upstream_invalid_response", "result"]),
+    ("garbage", json_null, &["upstream_invalid_response"]),
+    ("wrong_id", json_null, &["upstream_invalid_response"]),
     ("reset", json_null, &[]),
     ("break_off", json_null, &["cut", "upstream_invalid_response"]),
 ];
@@ -479,6 +478,19 @@ impl Levels {
 // === impl Episode ===
 
 impl Episode {
+    /// The next kind. After a kill of control its nodes come back with a backoff that grows from kill to kill, so that this
+    /// takes many times as long as the others and is drawn the less often.
+    fn draw(draw: &mut Jitter) -> Self {
+        const ONE_OF_ITS_KIND_IN: u64 = 8;
+        loop {
+            let number = usize::try_from(draw.below(EPISODES.len() as u64)).unwrap_or(0);
+            let kind = EPISODES.get(number).copied().unwrap_or(Self::Churn);
+            if kind != Self::ControlRestart || draw.below(ONE_OF_ITS_KIND_IN) == 0 {
+                return kind;
+            }
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Restart => "upstream restarted, connections cut, sessions lost",

@@ -82,7 +82,7 @@ metrics! {
     ConfigVersionApplied: Gauge "ostler_config_version_applied" [] "Version being served; 0 when there is none.";
     ConfigVersionDesired: Gauge "ostler_config_version_desired" [] "Newest version offered by the source; 0 when there is none.";
     ConfigAge: Gauge "ostler_config_age_seconds" [] "Since the source last confirmed what is being served: a stream to control does so every ten seconds, a file when it is read.";
-    ConfigApplies: Counter "ostler_config_applies_total" ["source", "result"] "Candidates judged, by source (stream, file, disk) and result (applied, unchanged, rejected).";
+    ConfigApplies: Counter "ostler_config_applies_total" ["source", "result"] "Candidates judged, by source (stream, file, disk, last_resort) and result (applied, unchanged, rejected).";
     ConfigPersistFailures: Counter "ostler_config_persist_failures_total" [] "Times the last-known-good config, or the mark of an attempt, could not be written.";
     ConfigPersistFailing: Gauge "ostler_config_persist_failing" [] "1 while the disk does not take the last-known-good config; what is served does not depend on it, a restart would.";
     ConfigGenerationFindings: Gauge "ostler_config_generation_findings" ["kind"] "Files of the last-known-good config that were not as they should be at start, by kind: damaged, later_format, crash_looping and rejected are not used; suspicious and exposed are.";
