@@ -16,7 +16,7 @@ use ostler_core::guard::HostGuard;
 use ostler_core::limits::{DRAIN_DEADLINE, POOL_IDLE_TIMEOUT};
 use ostler_core::name::FleetName;
 use ostler_core::net::{SharedNetwork, explain_bind};
-use ostler_core::state_dir::{Published, StateDir, StateDirError};
+use ostler_core::state_dir::{FolderLock, Published, StateDir, StateDirError};
 use ostler_core::token::{self, TokenError};
 use ostler_tls::{ClientTlsError, ServerTls, ServerTlsError};
 use ostler_watch::Reload;
@@ -76,7 +76,10 @@ pub struct DataPlane {
     mcp: SocketAddr,
     admin_addr: SocketAddr,
     _published: Option<Published>,
+    _lock: Option<FolderLock>,
 }
+
+const LOCK_FILE: &str = "dataplane.lock";
 
 /// A data plane that cannot start. One sentence each: what, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +111,7 @@ impl DataPlane {
     /// [`StartError`]; then nothing is left running.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let state = StateDir::open(&options.state_dir)?;
+        let lock = take(&state)?;
         state.remove_leftovers();
         let token_path = options.token_file.clone().unwrap_or_else(|| state.path("admin.token"));
         let token = token::load_or_create(&token_path)?;
@@ -210,6 +214,7 @@ impl DataPlane {
             mcp: mcp_addr,
             admin_addr,
             _published: published,
+            _lock: lock,
         })
     }
 
@@ -380,6 +385,19 @@ impl Core {
                 self.deps.tasks.spawn_until_stopped("file", source.follow(known, self.reload.clone()));
                 Ok(None)
             }
+        }
+    }
+}
+
+/// Two data planes on one folder would end each other's children and overwrite each other's generations. A folder that
+/// takes no lock keeps nobody from serving.
+fn take(state: &StateDir) -> Result<Option<FolderLock>, StateDirError> {
+    match state.lock(LOCK_FILE, "data plane") {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error @ StateDirError::InUse { .. }) => Err(error),
+        Err(error) => {
+            tracing::error!("{error}; nothing keeps a second data plane from using it too");
+            Ok(None)
         }
     }
 }

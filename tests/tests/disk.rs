@@ -194,3 +194,28 @@ async fn a_config_that_is_undone_at_once_may_come_again() {
     assert!(admin(&dataplane, &state_dir, "/config").await["last_rejection"].is_null());
     dataplane.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_second_data_plane_on_the_same_folder_does_not_start_and_the_first_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let text = world::config(&[("up", &server.url())]);
+    let first = standalone(dir.path(), &text).await;
+    let before = fs::read(dir.path().join("state/listen.json")).unwrap();
+    let refusal = world::try_standalone(dir.path(), &text).await.unwrap_err().to_string();
+    assert!(refusal.contains("in use by another data plane") && refusal.contains("--state-dir"), "{refusal}");
+    assert!(answers(&first, "up").await);
+    assert_eq!(fs::read(dir.path().join("state/listen.json")).unwrap(), before);
+    first.shutdown().await;
+    standalone(dir.path(), &text).await.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_takes_no_lock_keeps_nobody_from_serving() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    fs::create_dir_all(dir.path().join("state/dataplane.lock")).unwrap();
+    let dataplane = standalone(dir.path(), &world::config(&[("up", &server.url())])).await;
+    assert!(answers(&dataplane, "up").await);
+    dataplane.shutdown().await;
+}

@@ -100,9 +100,14 @@ impl Cramped {
 }
 
 impl Cramped {
-    /// Another start on the same folder, as after a restart, with nobody to follow: the address of its admin port, which
-    /// it cannot write down.
+    /// Another start on a copy of the folder as it is, read-only too, with nobody to follow: the address of its admin port,
+    /// which it cannot write down.
     async fn start_again(&self, dir: &Path) -> (Process, std::net::SocketAddr) {
+        let (state, again) = (dir.join("dataplane"), dir.join("again"));
+        let (from, to) = (state.display(), again.display());
+        self.inside(&format!(
+            "mkdir {to} && mount -t tmpfs tmpfs {to} && cp -a {from}/. {to}/ && mount -o remount,ro {to}"
+        ));
         let pid = self.process.pid().to_string();
         let program = [
             "--target",
@@ -121,8 +126,7 @@ impl Cramped {
             "--admin-listen=127.0.0.1:0".to_owned(),
         ];
         let log = dir.join("second.log");
-        let mut process =
-            Program::new("nsenter", &program).start(&dir.join("dataplane"), &flags, &log).unwrap();
+        let mut process = Program::new("nsenter", &program).start(&again, &flags, &log).unwrap();
         let admin = eventually("it says where it is", async || {
             assert!(process.ended().unwrap().is_none(), "{}", fs::read_to_string(&log).unwrap());
             let said = fs::read_to_string(&log).unwrap();

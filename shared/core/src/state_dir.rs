@@ -2,7 +2,7 @@
 //! which addresses it has.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,18 @@ pub enum StateDirError {
     Open { path: PathBuf, cause: io::Error },
     #[error("{path} cannot be written: {cause}; free space or fix its permissions")]
     Write { path: PathBuf, cause: io::Error },
+    #[error(
+        "state folder {path} is in use by another {owner}; stop that one, or choose another folder with --state-dir"
+    )]
+    InUse { path: PathBuf, owner: &'static str },
+    #[error("{path} cannot be locked: {cause}; choose a local folder with --state-dir")]
+    Lock { path: PathBuf, cause: io::Error },
+}
+
+/// The right to use a folder, for as long as this lives. The system gives it back however the process ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
 }
 
 /// What `listen.json` says: the process and its bound addresses by role (`api`, `sync`, `mcp`, `admin`, `metrics`).
@@ -103,6 +115,32 @@ impl StateDir {
         Self::open(&self.path)?;
         let folder = self.path.parent().unwrap_or(&self.path);
         self.disk.sync_folder(folder).map_err(|cause| StateDirError::Open { path: self.path.clone(), cause })
+    }
+
+    /// Keeps others of its kind, which `owner` names, from using the folder: they take the same lock.
+    ///
+    /// # Errors
+    /// [`StateDirError::InUse`] when another has it, [`StateDirError::Lock`] when the folder takes no lock.
+    pub fn lock(&self, name: &str, owner: &'static str) -> Result<FolderLock, StateDirError> {
+        let path = self.path.join(name);
+        let mut options = File::options();
+        options.create(true).append(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        // Held open for reading, so that it does not keep its disk from being made read-only. One that takes nothing any
+        // more still has the file of an earlier start.
+        let made = options.open(&path).map(drop);
+        let file = File::open(&path).map_err(|cause| made.err().unwrap_or(cause));
+        let locked = file.and_then(|file| match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(cause)) => Err(cause),
+        });
+        match locked {
+            Ok(Some(file)) => Ok(FolderLock { _file: file }),
+            Ok(None) => Err(StateDirError::InUse { path: self.path.clone(), owner }),
+            Err(cause) => Err(StateDirError::Lock { path, cause }),
+        }
     }
 
     /// Writes a whole file or nothing: temporary file (0600), fsync, rename, fsync of the folder.

@@ -1,14 +1,12 @@
 //! What must be so before anything is started: loopback addresses that are free, and state folders that nobody else
 //! uses. Whatever is wrong is found here, in words of `up`'s own flags.
 
-use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use ostler_core::limits::CLI_CONNECT_TIMEOUT;
 use ostler_core::net::{bind_std, explain_bind};
-use ostler_core::state_dir::{StateDir, read_listeners};
+use ostler_core::state_dir::{FolderLock, StateDir, read_listeners};
 
 use super::args::UpArgs;
 
@@ -19,8 +17,7 @@ const LOCK_FILE: &str = "up.lock";
 pub struct Ground {
     pub control: PathBuf,
     pub dataplane: PathBuf,
-    /// The system gives the lock back when the file is closed, however this process ends.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Ground {
@@ -31,7 +28,7 @@ impl Ground {
             Some(folder) => (folder.join("control"), folder.join("dataplane")),
             None => (StateDir::default_for("control"), StateDir::default_for("dataplane")),
         };
-        let lock = lock(&StateDir::open(&control)?)?;
+        let lock = StateDir::open(&control)?.lock(LOCK_FILE, "`ostler up`")?;
         StateDir::open(&dataplane)?;
         for folder in [&control, &dataplane] {
             refuse_used(folder)?;
@@ -46,23 +43,6 @@ impl Ground {
 
     pub fn node_token(&self) -> PathBuf {
         self.control.join("node.token")
-    }
-}
-
-fn lock(state: &StateDir) -> anyhow::Result<File> {
-    let path = state.path(LOCK_FILE);
-    let file = File::options().create(true).append(true).open(&path);
-    let file =
-        file.with_context(|| format!("{} cannot be written; fix the folder's permissions", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "state folder {} is in use by another `ostler up`; stop that one, or choose another folder with --state-dir",
-            state.root().display()
-        ),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| {
-            format!("{} cannot be locked; choose a local folder with --state-dir", path.display())
-        }),
     }
 }
 
