@@ -25,6 +25,8 @@ pub struct Counters {
     /// (stage, "")
     pub acks: Tally,
     pub streams: Gauge,
+    /// (result, "")
+    pub backups: Tally,
 }
 
 /// Counts by one or two fixed words. Not for the path of a request that succeeds.
@@ -72,6 +74,9 @@ pub fn render(
     }
     for ((stage, _), count) in counters.acks.all() {
         out.value(Metric::ControlAcks, &[stage], count);
+    }
+    for ((result, _), count) in counters.backups.all() {
+        out.value(Metric::ControlBackups, &[result], count);
     }
     out.gauge(Metric::ControlStreams, &[], &counters.streams);
     out.value(Metric::ControlStoreQueue, &[], store.queued());

@@ -65,6 +65,56 @@ async fn every_route_and_method_is_described_and_every_description_is_served() {
     }
 }
 
+/// Larger than what waits for a client that does not read.
+async fn state_with_a_large_backup(folder: &tempfile::TempDir) -> ApiState {
+    let state = state(folder);
+    let text = format!("version: 1\n{}", format!("# {}\n", "x".repeat(1_000)).repeat(2_000));
+    let put = Request::put("/v1/fleets/default/config").body(Body::from(text)).unwrap();
+    assert_eq!(router(state.clone()).oneshot(put).await.unwrap().status(), StatusCode::OK);
+    state
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_backup_loses_it_and_the_next_gets_a_whole_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_with_a_large_backup(&folder).await;
+    let at_once = backup::Patience { stall: std::time::Duration::ZERO, bytes_per_second_min: u64::MAX };
+    let stalled = backup::take(state.clone(), at_once).await.unwrap();
+    // It is let go of without being read.
+    let place = state.backups.acquire().await.unwrap();
+    drop(place);
+    assert_eq!(state.counters.backups.get("slow_client", ""), 1);
+    let broken = axum::body::to_bytes(stalled.into_body(), usize::MAX).await;
+    assert!(broken.is_err(), "what there is of it ends like a whole one");
+
+    let whole = backup::take(state.clone(), backup::Patience::default()).await.unwrap();
+    let whole = axum::body::to_bytes(whole.into_body(), usize::MAX).await.unwrap();
+    let last = whole.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap();
+    assert!(last.starts_with(br#"{"entry":"end""#), "{}", String::from_utf8_lossy(last));
+    assert_eq!(state.counters.backups.get("taken", ""), 1);
+}
+
+#[tokio::test]
+async fn of_two_backups_at_a_time_the_second_is_refused_and_a_stop_breaks_the_first_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state_with_a_large_backup(&folder).await;
+    let ask = async || {
+        let request = Request::get("/v1/backup").body(Body::empty()).unwrap();
+        router(state.clone()).oneshot(request).await.unwrap()
+    };
+    let first = ask().await;
+    assert_eq!(first.status(), StatusCode::OK);
+    let second = ask().await;
+    assert_eq!(second.status(), StatusCode::CONFLICT);
+    let problem = axum::body::to_bytes(second.into_body(), usize::MAX).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&problem).unwrap()["code"], "backup_running");
+    state.draining.cancel();
+    drop(state.backups.acquire().await.unwrap());
+    assert!(axum::body::to_bytes(first.into_body(), usize::MAX).await.is_err());
+    let count = |result| state.counters.backups.get(result, "");
+    assert_eq!((count("refused"), count("broken_off"), count("taken")), (1, 1, 0));
+}
+
 #[test]
 fn open_paths_are_described_as_open_and_no_other() {
     let document = document();

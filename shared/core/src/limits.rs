@@ -105,6 +105,9 @@ pub const BACKUP_NUMBER_MAX: u64 = (1 << 53) - 1;
 pub const BACKUP_CHUNK_BYTES: usize = 64 * 1024;
 /// How long control waits for whoever takes a backup to take the next piece: meanwhile the store cannot reuse space.
 pub const BACKUP_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What whoever takes a backup must take on average, but for that wait: a slow line's rate. So a backup of a gigabyte
+/// keeps the store from reusing space for little more than an hour, whoever takes it.
+pub const BACKUP_BYTES_PER_SECOND_MIN: u64 = 256 * 1024;
 /// Closing the store: the commands that wait, then the last sync of its file.
 pub const STORE_CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// Candidates judged at once by control; each may hold a core for a moment.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use reader::{BackupError, verify};
 pub(super) use reader::{Reader, Row};
-pub use writer::Snapshot;
+pub use writer::{Snapshot, WriteError};
 
 /// The format this build writes and reads. Raised as docs/decisions/0008 says.
 pub const BACKUP_FORMAT: u64 = 1;

@@ -105,6 +105,7 @@ metrics! {
     ControlStreams: Gauge "ostler_control_streams" [] "Sync streams open.";
     ControlPushes: Counter "ostler_control_pushes_total" ["result"] "Answers to what a node holds: snapshot, unchanged, ahead.";
     ControlAcks: Counter "ostler_control_acks_total" ["stage"] "Acknowledgements received, by stage: applied, healthy, rejected; ignored ones answered nothing that their stream had sent.";
+    ControlBackups: Counter "ostler_control_backups_total" ["result"] "Backups asked for through the API, by result: taken, refused (another was being taken), slow_client (cut off, it took too little), broken_off (the client left or control stopped), failed (the store).";
     ControlStoreQueue: Gauge "ostler_control_store_queue" [] "Commands waiting for the store thread.";
 }
 
