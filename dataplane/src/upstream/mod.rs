@@ -154,10 +154,9 @@ impl Upstream {
     /// Takes a place among the calls in flight, or among the server-push streams; `None` when there are as many as may
     /// be. Nothing waits in a queue.
     pub fn admit(self: &Arc<Self>, config: &CompiledUpstream, is_push: bool) -> Option<InFlight> {
-        let place = InFlight { upstream: Arc::clone(self), is_push };
         let max = if is_push { UPSTREAM_STREAMS_MAX } else { config.limits.in_flight };
-        place.gauge().add(1);
-        (place.gauge().get() <= i64::from(max)).then_some(place)
+        let is_free = self.metrics.places(is_push).add_one_below(i64::from(max));
+        is_free.then(|| InFlight { upstream: Arc::clone(self), is_push })
     }
 
     /// Sends the call and waits for the head of its answer. What happened becomes evidence of health.
@@ -290,17 +289,18 @@ impl Upstream {
     }
 }
 
-// === impl InFlight ===
+// === impl UpstreamMetrics ===
 
-impl InFlight {
-    fn gauge(&self) -> &Gauge {
-        let metrics = &self.upstream.metrics;
-        if self.is_push { &metrics.streams } else { &metrics.in_flight }
+impl UpstreamMetrics {
+    fn places(&self, is_push: bool) -> &Gauge {
+        if is_push { &self.streams } else { &self.in_flight }
     }
 }
 
+// === impl InFlight ===
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.gauge().add(-1);
+        self.upstream.metrics.places(self.is_push).add(-1);
     }
 }

@@ -57,6 +57,13 @@ impl Gauge {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Adds one unless there are `max` already; whether it did. Exact, however many threads do so at once.
+    #[must_use]
+    pub fn add_one_below(&self, max: i64) -> bool {
+        let below = |count| (count < max).then_some(count + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
+    }
+
     pub fn set(&self, value: i64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -102,5 +109,24 @@ mod tests {
         let (cumulative, total, sum) = histogram.read();
         assert_eq!((cumulative[0], cumulative[1], *cumulative.last().unwrap(), total), (1, 2, 2, 3));
         assert!((sum - 999.000_201).abs() < 1e-6);
+    }
+
+    #[test]
+    fn as_many_get_a_place_as_there_are_however_many_ask_at_once() {
+        const PLACES: i64 = 3;
+        const THREADS: usize = 8;
+        let (taken, barrier) = (Gauge::default(), std::sync::Barrier::new(THREADS));
+        for _ in 0..500 {
+            let round = || {
+                barrier.wait();
+                taken.add_one_below(PLACES)
+            };
+            let got: usize = std::thread::scope(|scope| {
+                let asking: Vec<_> = (0..THREADS).map(|_| scope.spawn(round)).collect();
+                asking.into_iter().map(|asked| usize::from(asked.join().unwrap())).sum()
+            });
+            assert_eq!((i64::try_from(got).unwrap(), taken.get()), (PLACES, PLACES));
+            taken.add(-PLACES);
+        }
     }
 }
