@@ -6,6 +6,8 @@ mod headers;
 mod keep_alive;
 mod pool;
 mod probe;
+#[cfg(test)]
+mod resend;
 mod response;
 
 use std::future::Future;
