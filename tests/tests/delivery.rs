@@ -291,3 +291,30 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
         }
     }
 }
+
+#[tokio::test]
+async fn a_restarted_control_gives_a_later_node_the_same_version_under_the_same_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    control.apply(&config(&[("first", &server.url())])).await;
+    let applied = control.apply(&config(&[("up", &server.url())])).await.json();
+    assert_eq!(applied["version"], 2);
+    let before = control.dataplane(&dir.path().join("before"), "before").await;
+    control.until("before", "in_sync").await;
+    let held = admin(&before, &dir.path().join("before"), "/config").await["applied"].clone();
+    assert_eq!((&held["version"], &held["digest"]), (&applied["version"], &applied["digest"]), "{held}");
+    assert!(held["epoch"].as_u64().unwrap() > 0, "{held}");
+    before.shutdown().await;
+    control.running.shutdown().await;
+
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let later = control.dataplane(&dir.path().join("later"), "later").await;
+    control.until("later", "in_sync").await;
+    assert_eq!(admin(&later, &dir.path().join("later"), "/config").await["applied"], held);
+    assert!(LegacyClient::connect(later.mcp_addr(), "up").await.who(1).await.json()["result"].is_object());
+    // And it goes on counting where it was.
+    assert_eq!(control.apply(&config(&[("next", &server.url())])).await.json()["version"], 3);
+    later.shutdown().await;
+    control.running.shutdown().await;
+}

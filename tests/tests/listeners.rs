@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+#[path = "listeners/http2.rs"]
+mod http2;
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

@@ -7,7 +7,7 @@ use ostler_tests::load::target::{Target, free_addr};
 use ostler_tests::suites::swaps::{self, Plan};
 use ostler_tests::support::control::TestControl;
 use ostler_tests::support::eventually;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -78,4 +78,66 @@ async fn a_call_that_began_before_its_command_was_replaced_is_answered_by_the_ol
     })
     .await;
     dataplane.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_outlives_every_swap_but_one_of_its_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    let target = Target::inside(&control, &dataplane, dir.path().join("a"));
+    let document = |change: &dyn Fn(&mut Value)| {
+        let child =
+            |name: &str| json!({"stdio": {"command": env!("CARGO_BIN_EXE_fake-mcp"), "args": [name, "1"]}});
+        let upstreams = json!({"kept": child("kept"), "session": child("session"), "other": child("other")});
+        let mut document = json!({"version": 1, "upstreams": upstreams});
+        change(&mut document);
+        document.to_string()
+    };
+    let swap = async |change: &dyn Fn(&mut Value)| {
+        let version = target.push(&document(change)).await.unwrap();
+        target.until_applied(version).await;
+    };
+    let mut modern = LoadClient::new(target.mcp, "kept", Speech::Modern);
+    let mut legacy = LoadClient::new(target.mcp, "session", Speech::Legacy);
+    swap(&|_| {}).await;
+    let before = (pid(&mut modern).await, pid(&mut legacy).await);
+    assert_ne!(before.0, before.1);
+    let listener = free_addr();
+    let neighbours: [&dyn Fn(&mut Value); 6] = [
+        &|document| document["upstreams"]["other"]["stdio"]["args"] = json!(["other", "2"]),
+        &|document| document["upstreams"]["other"] = json!({"http": {"url": "http://127.0.0.1:1/"}}),
+        &|document| drop(document["upstreams"].as_object_mut().unwrap().remove("other")),
+        &|document| document["listeners"] = json!({"team": {"address": listener}}),
+        // Of the mounts themselves, but not of what they are.
+        &|document| document["upstreams"]["kept"]["limits"] = json!({"in_flight": 3}),
+        &|document| document["upstreams"]["session"]["timeouts"] = json!({"answer": "7s"}),
+    ];
+    for (index, change) in neighbours.iter().enumerate() {
+        swap(change).await;
+        let now = (pid(&mut modern).await, pid(&mut legacy).await);
+        assert_eq!(now, before, "change {index} started another child");
+    }
+    swap(&|document| {
+        document["upstreams"]["kept"]["stdio"]["args"] = json!(["kept", "2"]);
+        document["upstreams"]["session"]["stdio"]["env"] = json!({"V_A": "2"});
+    })
+    .await;
+    assert_ne!(pid(&mut modern).await, before.0);
+    assert_eq!(legacy.call("echo", &json!({"x": 0})).await, Outcome::SessionGone);
+    assert_ne!(pid(&mut legacy).await, before.1);
+    eventually("the children of the old commands are gone", async || {
+        let metrics = target.metrics().await;
+        (metrics.sum("ostler_upstream_children", &[]) == 2.0).then_some(())
+    })
+    .await;
+    dataplane.shutdown().await;
+}
+
+/// The process that answers.
+async fn pid(client: &mut LoadClient) -> u64 {
+    match client.call("echo", &json!({"x": 0})).await {
+        Outcome::Result(result) => result["pid"].as_u64().unwrap(),
+        other => panic!("{}: {other:?}", client.mount),
+    }
 }

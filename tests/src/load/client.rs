@@ -28,7 +28,8 @@ pub struct LoadClient {
     pub speech: Speech,
     sender: Option<SendRequest<Full<Bytes>>>,
     pub session: Option<String>,
-    calls: u64,
+    /// The id of its last call.
+    pub calls: u64,
 }
 
 /// What came of a call.
