@@ -48,5 +48,13 @@ async fn flooded_and_crashing_mounts_cost_their_neighbour_no_call_and_stay_withi
     let found = isolation::flood(&plan(), &target).await;
     neighbour_is_untouched(&found);
     assert!(found.refused > 0, "no bad mount answered with an error");
+    let metrics = target.metrics().await;
+    for mount in ["dying", "noisy"] {
+        let of_mount = format!("upstream=\"{mount}\"");
+        assert!(
+            metrics.sum("ostler_upstream_child_starts_total", &[&of_mount]) > 0.0,
+            "{mount} had no child"
+        );
+    }
     dataplane.shutdown().await;
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::load::client::{LoadClient, Outcome, Speech};
@@ -127,6 +128,7 @@ pub async fn flood(plan: &Plan, target: &Target) -> Found {
         "dying": child("dies"),
         "noisy": child("noisy"),
     }});
+    let started = Instant::now();
     serve(target, &config, &["flooded", "neighbour"]).await;
     let (_, window) = closed_loop(neighbours(target, CAPACITY_CLIENTS), plan.window).await;
     let mut found =
@@ -139,7 +141,7 @@ pub async fn flood(plan: &Plan, target: &Target) -> Found {
             let window;
             (clients, window) = open_loop(clients, found.rate, plan.window).await;
             if beside {
-                found.watch(&target.metrics().await);
+                found.watch(&target.metrics().await, started);
             }
             found.take(beside, window);
             if let Some(crowd) = crowd {
@@ -198,8 +200,11 @@ impl Found {
         }
     }
 
-    fn watch(&mut self, metrics: &Metrics) {
-        use ostler_core::limits::{BUFFER_BYTES_MAX, BUFFER_PARTS, CHILDREN_PER_MOUNT_MAX};
+    fn watch(&mut self, metrics: &Metrics, started: Instant) {
+        use ostler_core::limits::{
+            BUFFER_BYTES_MAX, BUFFER_PARTS, CHILD_BUFFERED_BYTES_MAX, CHILDREN_PER_MOUNT_MAX,
+            RESPAWN_INTERVAL, RESPAWNS_BURST_MAX,
+        };
         let children =
             |mount: &str| metrics.get(&format!("ostler_upstream_children{{upstream=\"{mount}\"}}"));
         let places = f64::from(PLACES);
@@ -207,6 +212,19 @@ impl Found {
         self.hold("calls in flight of the noisy mount", in_flight(metrics, "noisy"), places);
         self.hold("children of the dying mount", children("dying"), CHILDREN_PER_MOUNT_MAX as f64);
         self.hold("children of the noisy mount", children("noisy"), CHILDREN_PER_MOUNT_MAX as f64);
+        // One that is over its pace is refused; what a minute allows has come with the minute.
+        let starts = metrics.get("ostler_upstream_child_starts_total{upstream=\"dying\"}");
+        let paced = started.elapsed().as_secs_f64() / RESPAWN_INTERVAL.as_secs_f64();
+        self.hold(
+            "starts of the dying mount beyond one a second",
+            starts - paced,
+            f64::from(RESPAWNS_BURST_MAX),
+        );
+        self.hold(
+            "bytes that wait for clients of the noisy mount",
+            metrics.get("ostler_upstream_buffered_bytes{upstream=\"noisy\"}"),
+            CHILD_BUFFERED_BYTES_MAX as f64,
+        );
         self.hold(
             "bytes of request bodies",
             metrics.get("ostler_buffered_bytes"),
@@ -276,10 +294,11 @@ fn flooding(addr: SocketAddr, refused: &Arc<AtomicU64>) -> JoinSet<()> {
         crowd.spawn(call_for_ever(addr, "flooded", "huge", json!({"bytes": 8_000_000}), Arc::clone(refused)));
         crowd.spawn(drink(addr));
         crowd.spawn(send_large(addr, Arc::clone(refused)));
-        crowd.spawn(stop_reading(addr));
+        crowd.spawn(stop_reading(addr, "flooded"));
     }
     for _ in 0..2 {
         crowd.spawn(call_for_ever(addr, "noisy", "flood", json!({}), Arc::clone(refused)));
+        crowd.spawn(stop_reading(addr, "noisy"));
         crowd.spawn(call_for_ever(addr, "dying", "echo", json!({}), Arc::clone(refused)));
         crowd.spawn(call_for_ever(addr, "refusing", "echo", json!({}), Arc::clone(refused)));
     }
@@ -341,8 +360,8 @@ fn large_body() -> Bytes {
 }
 
 /// Asks for an endless stream and reads none of it.
-async fn stop_reading(addr: SocketAddr) {
-    let mut client = LoadClient::new(addr, "flooded", Speech::Modern);
+async fn stop_reading(addr: SocketAddr, mount: &'static str) {
+    let mut client = LoadClient::new(addr, mount, Speech::Modern);
     let unread = client.open("flood", &json!({})).await;
     std::future::pending::<()>().await;
     drop(unread);
