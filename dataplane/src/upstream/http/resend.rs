@@ -21,12 +21,12 @@ const REQUEST: &[u8] =
     br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{}}}"#;
 
 /// Hands the far end of each connection to the test.
-struct Doors(mpsc::UnboundedSender<DuplexStream>);
+struct Doors(mpsc::Sender<DuplexStream>);
 
 impl Network for Doors {
     fn connect<'a>(&'a self, _host: &'a str, _port: u16) -> BoxFuture<'a, std::io::Result<Stream>> {
         let (near, far) = tokio::io::duplex(4 * 1024);
-        self.0.send(far).expect("the test takes connections");
+        self.0.try_send(far).expect("the test takes connections");
         Box::pin(async move { Ok(Stream::Boxed(Box::new(near))) })
     }
 
@@ -35,16 +35,15 @@ impl Network for Doors {
     }
 }
 
-/// An upstream, and the connections that it opens.
 struct Scene {
     upstream: Upstream,
     config: Arc<CompiledUpstream>,
     sessions: Arc<SessionTable>,
-    opened: mpsc::UnboundedReceiver<DuplexStream>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    /// An upstream, and the connections that it opens.
+    fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
         let text = "version: 1\nupstreams: { up: { http: { url: 'http://up/mcp' } } }\n";
         let any = GlobList::any();
         let host = Host {
@@ -57,11 +56,11 @@ impl Scene {
         let judged = ostler_config::judge_text(text.as_bytes()).unwrap().config;
         let compiled = ostler_config::compile(&judged, &host).unwrap();
         let config = compiled.upstreams.values().next().unwrap().clone();
-        let (doors, opened) = mpsc::unbounded_channel();
+        let (doors, opened) = mpsc::channel(4);
         let clock = WallClock::manual(1);
         let deps = Deps::new(clock.clone(), Arc::new(Doors(doors)), 1, 7);
         let upstream = Upstream::new(&config, &deps);
-        Self { upstream, config, sessions: Arc::new(SessionTable::new(clock)), opened }
+        (Self { upstream, config, sessions: Arc::new(SessionTable::new(clock)) }, opened)
     }
 
     async fn call(&self) -> Result<Answer, UpstreamError> {
@@ -99,37 +98,27 @@ async fn answer(server: &mut DuplexStream) {
     server.write_all((head + body).as_bytes()).await.unwrap();
 }
 
-/// A scene with one connection in the pool, and its server.
-async fn pooled() -> (Scene, DuplexStream) {
-    let mut scene = Scene::new();
-    let (answered, server) = {
-        let Scene { opened, .. } = &mut scene;
-        let mut taken = std::mem::replace(opened, mpsc::unbounded_channel().1);
-        let serve = async {
-            let mut server = taken.recv().await.unwrap();
-            answer(&mut server).await;
-            server
-        };
-        let both = tokio::join!(scene.call(), serve);
-        scene.opened = taken;
-        both
-    };
+async fn answer_next(opened: &mut mpsc::Receiver<DuplexStream>) -> DuplexStream {
+    let mut server = opened.recv().await.unwrap();
+    answer(&mut server).await;
+    server
+}
+
+/// A scene with one connection in the pool, its server, and the connections to come.
+async fn pooled() -> (Scene, DuplexStream, mpsc::Receiver<DuplexStream>) {
+    let (scene, mut opened) = Scene::new();
+    let (answered, server) = tokio::join!(scene.call(), answer_next(&mut opened));
     answered.unwrap();
     assert_eq!(scene.upstream.metrics.connects_ok.get(), 1);
-    (scene, server)
+    (scene, server, opened)
 }
 
 #[tokio::test]
 async fn a_call_that_a_closed_connection_never_took_is_sent_once_over_another() {
-    let (mut scene, server) = pooled().await;
+    let (scene, server, mut opened) = pooled().await;
     // Nobody has seen it yet: the pool still holds the connection for open.
     drop(server);
-    let mut opened = std::mem::replace(&mut scene.opened, mpsc::unbounded_channel().1);
-    let serve = async {
-        let mut server = opened.recv().await.unwrap();
-        answer(&mut server).await;
-    };
-    let (answered, ()) = tokio::join!(scene.call(), serve);
+    let (answered, _server) = tokio::join!(scene.call(), answer_next(&mut opened));
     assert!(answered.unwrap().status().is_success());
     assert_eq!(scene.upstream.metrics.connects_ok.get(), 2);
     assert!(opened.try_recv().is_err(), "it was sent over a third connection");
@@ -137,7 +126,7 @@ async fn a_call_that_a_closed_connection_never_took_is_sent_once_over_another() 
 
 #[tokio::test]
 async fn a_call_that_a_closed_connection_may_have_taken_is_sent_nowhere_else() {
-    let (mut scene, mut server) = pooled().await;
+    let (scene, mut server, mut opened) = pooled().await;
     let take = async {
         receive(&mut server).await;
         drop(server);
@@ -145,5 +134,5 @@ async fn a_call_that_a_closed_connection_may_have_taken_is_sent_nowhere_else() {
     let (answered, ()) = tokio::join!(scene.call(), take);
     assert_eq!(answered.unwrap_err().reason, Reason::UpstreamUnavailable);
     assert_eq!(scene.upstream.metrics.connects_ok.get(), 1);
-    assert!(scene.opened.try_recv().is_err());
+    assert!(opened.try_recv().is_err());
 }
