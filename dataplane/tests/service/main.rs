@@ -96,39 +96,89 @@ fn a_restarted_process_has_its_port_at_once_though_its_clients_are_still_connect
     assert_eq!(process.wait(), Some(0));
 }
 
-#[test]
-fn a_second_signal_ends_the_drain_at_once() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstream = format!("http://{}/", silent.local_addr().unwrap());
-    let manager = Manager::start();
-    let dir = config(&[("up", &upstream)]);
-    let mut process = Process::start(&dir, &manager.variables("60000000"), &[]);
-    manager.until(|message| message.starts_with("READY=1"));
+/// A client whose call is at the upstream, and the upstream's end of it.
+fn call_under_way(process: &Process, silent: &TcpListener) -> (TcpStream, TcpStream) {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
     let mut waiting = TcpStream::connect(process.addr("mcp")).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let head = format!(
         "POST /mcp/up HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     waiting.write_all(head.as_bytes()).unwrap();
     waiting.write_all(body.as_bytes()).unwrap();
-    // The call is at the upstream, which never answers. A probe may have come first.
-    let _held: Vec<_> = std::iter::from_fn(|| {
+    loop {
         let (mut stream, _) = silent.accept().unwrap();
         let mut request = [0; 4096];
         let length = stream.read(&mut request).unwrap();
-        let is_call = String::from_utf8_lossy(&request[..length]).contains("clientInfo\":{\"name\":\"t\"");
-        Some((stream, is_call))
-    })
-    .take_while(|(_, is_call)| !is_call)
-    .collect();
-    process.signal(Signal::TERM);
-    manager.until(|message| message.starts_with("STOPPING=1"));
-    assert!(process.is_running(), "it drains");
+        // A probe may have come first.
+        if String::from_utf8_lossy(&request[..length]).contains("clientInfo\":{\"name\":\"t\"") {
+            return (waiting, stream);
+        }
+    }
+}
+
+/// A process with one upstream, which answers when the test does.
+fn with_silent_upstream(manager: &Manager) -> (tempfile::TempDir, Process, TcpListener) {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = config(&[("up", &format!("http://{}/", silent.local_addr().unwrap()))]);
+    let process = Process::start(&dir, &manager.variables("60000000"), &[]);
+    manager.until(|message| message.starts_with("READY=1"));
+    (dir, process, silent)
+}
+
+#[test]
+fn a_second_signal_ends_the_drain_at_once() {
+    for signals in [[Signal::TERM, Signal::TERM], [Signal::TERM, Signal::INT], [Signal::INT, Signal::TERM]] {
+        let manager = Manager::start();
+        let (_dir, mut process, silent) = with_silent_upstream(&manager);
+        let _held = call_under_way(&process, &silent);
+        process.signal(signals[0]);
+        manager.until(|message| message.starts_with("STOPPING=1"));
+        assert!(process.is_running(), "it drains");
+        let asked = Instant::now();
+        process.signal(signals[1]);
+        assert_eq!(process.wait(), Some(0));
+        assert!(asked.elapsed() < DRAIN_DEADLINE / 2, "it took {:?}", asked.elapsed());
+    }
+}
+
+#[test]
+fn a_process_that_is_told_to_stop_answers_what_is_in_flight_and_ends_with_it() {
+    let manager = Manager::start();
+    let (_dir, mut process, silent) = with_silent_upstream(&manager);
+    let (mut client, mut upstream) = call_under_way(&process, &silent);
     let asked = Instant::now();
     process.signal(Signal::TERM);
+    manager.until(|message| message.starts_with("STOPPING=1"));
+    let body = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}"#;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    upstream.write_all((head + body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(body), "{answer}");
     assert_eq!(process.wait(), Some(0));
-    assert!(asked.elapsed() < DRAIN_DEADLINE / 2, "it took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < DRAIN_DEADLINE, "it took {:?}", asked.elapsed());
+}
+
+#[test]
+fn a_call_that_never_ends_holds_a_stop_until_the_drain_deadline_and_no_longer() {
+    let manager = Manager::start();
+    let (_dir, mut process, silent) = with_silent_upstream(&manager);
+    let (mut client, _upstream) = call_under_way(&process, &silent);
+    let asked = Instant::now();
+    process.signal(Signal::TERM);
+    manager.until(|message| message.starts_with("STOPPING=1"));
+    let mut answer = Vec::new();
+    // However it is cut.
+    let _ = client.read_to_end(&mut answer);
+    assert!(!String::from_utf8_lossy(&answer).contains("\"result\""));
+    assert_eq!(process.wait(), Some(0));
+    assert!(asked.elapsed() >= DRAIN_DEADLINE, "it took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < DRAIN_DEADLINE * 3, "it took {:?}", asked.elapsed());
 }
 
 #[test]
