@@ -186,6 +186,31 @@ async fn a_hangup_has_a_data_plane_read_its_file_again_whatever_is_there() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_read_for_a_while_is_reported_and_taken_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let file = dir.path().join("ostler.yaml");
+    let dataplane = world::standalone(dir.path(), &config(&server, 1)).await;
+    for number in [1, 2] {
+        fs::rename(&file, dir.path().join("away")).unwrap();
+        // Nobody can read a folder, whoever they are.
+        fs::create_dir(&file).unwrap();
+        let rejected = format!("ostler_config_applies_total{{source=\"file\",result=\"rejected\"}} {number}");
+        eventually("it is reported", async || {
+            has_line(dataplane.admin_addr(), &rejected).await.then_some(())
+        })
+        .await;
+        assert!(is_served(dataplane.mcp_addr(), &format!("m{number}")).await);
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, config(&server, number + 1)).unwrap();
+        let mount = format!("m{}", number + 1);
+        eventually("it is served", async || is_served(dataplane.mcp_addr(), &mount).await.then_some(()))
+            .await;
+    }
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_hangup_has_control_read_its_file_again() {
     let dir = tempfile::tempdir().unwrap();
     let server = FakeServer::start("up").await;

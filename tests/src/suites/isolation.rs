@@ -69,6 +69,10 @@ const CLOSED_CLIENTS: usize = 2;
 const CAPACITY_CLIENTS: usize = 16;
 /// Connections over which an open loop sends; enough that none of its calls waits for one.
 const OPEN_CLIENTS: usize = 48;
+/// Clients of the bad mounts that flood and are flooded.
+const CROWD: usize = 28;
+/// Tasks that one client may cost: its connection, its call's connection to the upstream, and what watches these.
+const TASKS_PER_CLIENT: usize = 4;
 /// Between two calls of a client that is refused.
 const KNOCK: Duration = Duration::from_millis(5);
 
@@ -219,6 +223,12 @@ impl Found {
             "starts of the dying mount beyond one a second",
             starts - paced,
             f64::from(RESPAWNS_BURST_MAX),
+        );
+        // A connection of a client is one, and what a call of it opens are a few more.
+        self.hold(
+            "tasks on the traffic workers",
+            metrics.get("ostler_tasks_alive{group=\"traffic\"}"),
+            (TASKS_PER_CLIENT * (OPEN_CLIENTS + CAPACITY_CLIENTS + CROWD)) as f64,
         );
         self.hold(
             "bytes that wait for clients of the noisy mount",

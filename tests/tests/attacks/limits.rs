@@ -122,3 +122,29 @@ async fn what_a_client_sends_cannot_write_lines_or_labels() {
     let _ = admin_token(&dir.path().join("state"));
     dataplane.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_listener_that_has_all_its_connections_hangs_up_on_the_next_and_serves_those_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, dataplane) = one_mount(dir.path()).await;
+    let listeners = dataplane.admin().applier.listeners.readings();
+    let metrics = &listeners[0].socket.as_ref().unwrap().metrics;
+    let mut kept = TcpStream::connect(dataplane.mcp_addr()).await.unwrap();
+    let served = async |stream: &mut TcpStream| {
+        stream.write_all(b"GET /mcp/nobody HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.map(|_| head)
+    };
+    assert_eq!(&served(&mut kept).await.unwrap(), b"HTTP/1.1 404");
+    // As if all others were there, too.
+    let others = i64::try_from(ostler_core::limits::CONNECTIONS_MAX).unwrap() - metrics.open.get();
+    metrics.open.add(others);
+    let mut next = TcpStream::connect(dataplane.mcp_addr()).await.unwrap();
+    assert_eq!(next.read(&mut [0; 1]).await.unwrap_or(0), 0, "it was taken");
+    assert_eq!(metrics.refused.get(), 1);
+    metrics.open.add(-others);
+    let answer = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &initialize()).send().await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(metrics.refused.get(), 1);
+    dataplane.shutdown().await;
+}
