@@ -113,7 +113,7 @@ fn the_test_command_is_the_one_that_ci_runs() {
 #[test]
 fn each_row_of_the_recovery_page_has_its_test() {
     let page = read("docs/recovery.md");
-    let tests: BTreeSet<_> = ["tests/tests", "dataplane/tests"]
+    let tests: BTreeSet<_> = ["tests/tests", "dataplane/tests", "dataplane/src"]
         .iter()
         .flat_map(|folder| {
             files(&root().join(folder), &|path| path.extension().is_some_and(|ext| ext == "rs"))
