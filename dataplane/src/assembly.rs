@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use ostler_config::Lookup;
 use ostler_core::clock::WallClock;
 use ostler_core::guard::HostGuard;
-use ostler_core::limits::{DRAIN_DEADLINE, POOL_IDLE_TIMEOUT};
+use ostler_core::limits::{DRAIN_CUT_GRACE, DRAIN_DEADLINE, POOL_IDLE_TIMEOUT};
 use ostler_core::name::FleetName;
 use ostler_core::net::{SharedNetwork, explain_bind};
 use ostler_core::state_dir::{FolderLock, Published, StateDir, StateDirError};
@@ -277,6 +277,7 @@ impl DataPlane {
         }
         let deadline = tokio::select! {
             () = self.admin.applier.listeners.drain() => DRAIN_DEADLINE,
+            () = self.end_calls_in_time() => DRAIN_DEADLINE,
             () = &mut hurry => Duration::ZERO,
         };
         if let Some(snapshot) = self.admin.applier.snapshots.load() {
@@ -304,6 +305,16 @@ impl DataPlane {
         if tokio::task::spawn_blocking(move || workers.end()).await.is_err() {
             tracing::error!("ending the traffic workers failed");
         }
+    }
+
+    /// Ends what does not finish by itself, as it ends with a mount that was removed, as long before its connections are cut
+    /// as that takes. Never returns.
+    async fn end_calls_in_time(&self) {
+        tokio::time::sleep(DRAIN_DEADLINE.saturating_sub(DRAIN_CUT_GRACE)).await;
+        if let Some(snapshot) = self.admin.applier.snapshots.load() {
+            snapshot.mounts().for_each(|mount| mount.runtime.cut.cancel());
+        }
+        std::future::pending::<()>().await;
     }
 }
 

@@ -234,3 +234,28 @@ async fn a_call_that_waits_on_a_removed_mount_is_still_answered() {
     assert!(waiting.await.unwrap().json()["result"].is_object());
     dataplane.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_outlives_the_deadline_of_a_stop_is_ended_with_an_error_of_its_own_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, dataplane) = one_mount(dir.path()).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let events = server.next_call_streams();
+    let mut answer = client.ask(&call(7)).open().await.into_body().into_data_stream();
+    events
+        .send(json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}).to_string())
+        .await
+        .unwrap();
+    assert!(next(&mut answer).await.is_some());
+    let stopping = tokio::spawn(dataplane.shutdown());
+    let last = next(&mut answer).await.unwrap();
+    let data = last.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let error: Value = serde_json::from_str(data).unwrap();
+    assert_eq!(
+        (&error["id"], &error["error"]["data"]["reason"]),
+        (&json!(7), &json!("upstream_unavailable")),
+        "{last}"
+    );
+    assert_eq!(next(&mut answer).await, None);
+    stopping.await.unwrap();
+}

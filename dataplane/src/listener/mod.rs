@@ -12,6 +12,7 @@ mod liveness;
 mod prepare;
 mod socket;
 mod stall;
+mod unread;
 mod view;
 mod worker;
 
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use liveness::Liveness;
 pub use prepare::PreparedListeners;
 pub use socket::{Socket, SocketMetrics};
+pub use unread::{Offered, Unread, Watched};
 pub use view::{BOOTSTRAP, Entrance, Listener};
 
 use crate::own::OwnListeners;

@@ -13,6 +13,7 @@ use ostler_tls::{Pem, ServerTls, ServerTlsError};
 use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
+use super::unread::Unread;
 use crate::snapshot::Snapshot;
 
 /// What the listener of `--listen` is called.
@@ -37,6 +38,8 @@ pub struct Entrance {
     pub(super) socket: Arc<Socket>,
     /// What the socket was when the connection was accepted: it counts when no snapshot knows the socket any more.
     pub(super) accepted_as: Arc<Listener>,
+    /// What its client leaves unread of what is on its way to it.
+    pub(super) unread: Unread,
 }
 
 // === impl Listener ===
@@ -112,6 +115,11 @@ impl Entrance {
             return &self.accepted_as;
         }
         snapshot.and_then(|snapshot| snapshot.listener(self.socket.addr)).unwrap_or(&self.accepted_as)
+    }
+
+    /// Looks at the answers of a connection on which one may stand still while others go on.
+    pub fn unread(&self) -> &Unread {
+        &self.unread
     }
 
     /// Cancelled when the listener goes away: streams without an end of their own end then.

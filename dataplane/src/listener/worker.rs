@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection;
 use super::socket::{Accepting, Handle, Held, Socket};
+use super::unread::Unread;
 use super::view::Entrance;
 use crate::pipeline::Pipeline;
 
@@ -151,7 +152,8 @@ impl Acceptor {
                 Arc::clone(snapshot.listener(self.socket.addr)?)
             }
         };
-        Some(Entrance { socket: Arc::clone(&self.socket), accepted_as })
+        let unread = Unread::new(Arc::clone(&self.pipeline.shared.stalled));
+        Some(Entrance { socket: Arc::clone(&self.socket), accepted_as, unread })
     }
 }
 

@@ -3,14 +3,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, Select, select};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use ostler_core::limits::DRAIN_CUT_GRACE;
+use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
 use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, Era, sse};
 use ostler_telemetry::text::bounded;
@@ -23,6 +23,7 @@ use super::aftermath::Aftermath;
 use super::ids::RequestId;
 use super::refuse::{self, Asked, Refusal};
 use super::{Routed, Served};
+use crate::listener::{Offered, Unread, Watched};
 use crate::mount::metrics::{MountMetrics, Outcome};
 use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
 
@@ -48,6 +49,8 @@ pub(super) struct Record {
     /// Whom the last event of a stream answers, where its body does not know.
     asked: Asked,
     aftermath: Option<Aftermath>,
+    /// Where its client may leave it unread and go on with others.
+    unread: Option<Unread>,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,7 @@ pub struct TrackedBody {
     tracked: Arc<Mutex<Option<Tracked>>>,
     /// Ends the body when its time is up although nobody polls it.
     watchdog: Option<AbortHandle>,
+    _watched: Option<Watched>,
 }
 
 #[derive(Debug)]
@@ -75,11 +79,22 @@ struct Tracked {
     /// The mount is gone, and its time to finish is up.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     is_cut: bool,
+    /// Where its client may leave it unread.
+    pieces: Option<Pieces>,
+}
+
+/// An answer that is handed over piece by piece, so that it shows whether its client goes on reading.
+#[derive(Debug)]
+struct Pieces {
+    /// Of what the body gave last.
+    rest: Bytes,
+    untaken_since: Option<Instant>,
 }
 
 /// Why a body ended early, for the access log.
 const MOUNT_GONE: &str = "mount_gone";
 const LISTENER_GONE: &str = "listener_gone";
+const CLIENT_STALLED: &str = "client_stalled";
 
 type Gone = Select<Pin<Box<WaitForCancellationFutureOwned>>, Pin<Box<WaitForCancellationFutureOwned>>>;
 
@@ -165,6 +180,7 @@ impl Record {
             call: None,
             asked: Asked::Nothing,
             aftermath: None,
+            unread: None,
         }
     }
 
@@ -207,6 +223,11 @@ impl Record {
     /// Makes the end of the answer evidence of the upstream's health.
     pub(super) fn watch_end(&mut self, aftermath: Aftermath) {
         self.aftermath = Some(aftermath);
+    }
+
+    /// Gives the answer up when its client leaves it unread.
+    pub(super) fn watch_unread(&mut self, unread: &Unread) {
+        self.unread = Some(unread.clone());
     }
 
     pub(super) fn outcome(&mut self, outcome: Outcome) {
@@ -329,6 +350,44 @@ impl Tracked {
         Some(last.freeze())
     }
 
+    /// The next frame, with a note of when its client was handed it, and when it has asked for another.
+    fn hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_frame(cx);
+        if let Some(pieces) = &mut self.pieces {
+            pieces.untaken_since = matches!(polled, Poll::Ready(Some(_))).then(Instant::now);
+        }
+        polled
+    }
+
+    /// What the body gives next, or a piece of what it gave.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(pieces) = &mut self.pieces else { return Pin::new(&mut self.body).poll_frame(cx) };
+        if pieces.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                ended => return Poll::Ready(ended),
+            };
+            match frame.into_data() {
+                Ok(data) => pieces.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let piece = pieces.rest.split_to(pieces.rest.len().min(CLIENT_PIECE_BYTES_MAX));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_over(&self) -> bool {
+        self.body.is_end_stream() && !self.has_rest()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.has_rest() { SizeHint::default() } else { self.body.size_hint() }
+    }
+
+    fn has_rest(&self) -> bool {
+        self.pieces.as_ref().is_some_and(|pieces| !pieces.rest.is_empty())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(cut) = &mut self.cut
             && cut.as_mut().poll(cx).is_ready()
@@ -336,7 +395,7 @@ impl Tracked {
             self.cut = None;
             self.interrupt();
         }
-        let polled = match Pin::new(&mut self.body).poll_frame(cx) {
+        let polled = match self.next(cx) {
             Poll::Ready(Some(Err(broken))) => return Poll::Ready(self.fail(broken)),
             polled => polled,
         };
@@ -346,7 +405,7 @@ impl Tracked {
                 if let Some(record) = &mut self.record {
                     record.bytes += sent;
                 }
-                if self.body.is_end_stream() {
+                if self.is_over() {
                     self.complete();
                 }
             }
@@ -369,10 +428,34 @@ impl Tracked {
     }
 }
 
+impl Offered for Mutex<Option<Tracked>> {
+    fn untaken_since(&self) -> Option<Instant> {
+        let tracked = lock(self);
+        let tracked = tracked.as_ref().filter(|tracked| !tracked.is_over())?;
+        tracked.pieces.as_ref()?.untaken_since
+    }
+
+    fn give_up(&self) {
+        let given_up = lock(self).take();
+        if let Some(mut tracked) = given_up {
+            tracked.end(Some(CLIENT_STALLED));
+        }
+    }
+}
+
 impl Drop for Tracked {
     fn drop(&mut self) {
-        let complete = self.body.is_end_stream();
+        let complete = self.is_over();
         self.end((!complete).then_some("client_left"));
+    }
+}
+
+// === impl Pieces ===
+
+impl Pieces {
+    /// Nobody has asked for the first one yet.
+    fn new() -> Self {
+        Self { rest: Bytes::new(), untaken_since: Some(Instant::now()) }
     }
 }
 
@@ -380,8 +463,17 @@ impl Drop for Tracked {
 
 impl TrackedBody {
     fn new(body: AnswerBody, record: Option<Box<Record>>) -> Self {
-        let tracked = Tracked { body, record, gone: None, cut: None, is_cut: false };
-        Self { tracked: Arc::new(Mutex::new(Some(tracked))), watchdog: None }
+        let mut record = record;
+        let unread = record.as_mut().and_then(|record| record.unread.take());
+        let unread = unread.filter(|_| !body.is_end_stream());
+        let pieces = unread.is_some().then(Pieces::new);
+        let tracked = Tracked { body, record, gone: None, cut: None, is_cut: false, pieces };
+        let tracked = Arc::new(Mutex::new(Some(tracked)));
+        let _watched = unread.map(|unread| {
+            let offered: Weak<Mutex<Option<Tracked>>> = Arc::downgrade(&tracked);
+            unread.watch(offered)
+        });
+        Self { tracked, watchdog: None, _watched }
     }
 
     fn watch(&mut self, limit: Duration, cut: CancellationToken) {
@@ -425,17 +517,17 @@ impl Body for TrackedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match lock(&self.tracked).as_mut() {
-            Some(tracked) => tracked.poll_frame(cx),
+            Some(tracked) => tracked.hand_over(cx),
             None => Poll::Ready(Some(Err(BodyError::unread()))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        lock(&self.tracked).as_ref().is_some_and(|tracked| tracked.body.is_end_stream())
+        lock(&self.tracked).as_ref().is_some_and(Tracked::is_over)
     }
 
     fn size_hint(&self) -> SizeHint {
-        lock(&self.tracked).as_ref().map(|tracked| tracked.body.size_hint()).unwrap_or_default()
+        lock(&self.tracked).as_ref().map(Tracked::size_hint).unwrap_or_default()
     }
 }
 
@@ -448,25 +540,4 @@ impl Drop for TrackedBody {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::pipeline::ids::RequestIds;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_that_nobody_reads_ends_with_its_mount_and_with_its_listener() {
-        for gone in 0..2 {
-            let (events, received) = mpsc::channel(1);
-            let ends = [CancellationToken::new(), CancellationToken::new()];
-            let record = Record::start(RequestIds::new().next(), None);
-            let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone());
-            tokio::time::sleep(DRAIN_CUT_GRACE * 100).await;
-            assert!(!events.is_closed());
-            ends[gone].cancel();
-            let let_go = tokio::time::timeout(DRAIN_CUT_GRACE * 2, events.closed()).await;
-            assert!(let_go.is_ok(), "what feeds it is held by a client that does not read");
-            drop(served);
-        }
-    }
-}
+mod tests;

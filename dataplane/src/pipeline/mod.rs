@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
 use ostler_core::limits::{BODY_SCANNED_AT_ONCE_BYTES_MAX, UPSTREAM_STREAMS_MAX};
@@ -131,6 +131,9 @@ impl Pipeline {
     async fn judge_and_forward(&self, entrance: &Entrance, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
         let mut record = Record::start(self.ids.next(), text(&head.headers, TRACEPARENT));
+        if head.version == Version::HTTP_2 {
+            record.watch_unread(entrance.unread());
+        }
         let snapshot = self.shared.snapshots.load();
         let listener = Arc::clone(entrance.listener(snapshot.as_deref()));
         if let Err(error) = guard(&listener.guard, &head.headers, &head.uri) {

@@ -63,9 +63,9 @@ impl Asked {
     }
 }
 
-/// A call that outlived its mount, for longer than it may.
+/// A call that outlived its mount, or this process, for longer than it may.
 pub(super) fn drained(method: &str) -> UpstreamError {
-    let detail = "a newer config removed the mount, or gave it another upstream, and the call did not end in time; it may have been executed";
+    let detail = "a newer config removed the mount or gave it another upstream, or the data plane is stopping, and the call did not end in time; it may have been executed";
     UpstreamError::new(Reason::UpstreamUnavailable, detail).after_sending(method)
 }
 

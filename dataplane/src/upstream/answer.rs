@@ -57,12 +57,10 @@ pub enum Tail {
 // === impl BodyError ===
 
 impl BodyError {
-    /// The answer's time was up while its client did not read it.
+    /// The answer was given up because its client did not read it in time.
     pub fn unread() -> Self {
-        let error = UpstreamError::new(
-            Reason::UpstreamTimeout,
-            "the answer was not read within `timeouts.total`; read it faster",
-        );
+        let error =
+            UpstreamError::new(Reason::UpstreamTimeout, "the answer was not read in time; read it faster");
         Self { error, tail: Tail::Cut }
     }
 

@@ -176,9 +176,12 @@ pub const H2_STREAMS_MAX: u32 = 256;
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE_INTERVAL`].
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A client that reads nothing of what is written to it for this long has its connection cut: longer than a laptop's
+/// A client that reads nothing of what is written to it for this long has its connection cut, or over HTTP/2 its stream: longer than a laptop's
 /// nap on a train, short enough that it does not hold a mount's place for the whole of `timeouts.total`.
 pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// What an HTTP/2 client is handed of an answer at once, one DATA frame of the default size: one that takes less of a stream
+/// in [`CLIENT_STALL_TIMEOUT`] leaves it unread.
+pub const CLIENT_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// After it: time for the error that says so to be written.

@@ -95,7 +95,7 @@ metrics! {
     ConnectionsOpen: Gauge "ostler_connections_open" ["listener"] "Client connections open.";
     ListenerAccepting: Gauge "ostler_listener_accepting" ["listener"] "1 while every traffic worker accepts connections on the listener.";
     TasksAlive: Gauge "ostler_tasks_alive" ["group"] "Tasks alive: traffic (all on the traffic workers' runtimes) and tracked (what is waited for at the end, on any runtime).";
-    ClientsStalled: Counter "ostler_clients_stalled_total" [] "Client connections cut because nothing of what was written to them was read for too long.";
+    ClientsStalled: Counter "ostler_clients_stalled_total" [] "Client connections, and single HTTP/2 streams, cut because nothing of what was written to them was read for too long.";
     BufferedBytes: Gauge "ostler_buffered_bytes" [] "Request bodies held in memory.";
 
     // Control.
