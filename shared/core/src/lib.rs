@@ -11,6 +11,7 @@ pub mod disk;
 pub mod guard;
 pub mod health;
 pub mod limits;
+mod lookup;
 pub mod name;
 pub mod net;
 pub mod ordered;

@@ -242,6 +242,8 @@ pub const UPSTREAM_IN_FLIGHT_MAX: u32 = 100;
 /// Server-push streams open to one upstream. Each holds a client's connection or stream and an upstream connection, and
 /// nothing but its client ends it; beside the calls, so that neither takes the places of the other.
 pub const UPSTREAM_STREAMS_MAX: u32 = 1_024;
+/// Names looked up at once in a process, each on a thread that blocks while its name server does not answer.
+pub const LOOKUPS_MAX: usize = 128;
 /// Idle connections kept per upstream and worker.
 pub const POOL_IDLE_MAX: usize = 64;
 /// Idle time of a pooled connection; below the 5 s keep-alive that Node servers use by default.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::limits::LISTEN_BACKLOG_MAX;
+use crate::lookup;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -45,7 +46,7 @@ pub trait Network: Send + Sync + 'static {
 
     /// The addresses behind a name.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((unbracketed(host), port)).await?.collect()) })
+        Box::pin(lookup::system(unbracketed(host), port))
     }
 }
 
