@@ -19,13 +19,15 @@ mod offline;
 mod revisions;
 mod run;
 mod server;
+mod state;
 mod store;
 
 pub use args::{ControlArgs, RestoreArgs, StoreCommand};
-pub use control::{Control, ControlOptions, RunningControl, STORE_FILE, StartError};
+pub use control::{Control, ControlOptions, RunningControl, StartError};
 pub use distribution::{Revision, wire};
 pub use file_source::FileError;
 pub use offline::run_on_store;
 pub use run::run;
+pub use state::STORE_FILE;
 pub use store::backup::{BackupError, Summary as BackupSummary, verify as verify_backup};
 pub use store::{CheckReport, OpenError, check_file as check_store};

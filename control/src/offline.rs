@@ -8,9 +8,9 @@ use ostler_core::limits::VERSIONS_KEPT_MAX;
 use ostler_core::state_dir::StateDir;
 
 use crate::args::{RestoreArgs, StoreCommand};
-use crate::control::{STORE_FILE, open_store, read_epoch_floor, write_epoch};
 use crate::distribution::Hub;
 use crate::run::{runtime, whole};
+use crate::state::{STORE_FILE, open_store, read_epoch_floor, write_epoch};
 use crate::store::{RestoreOptions, check_file, restore};
 
 /// Runs a command to its end. Blocks.

@@ -4,21 +4,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use ostler_config::Lookup;
-use ostler_core::clock::WallClock;
 use ostler_core::guard::HostGuard;
 use ostler_core::limits::{DRAIN_CUT_GRACE, DRAIN_DEADLINE, POOL_IDLE_TIMEOUT};
 use ostler_core::name::FleetName;
-use ostler_core::net::{SharedNetwork, explain_bind};
+use ostler_core::net::explain_bind;
 use ostler_core::state_dir::{FolderLock, Published, StateDir, StateDirError};
-use ostler_core::token::{self, TokenError};
-use ostler_tls::{ClientTlsError, ServerTls, ServerTlsError};
+use ostler_core::token;
+use ostler_tls::ServerTls;
 use ostler_watch::Reload;
 use tokio::runtime::Handle;
 
@@ -27,45 +25,13 @@ use crate::apply::generations::{Kept, Loaded};
 use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Revision, Source, rebind, references};
 use crate::deps::Deps;
 use crate::listener::{Listeners, Liveness, Workers};
+use crate::options::{ConfigFrom, Options, StartError};
 use crate::own::OwnListeners;
 use crate::pipeline::{self, BufferBudget};
 use crate::prober::Prober;
 use crate::snapshot::SnapshotCell;
-use crate::source::{FileError, FileSource};
-use crate::sync::{SyncClient, SyncOptions};
-
-/// What a data plane needs to start.
-pub struct Options {
-    pub clock: WallClock,
-    pub network: SharedNetwork,
-    /// Seeds all jitter.
-    pub seed: u64,
-    pub state_dir: PathBuf,
-    pub listen: SocketAddr,
-    pub admin_listen: SocketAddr,
-    pub metrics_listen: Option<SocketAddr>,
-    /// Where the admin token is, if not in the state folder.
-    pub token_file: Option<PathBuf>,
-    pub allow_hosts: Vec<String>,
-    /// Certificate chain and key of the MCP and admin listeners.
-    pub tls: Option<(PathBuf, PathBuf)>,
-    pub fleet: FleetName,
-    pub config: ConfigFrom,
-    pub allowed: Allowed,
-    pub lookup: Box<dyn Lookup + Send + Sync>,
-    pub settle: Duration,
-    pub workers: usize,
-    pub buffer_bytes: usize,
-    /// Log lines lost so far, if the process keeps count.
-    pub log_lines_dropped: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
-}
-
-/// Where config comes from.
-#[derive(Debug, Clone)]
-pub enum ConfigFrom {
-    Control(SyncOptions),
-    File(PathBuf),
-}
+use crate::source::FileSource;
+use crate::sync::SyncClient;
 
 /// A running data plane.
 pub struct DataPlane {
@@ -80,29 +46,6 @@ pub struct DataPlane {
 }
 
 const LOCK_FILE: &str = "dataplane.lock";
-
-/// A data plane that cannot start. One sentence each: what, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    StateDir(#[from] StateDirError),
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error(transparent)]
-    Tls(#[from] ServerTlsError),
-    #[error(transparent)]
-    Trust(#[from] ClientTlsError),
-    #[error("{0}")]
-    Bind(String),
-    #[error(
-        "{what} would listen on {addr} without encryption; add --tls-cert and --tls-key, or use a loopback address with {flag}"
-    )]
-    Unencrypted { what: &'static str, flag: &'static str, addr: SocketAddr },
-    #[error("{}", .0.render())]
-    Config(FileError),
-    #[error("traffic workers cannot start: {0}; look at the system's limits on threads and files")]
-    Workers(std::io::Error),
-}
 
 impl DataPlane {
     /// Starts serving. Must run on a runtime that lives as long as the data plane and carries no traffic.

@@ -20,6 +20,7 @@ mod deps;
 mod guard;
 pub mod listener;
 pub mod mount;
+mod options;
 mod orphans;
 mod own;
 pub mod pipeline;
@@ -31,7 +32,8 @@ pub mod sync;
 pub mod upstream;
 
 pub use args::DataplaneArgs;
-pub use assembly::{ConfigFrom, DataPlane, Options, StartError};
+pub use assembly::DataPlane;
 pub use deps::Deps;
 pub use guard::guard;
+pub use options::{ConfigFrom, Options, StartError};
 pub use run::run;

@@ -18,7 +18,8 @@ use ostler_telemetry::log::{self, LogOptions};
 
 use crate::apply::Allowed;
 use crate::args::{self, DataplaneArgs};
-use crate::assembly::{ConfigFrom, DataPlane, Options};
+use crate::assembly::DataPlane;
+use crate::options::{ConfigFrom, Options};
 use crate::sync::SyncOptions;
 
 /// Runs a data plane until it is told to stop. Blocks; builds its own runtime and installs the process's log.

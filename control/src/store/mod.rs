@@ -18,6 +18,7 @@ mod records;
 mod restore;
 mod tables;
 mod trial;
+mod write;
 
 #[cfg(test)]
 mod tests;

@@ -14,13 +14,13 @@ use redb::{Database, ReadableDatabase};
 
 use super::backup::{BackupError, Reader, Row, Summary};
 use super::check;
-use super::engine::{EpochChange, begin_epoch, insert_content};
 use super::error::{OpenError, StoreError};
 use super::lock::StoreLock;
 use super::open;
 use super::read;
 use super::records::{Action, StoredVersion};
 use super::tables::AUDIT;
+use super::write::{EpochChange, begin_epoch, insert_content};
 
 /// Versions in one transaction while a backup is read in.
 const BATCH: usize = 64;

@@ -6,6 +6,8 @@
 
 mod attempts;
 mod file;
+mod finding;
+mod opening;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,11 +17,12 @@ use std::sync::{Mutex, PoisonError};
 use ostler_config::Part;
 use ostler_core::limits::{GENERATION_AHEAD_MAX, GENERATION_VERSION_MAX, GENERATIONS_MAX};
 use ostler_core::state_dir::{StateDir, StateDirError};
-use serde::Serialize;
 
-use super::{CRASH_LOOPING, Candidate, Origin, Revision, Source};
-use attempts::{Attempts, Illegible};
+use super::{Candidate, Origin, Revision, Source};
+use attempts::Attempts;
 use file::{Flaw, Header, Intact};
+pub use finding::{Finding, FindingKind};
+use opening::{make_private, read_attempts};
 
 /// The generations of one data plane.
 #[derive(Debug)]
@@ -46,31 +49,6 @@ pub struct Loaded {
     /// Once healthy, but not at the last starts: tried again with patience when nothing else is there.
     pub distrusted: Vec<Kept>,
     pub findings: Vec<Finding>,
-}
-
-/// Something that an operator should know of a file in the folder.
-#[derive(Debug, Clone, Serialize)]
-pub struct Finding {
-    pub kind: FindingKind,
-    pub file: PathBuf,
-    /// What a skipped file would have been, where that is certain.
-    pub revision: Option<Revision>,
-    pub reason: String,
-}
-
-/// What is wrong with a file. All but the last two mean that it is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingKind {
-    Damaged,
-    LaterFormat,
-    CrashLooping,
-    /// Whole, but this build or host does not accept its config.
-    Rejected,
-    /// Whole, but with a version, epoch or time that no control process writes.
-    Suspicious,
-    /// Others can read it, and that could not be changed.
-    Exposed,
 }
 
 const FOLDER: &str = "generations";
@@ -278,45 +256,6 @@ impl Kept {
     }
 }
 
-// === impl Finding ===
-
-impl Finding {
-    /// Whether the file is not used.
-    pub fn is_skipped(&self) -> bool {
-        !matches!(self.kind, FindingKind::Suspicious | FindingKind::Exposed)
-    }
-
-    fn of_flaw(file: PathBuf, flaw: &Flaw) -> Self {
-        let kind = match flaw {
-            Flaw::Damaged(_) | Flaw::Unreadable(_) => FindingKind::Damaged,
-            Flaw::Later { .. } => FindingKind::LaterFormat,
-        };
-        Self { kind, file, revision: None, reason: flaw.to_string() }
-    }
-}
-
-impl FindingKind {
-    pub const ALL: [Self; 6] = [
-        Self::Damaged,
-        Self::LaterFormat,
-        Self::CrashLooping,
-        Self::Rejected,
-        Self::Suspicious,
-        Self::Exposed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Damaged => "damaged",
-            Self::LaterFormat => "later_format",
-            Self::CrashLooping => CRASH_LOOPING,
-            Self::Rejected => "rejected",
-            Self::Suspicious => "suspicious",
-            Self::Exposed => "exposed",
-        }
-    }
-}
-
 /// Every generation file, with what is in it.
 fn survey(folder: &Path) -> Vec<(PathBuf, Result<Intact, Flaw>)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -360,76 +299,6 @@ fn suspicion(header: &Header, now_unix_ms: u64) -> Option<String> {
     } else {
         None
     }
-}
-
-fn read_attempts(dir: &StateDir) -> (Attempts, Option<Finding>) {
-    let path = dir.path(ATTEMPTS_FILE);
-    let damaged =
-        |reason: String| Finding { kind: FindingKind::Damaged, file: path.clone(), revision: None, reason };
-    let bytes = match fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_file() => file::read_bounded(&path),
-        Ok(_) => Err(std::io::Error::other("no regular file")),
-        Err(error)
-            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-        {
-            return (Attempts::default(), None);
-        }
-        Err(error) => Err(error),
-    };
-    let parsed = match bytes {
-        Ok(bytes) => Attempts::parse(&bytes),
-        Err(error) => {
-            return (
-                Attempts::default(),
-                Some(damaged(format!("it cannot be read: {error}; all attempts count from none"))),
-            );
-        }
-    };
-    match parsed {
-        Ok(attempts) => (attempts, None),
-        Err(Illegible::Damaged) => {
-            (Attempts::default(), Some(damaged("it is damaged; all attempts count from none".to_owned())))
-        }
-        Err(Illegible::Later { format }) => {
-            // Kept for the build that wrote it.
-            let aside = format!("attempts.format-{format}.json");
-            let moved = dir
-                .rename(ATTEMPTS_FILE, &aside)
-                .map_or_else(|error| error.to_string(), |()| format!("it is {aside} now"));
-            let reason = format!(
-                "it has format {format}, which a later build wrote; {moved}, and all attempts count from none"
-            );
-            (Attempts::default(), Some(Finding { kind: FindingKind::LaterFormat, ..damaged(reason) }))
-        }
-    }
-}
-
-#[cfg(unix)]
-fn make_private(dir: &StateDir) -> Vec<Finding> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let files = fs::read_dir(dir.root()).into_iter().flatten().flatten().map(|entry| (entry.path(), 0o600));
-    let all = std::iter::once((dir.root().to_owned(), 0o700)).chain(files);
-    let too_wide = all.filter(|(path, _)| {
-        fs::symlink_metadata(path)
-            .is_ok_and(|found| !found.is_symlink() && found.permissions().mode() & 0o077 != 0)
-    });
-    too_wide
-        .filter_map(|(path, mode)| {
-            let Err(error) = fs::set_permissions(&path, fs::Permissions::from_mode(mode)) else {
-                tracing::warn!(path = %path.display(), "others could read this; it is private again");
-                return None;
-            };
-            let reason =
-                format!("others can read it, and that cannot be changed: {error}; run chmod {mode:o}");
-            Some(Finding { kind: FindingKind::Exposed, file: path, revision: None, reason })
-        })
-        .collect()
-}
-
-/// Other systems inherit the access list of the user's own folder.
-#[cfg(not(unix))]
-fn make_private(_dir: &StateDir) -> Vec<Finding> {
-    Vec::new()
 }
 
 fn key(revision: &Revision) -> String {

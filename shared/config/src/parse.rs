@@ -2,10 +2,12 @@
 //!
 //! What makes the rest unreadable ends the reading; everything else is noted, and the reading goes on.
 
+mod syntax;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use ostler_core::limits;
 
 use crate::codes::Code;
@@ -51,8 +53,8 @@ pub(crate) fn parse(text: &str, tree: &mut Tree) -> Result<(NodeId, Vec<Problem>
     let mut events: Parser<'_, StrInput<'_>> = Parser::new_from_str_with_options(text, options);
     let mut documents = 0_usize;
     while let Some(next) = events.next_event() {
-        let (event, span) = next.map_err(|error| syntax(&error))?;
-        reader.place = place(&span);
+        let (event, span) = next.map_err(|error| syntax::problem(&error))?;
+        reader.place = syntax::place(&span);
         match event {
             Event::DocumentStart(..) => {
                 documents += 1;
@@ -180,7 +182,7 @@ impl Reader<'_> {
     ) -> Result<(), Problem> {
         let id = self.push(Value::Invalid)?;
         if self.open.len() >= limits::CONFIG_DEPTH_MAX {
-            return Err(too_deep(self.place));
+            return Err(syntax::too_deep(self.place));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, Anchor::Open);
@@ -245,7 +247,7 @@ impl Reader<'_> {
     /// Aliases are expanded, so that each value has a path of its own. The budgets count every copy.
     fn copy(&mut self, from: NodeId, depth: usize) -> Result<NodeId, Problem> {
         if depth > limits::CONFIG_DEPTH_MAX {
-            return Err(too_deep(self.place));
+            return Err(syntax::too_deep(self.place));
         }
         let Some(node) = self.tree.get(from).cloned() else { return self.push(Value::Invalid) };
         let here = std::mem::replace(&mut self.place, node.place);
@@ -374,57 +376,4 @@ impl Reader<'_> {
                 .to_owned(),
         }
     }
-}
-
-fn syntax(error: &granit_parser::ScanError) -> Problem {
-    use granit_parser::ErrorKind;
-    let help = match error.kind() {
-        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
-            "indent with spaces; YAML does not allow tabs there"
-        }
-        ErrorKind::UnclosedFlowCollection { .. } => "close the bracket",
-        ErrorKind::UnclosedQuotedScalar => "close the quote",
-        ErrorKind::UnknownQuotedScalarEscape => "write `\\\\` for a backslash, or use single quotes",
-        ErrorKind::MappingValueNotAllowed => {
-            "indent keys of one map alike, and put text that holds `: ` in quotes; inside `{ }` and `[ ]` also text that \
-             holds `${…}`"
-        }
-        _ => {
-            "correct the text here or just before it: indentation, quotes and brackets; inside `{ }` and `[ ]`, text that \
-             holds `${…}` needs quotes"
-        }
-    };
-    let start = position(error.marker());
-    let place = Place { line: start.0, column: start.1, end_line: start.0, end_column: start.1 };
-    if *error.kind() == ErrorKind::RecursionLimitExceeded {
-        return too_deep(place);
-    }
-    Problem {
-        code: Code::Syntax,
-        at: At::Place(place),
-        message: format!("the document is not valid YAML or JSON: {}", error.info()),
-        help: help.to_owned(),
-    }
-}
-
-fn too_deep(place: Place) -> Problem {
-    Problem {
-        code: Code::TooDeep,
-        at: At::Place(place),
-        message: format!("the document is nested more than {} levels deep", limits::CONFIG_DEPTH_MAX),
-        help: "remove levels; a valid document needs eight".to_owned(),
-    }
-}
-
-fn place(span: &Span) -> Place {
-    let (line, column) = position(&span.start);
-    let (end_line, end_column) = position(&span.end);
-    Place { line, column, end_line, end_column }
-}
-
-/// The parser counts lines from one and columns from zero.
-fn position(marker: &Marker) -> (u32, u32) {
-    let line = u32::try_from(marker.line()).unwrap_or(u32::MAX).max(1);
-    let column = u32::try_from(marker.col()).unwrap_or(u32::MAX).saturating_add(1);
-    (line, column)
 }
