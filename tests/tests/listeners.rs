@@ -8,6 +8,7 @@ mod http2;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
@@ -347,9 +348,13 @@ async fn a_certificate_that_is_renewed_is_used_without_a_version_and_a_broken_on
     // Half renewed: the certificate is another's than the key.
     let other = tempfile::tempdir().unwrap();
     write_pair(other.path());
+    let snapshots = &dataplane.admin().applier.snapshots;
+    let before = snapshots.load().unwrap();
     fs::copy(other.path().join("cert.pem"), dir.path().join("cert.pem")).unwrap();
-    let quiet = ostler_core::limits::WATCH_POLL * 3;
-    tokio::time::sleep(quiet).await;
+    eventually("what uses the files is rebuilt", async || {
+        snapshots.load().filter(|now| !Arc::ptr_eq(now, &before)).map(drop)
+    })
+    .await;
     assert_eq!(over_tls(addr, &old).await.unwrap(), 200, "a pair that does not fit was taken");
     fs::copy(other.path().join("key.pem"), dir.path().join("key.pem")).unwrap();
     eventually("the new certificate is used", async || {

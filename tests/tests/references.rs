@@ -54,6 +54,17 @@ impl Lookup for Opened {
     }
 }
 
+/// A data plane `a`, state in the folder `a`, that has the config from control, with the secret `one`.
+async fn following_control(dir: &Path) -> (FakeServer, TestControl, DataPlane) {
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.join("control")).await;
+    rotate(dir, "one");
+    let dataplane = control.dataplane(&dir.join("a"), "a").await;
+    control.apply(&config(&server, &dir.join("secret"))).await;
+    control.until("a", "in_sync").await;
+    (server, control, dataplane)
+}
+
 async fn mount(dataplane: &DataPlane, state_dir: &Path, name: &str) -> Value {
     let mounts = admin(dataplane, state_dir, "/mounts").await;
     mounts["mounts"].as_array().unwrap().iter().find(|mount| mount["name"] == name).unwrap().clone()
@@ -132,13 +143,8 @@ async fn a_secret_that_is_rotated_lost_and_found_again_moves_only_the_mount_that
 #[tokio::test]
 async fn a_secret_that_is_missing_at_a_start_from_disk_is_taken_when_it_appears() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let control = TestControl::start(&dir.path().join("control")).await;
+    let (server, control, dataplane) = following_control(dir.path()).await;
     let state_dir = dir.path().join("a");
-    rotate(dir.path(), "one");
-    let dataplane = control.dataplane(&state_dir, "a").await;
-    control.apply(&config(&server, &dir.path().join("secret"))).await;
-    control.until("a", "in_sync").await;
     until_healthy(&dataplane, &state_dir).await;
     dataplane.shutdown().await;
     let follow = world::following(control.running.sync_addr, &control.state_dir.join("node.token"), "a");
@@ -160,13 +166,7 @@ async fn a_secret_that_is_missing_at_a_start_from_disk_is_taken_when_it_appears(
 #[tokio::test]
 async fn a_reload_reads_referenced_files_also_where_control_is_followed() {
     let dir = tempfile::tempdir().unwrap();
-    let server = FakeServer::start("up").await;
-    let control = TestControl::start(&dir.path().join("control")).await;
-    let state_dir = dir.path().join("a");
-    rotate(dir.path(), "one");
-    let dataplane = control.dataplane(&state_dir, "a").await;
-    control.apply(&config(&server, &dir.path().join("secret"))).await;
-    control.until("a", "in_sync").await;
+    let (server, control, dataplane) = following_control(dir.path()).await;
     let client = LegacyClient::connect(dataplane.mcp_addr(), "sealed").await;
     rotate(dir.path(), "two");
     dataplane.reload();

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use rustix::process::Signal;
-use support::{LIMIT, Place, one_sentence, signal, text};
+use support::{LIMIT, Place, one_sentence, signal, text, until};
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 const ANY: [&str; 4] = ["--listen", "127.0.0.1:0", "--sync-listen", "127.0.0.1:0"];
 
@@ -45,17 +45,12 @@ impl Control {
 
     async fn ready(mut child: Child, state: PathBuf) -> Self {
         let pid = child.id().unwrap();
-        let ready = async {
-            loop {
-                let text = fs::read_to_string(state.join("listen.json")).unwrap_or_default();
-                if text.contains(&format!("\"pid\":{pid},")) {
-                    return;
-                }
-                assert!(child.try_wait().unwrap().is_none(), "control ended");
-                sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        timeout(LIMIT, ready).await.expect("control does not start");
+        until("control listens", async || {
+            assert!(child.try_wait().unwrap().is_none(), "control ended");
+            let text = fs::read_to_string(state.join("listen.json")).unwrap_or_default();
+            text.contains(&format!("\"pid\":{pid},"))
+        })
+        .await;
         Self { child, state }
     }
 

@@ -6,13 +6,12 @@
 mod support;
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use support::{
-    LIMIT, Place, Up, children_of, file_name, get, gone, is_running, one_sentence, post, signal, text,
+    LIMIT, Place, Up, children_of, file_name, get, gone, is_running, one_sentence, post, signal, text, until,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 
@@ -186,15 +185,10 @@ async fn a_file_is_followed_and_refuses_changes_from_elsewhere() {
     let complaint = one_sentence(&refused);
     assert!(complaint.contains("ostler.yaml"), "{complaint}");
     place.write("ostler.yaml", &config("second"));
-    let followed = async {
-        loop {
-            let output = up.operator(&place, &["mounts"]).await;
-            if text(&output.stdout).contains("second") {
-                break;
-            }
-        }
-    };
-    timeout(LIMIT, followed).await.unwrap();
+    until("the change is served", async || {
+        text(&up.operator(&place, &["mounts"]).await.stdout).contains("second")
+    })
+    .await;
     assert_eq!(up.interrupt().await.0, Some(0));
 }
 
@@ -206,13 +200,8 @@ async fn a_hangup_has_the_file_read_again_and_ends_nothing() {
     let up = place.up(&["--config", file_name(&path)]).await;
     let (pids, api) = ([up.pid_of("control"), up.pid_of("dataplane")], up.address("control", "api"));
     signal(up.pid(), Signal::HUP);
-    let read_again = async {
-        let unchanged = "ostler_control_applies_total{source=\"file\",result=\"unchanged\"} 1";
-        while !get(&api, "/metrics").await.contains(unchanged) {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LIMIT, read_again).await.expect("the file was not read again");
+    let unchanged = "ostler_control_applies_total{source=\"file\",result=\"unchanged\"} 1";
+    until("the file is read again", async || get(&api, "/metrics").await.contains(unchanged)).await;
     assert!(is_running(up.pid()) && pids.into_iter().all(is_running));
     let (code, log) = up.interrupt().await;
     assert_eq!(code, Some(0), "{log}");
@@ -261,12 +250,7 @@ async fn ctrl_c_during_the_start_ends_it_too() {
     let mut child = place.up_command(&[]).spawn().unwrap();
     // Control has made its token, so both the signal handler and a child are there.
     let token = place.path("state/control/operator.token");
-    let started = async {
-        while !token.exists() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(LIMIT, started).await.unwrap();
+    until("control has started", async || token.exists()).await;
     signal(child.id().unwrap().try_into().unwrap(), Signal::INT);
     let status = timeout(LIMIT, child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));

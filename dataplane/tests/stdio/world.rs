@@ -115,12 +115,7 @@ impl World {
 
     /// Waits until as many children are left.
     pub async fn until_children(&self, count: usize) {
-        within(async {
-            while self.counts().running != count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        until(|| self.counts().running == count).await;
     }
 
     pub async fn shutdown(&self) {
@@ -262,12 +257,7 @@ pub fn is_alive(pid: &Value) -> bool {
 
 /// Waits until the process is gone: a signal is on its way when the sender returns, not at its end.
 pub async fn until_gone(pid: &Value) {
-    within(async {
-        while is_alive(pid) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| !is_alive(pid)).await;
 }
 
 /// Moves the clock alone; nothing sleeps.

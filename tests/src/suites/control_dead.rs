@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -63,7 +62,7 @@ pub async fn run(control: Program, dataplane: Program, starts: usize) -> anyhow:
     for start in 0..starts {
         // At most two in a row: three unfinished starts are what a crash loop looks like.
         if start % 3 == 2 {
-            end(&mut dataplane).await?;
+            ensure!(dataplane.terminate().await?.success(), "the data plane did not end in order");
         } else {
             dataplane.kill()?;
         }
@@ -86,13 +85,6 @@ pub async fn run(control: Program, dataplane: Program, starts: usize) -> anyhow:
     world.nothing_was_applied_again().await?;
     drop((control, dataplane));
     Ok(outcome)
-}
-
-/// Asks a process to end, and waits.
-async fn end(process: &mut Process) -> anyhow::Result<()> {
-    let asked = Command::new("kill").args(["-TERM", &process.pid().to_string()]).status()?;
-    ensure!(asked.success(), "the process could not be asked to end");
-    within("the process has ended", async || Ok(process.ended()?.map(drop))).await
 }
 
 async fn within<T>(

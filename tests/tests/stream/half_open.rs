@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Scene;
 
-/// The bound: keepalive interval and timeout, and what rounding adds.
+/// Keepalive interval and timeout, and what rounding adds.
 const FOUND_WITHIN: Duration = Duration::from_secs(30);
 
 fn streams(control: &RunningControl) -> i64 {

@@ -7,6 +7,7 @@ use ostler_core::digest::Digest;
 use ostler_core::limits::{NONCE_BYTES_MAX, SNAPSHOT_PARTS_MAX};
 use ostler_proto::sync::v1::control_message::Message as Said;
 use ostler_proto::sync::v1::{self as wire, ack::Stage};
+use ostler_tests::support::eventually;
 use ostler_tests::support::grpc::frame_of;
 use ostler_tests::support::scripted_control::snapshot;
 
@@ -356,9 +357,7 @@ async fn what_a_newer_control_may_say_is_ignored_and_counted() {
     ];
     for (number, (what, message)) in unknown.iter().enumerate() {
         scene.stream.say_bytes(frame_of(message)).await;
-        while scene.ignored() <= number as u64 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        eventually("it is counted", async || (scene.ignored() > number as u64).then_some(())).await;
         assert!(scene.is_connected(), "{what}");
     }
     let of_another = version("x", 9, &["up"]).revision;

@@ -169,12 +169,17 @@ pub fn is_running(pid: i32) -> bool {
 
 /// Waits for the end of a process that is no child of the test.
 pub async fn gone(pid: i32) {
-    let gone = async {
-        while is_running(pid) {
-            sleep(Duration::from_millis(10)).await;
+    until(&format!("process {pid} is gone"), async || !is_running(pid)).await;
+}
+
+/// Waits until something is so, looking again and again.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let so = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(LIMIT, gone).await.unwrap_or_else(|_| panic!("process {pid} is still there"));
+    timeout(LIMIT, so).await.unwrap_or_else(|_| panic!("never happened: {what}"));
 }
 
 /// Processes whose parent this is.

@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ostler_core::limits::WATCH_DEBOUNCE;
 use ostler_watch::{Events, Hints};
 
 use super::*;
 
-/// Slower than any rest that could be waited for: only its end tells that the file is whole.
+/// Its writer pauses for longer than the rest that is waited for: only its end tells that the file is whole.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_file_that_is_written_slowly_is_handed_out_when_its_writer_is_done() {
@@ -19,7 +20,7 @@ async fn a_file_that_is_written_slowly_is_handed_out_when_its_writer_is_done() {
         let mut file = fs::File::create(&path).unwrap();
         for part in ["two", " and", " all", " the rest"] {
             file.write_all(part.as_bytes()).unwrap();
-            tokio::time::sleep(Duration::from_millis(600)).await;
+            tokio::time::sleep(2 * WATCH_DEBOUNCE).await;
         }
     });
     assert_eq!(scene.next().await.unwrap(), "two and all the rest");

@@ -11,7 +11,7 @@ use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::initialize;
 use serde_json::json;
 
-use super::processes;
+use super::fleet::Fleet;
 use super::report::Report;
 
 const APPLIES: usize = 500;
@@ -20,30 +20,9 @@ const BOUND_MS: f64 = 100.0;
 pub(crate) async fn run() -> anyhow::Result<Report> {
     let dir = tempfile::tempdir()?;
     let server = FakeServer::start("up").await;
-    let control_dir = dir.path().join("control");
-    let control = processes::start(
-        "ostler",
-        &control_dir,
-        &["control", "--listen", "127.0.0.1:0", "--sync-listen", "127.0.0.1:0"],
-    )
-    .await?;
-    let sync = format!("http://{}", control.addr("sync")?);
-    let node_token = control_dir.join("node.token").display().to_string();
-    let arguments = [
-        "--control",
-        &sync,
-        "--node-token-file",
-        &node_token,
-        "--node",
-        "a",
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ];
-    let dataplane = processes::start("ostler-dataplane", &dir.path().join("dataplane"), &arguments).await?;
-    let (api, mcp) = (control.addr("api")?, dataplane.addr("mcp")?);
-    let token = std::fs::read_to_string(control_dir.join("operator.token"))?;
+    let fleet = Fleet::start(dir.path()).await?;
+    let (api, mcp) = (fleet.target.api, fleet.target.mcp);
+    let token = std::fs::read_to_string(fleet.target.control_dir.join("operator.token"))?;
 
     // The first apply also waits for the stream to come up; it is not counted.
     apply_one(api, mcp, &token, &server.url(), 0).await?;

@@ -47,7 +47,7 @@ struct Outcome {
 }
 
 const SEED: u32 = 20_261_121;
-/// The size of the issue: each target this long without a finding.
+/// Each target runs this long without a finding.
 const FULL_SECONDS: u32 = 60;
 /// One input may take this long before it is a finding.
 const INPUT_SECONDS_MAX: u32 = 10;
