@@ -138,7 +138,7 @@ impl Session {
     ) {
         let stop = self.distribution.tasks.token();
         let replaced = self.connected.replaced();
-        let mut pace = Pace::new(SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL);
+        let mut pace = Pace::new(SYNC_MESSAGE_INTERVAL, SYNC_MESSAGE_BURST_MAX);
         let reason = loop {
             let newest = desired.borrow_and_update().clone();
             let word = self.next_word(newest);

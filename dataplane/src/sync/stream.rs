@@ -84,7 +84,7 @@ async fn open(
 async fn connect(client: &SyncClient) -> Result<Channel, tonic::transport::Error> {
     let network = Arc::clone(&client.deps.network);
     let tls = client.tls.clone();
-    let connector = tower_service_fn(move |uri: Uri| {
+    let connector = tower::service_fn(move |uri: Uri| {
         let (network, tls) = (Arc::clone(&network), tls.clone());
         async move {
             let host = uri.host().unwrap_or_default().to_owned();
@@ -106,10 +106,6 @@ async fn connect(client: &SyncClient) -> Result<Channel, tonic::transport::Error
         .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await
-}
-
-fn tower_service_fn<F>(connect: F) -> tower::util::ServiceFn<F> {
-    tower::service_fn(connect)
 }
 
 fn hello(client: &SyncClient) -> proto::Hello {
@@ -160,7 +156,7 @@ impl<'a> Session<'a> {
         // Changes are gathered: a mount that flaps with every call is reported a few times a second.
         let mut changes = tokio::time::interval(STATUS_CHANGE_INTERVAL);
         let mut healthy = self.client.applier.status.watch_healthy();
-        let mut pace = Pace::new(SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL);
+        let mut pace = Pace::new(SYNC_MESSAGE_INTERVAL, SYNC_MESSAGE_BURST_MAX);
         loop {
             let next = tokio::select! {
                 message = pace.paced(incoming.message()) => match message {

@@ -11,6 +11,7 @@ use ostler_core::limits::{
     CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE, RESPAWN_CAP, RESPAWN_INTERVAL, RESPAWNS_BURST_MAX,
 };
 use ostler_core::name::ResourceName;
+use ostler_core::pace::Pace;
 use ostler_telemetry::metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors;
 use super::keeper::Keeper;
-use super::pace::Pace;
 use super::queue::Buffered;
 use crate::deps::Deps;
 use crate::upstream::UpstreamError;

@@ -6,9 +6,8 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use ostler_core::pace::Pace;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-
-use super::pace::Pace;
 
 /// Room made for one read: a quarter of a pipe on Linux, so that a burst needs few reads and an idle child little memory.
 const READ_BYTES: usize = 16 * 1024;

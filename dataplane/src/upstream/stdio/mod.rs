@@ -32,7 +32,6 @@ mod link;
 mod mailbox;
 mod modern;
 mod mount;
-mod pace;
 mod queue;
 mod reply;
 mod rewrite;

@@ -10,8 +10,7 @@ use ostler_core::limits::{
     CHILD_UNASKED_BYTES_BURST_MAX, CHILD_UNASKED_BYTES_PER_SECOND, CHILD_UNASKED_MESSAGES_BURST_MAX,
     CHILD_UNASKED_MESSAGES_PER_SECOND,
 };
-
-use super::pace::Pace;
+use ostler_core::pace::Pace;
 
 /// The pace of one child.
 #[derive(Debug)]
