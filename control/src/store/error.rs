@@ -119,7 +119,7 @@ impl OpenError {
         }
     }
 
-    pub(super) fn of_engine(path: &Path, error: redb::Error) -> Self {
+    fn of_engine(path: &Path, error: redb::Error) -> Self {
         match error {
             // The engine reads past the end of a file that was cut, and calls a foreign file invalid.
             redb::Error::Io(cause)

@@ -85,7 +85,7 @@ impl Network for SystemNetwork {
 ///
 /// # Errors
 /// That of the last address; [`Unresolved`] when there is none.
-pub async fn connect_any(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
+async fn connect_any(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
     if addrs.is_empty() {
         return Err(Unresolved(None).into());
     }

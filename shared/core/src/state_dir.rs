@@ -88,16 +88,6 @@ impl StateDir {
         self.path.join(name)
     }
 
-    /// A private folder inside.
-    ///
-    /// # Errors
-    /// When it cannot be created.
-    pub fn subdir(&self, name: &str) -> Result<Self, StateDirError> {
-        let inside = self.inside(name);
-        inside.ensure()?;
-        Ok(inside)
-    }
-
     /// A folder inside that need not be there yet; [`StateDir::ensure`] makes it.
     #[must_use]
     pub fn inside(&self, name: &str) -> Self {

@@ -38,8 +38,6 @@ impl Revision {
     pub const LATEST: Revision = Revision::V2026_07_28;
     /// The newest that still has `initialize`.
     pub const LATEST_LEGACY: Revision = Revision::V2025_11_25;
-    /// What a Streamable HTTP request without `MCP-Protocol-Version` speaks (2025-06-18, transports).
-    pub const ASSUMED: Revision = Revision::V2025_03_26;
 
     pub fn parse(text: &str) -> Option<Revision> {
         Revision::ALL.into_iter().find(|revision| revision.as_str() == text)
@@ -66,11 +64,6 @@ impl Revision {
             }
             Revision::V2026_07_28 => Era::Modern,
         }
-    }
-
-    /// Whether a body may be an array: 2025-03-26 says so, 2024-11-05 leaves it to JSON-RPC, 2025-06-18 removed it.
-    pub const fn has_batches(self) -> bool {
-        matches!(self, Revision::V2024_11_05 | Revision::V2025_03_26)
     }
 }
 

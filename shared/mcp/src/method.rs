@@ -66,7 +66,7 @@ pub fn has_name_header(method: &str) -> bool {
 }
 
 /// Whether the answer is a catalogue, from which policy may hide entries.
-pub fn is_list(method: &str) -> bool {
+fn is_list(method: &str) -> bool {
     matches!(method, TOOLS_LIST | PROMPTS_LIST | RESOURCES_LIST | RESOURCES_TEMPLATES_LIST)
 }
 

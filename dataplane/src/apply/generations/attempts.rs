@@ -97,24 +97,15 @@ impl Attempts {
 
     /// A config has lived through its settle time.
     pub(super) fn settled(&mut self, config: &str) {
-        self.trial.take_if(|trial| trial.config == config);
-        if let Some(trial) = &mut self.trial {
-            trial.displaced.take_if(|displaced| displaced == config);
-        }
+        self.end_trial_of(config);
         let mark = self.configs.entry(config.to_owned()).or_default();
         (mark.unfinished, mark.once_healthy) = (0, true);
     }
 
     /// The same, and it is not called healthy for a reason that is not its own.
     pub(super) fn outlived(&mut self, config: &str) {
-        self.trial.take_if(|trial| trial.config == config);
-        if let Some(trial) = &mut self.trial {
-            trial.displaced.take_if(|displaced| displaced == config);
-        }
-        if let Some(mark) = self.configs.get_mut(config) {
-            mark.unfinished = 0;
-        }
-        self.drop_empty();
+        self.end_trial_of(config);
+        self.forgive(config);
     }
 
     /// What lies on disk as a generation was healthy, whatever became of the file of counts.
@@ -125,10 +116,7 @@ impl Attempts {
     /// The process ends in order: that is no crash of what it tried. False when nothing changed.
     pub(super) fn end(&mut self) -> bool {
         let Some(trial) = self.trial.take() else { return false };
-        if let Some(mark) = self.configs.get_mut(&trial.config) {
-            mark.unfinished = 0;
-        }
-        self.drop_empty();
+        self.forgive(&trial.config);
         true
     }
 
@@ -157,6 +145,21 @@ impl Attempts {
             let max = if mark.once_healthy { UNFINISHED_MAX_PROVEN } else { UNFINISHED_MAX_NEW };
             mark.unfinished.saturating_sub(under_way) >= max
         })
+    }
+
+    /// The config is tried no more, nor would its attempt come back should the candidate under way be refused.
+    fn end_trial_of(&mut self, config: &str) {
+        self.trial.take_if(|trial| trial.config == config);
+        if let Some(trial) = &mut self.trial {
+            trial.displaced.take_if(|displaced| displaced == config);
+        }
+    }
+
+    fn forgive(&mut self, config: &str) {
+        if let Some(mark) = self.configs.get_mut(config) {
+            mark.unfinished = 0;
+        }
+        self.drop_empty();
     }
 
     fn add(&mut self, config: &str) {

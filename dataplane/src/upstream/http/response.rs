@@ -1,8 +1,6 @@
 //! What becomes of an upstream's answer: passed on, or turned into an error of our own. Status and media type are judged
 //! here, and with them who judges the body.
 
-use std::sync::Arc;
-
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
@@ -213,5 +211,5 @@ fn own_session_id(
         .sessions
         .create(SessionLink::Http { upstream_id })
         .map_err(|error| UpstreamError::new(Reason::Overloaded, error.to_string()))?;
-    Ok(Some(Arc::clone(&session).id().clone()))
+    Ok(Some(session.id().clone()))
 }
