@@ -49,6 +49,7 @@ pub enum Malformed {
     Truncated,
     #[error("it nests too deep")]
     TooDeep,
+    /// Known as soon as one message is none; what follows is not looked at.
     #[error("it is JSON, but no JSON-RPC 2.0 message")]
     NotMessage,
 }
