@@ -1,8 +1,7 @@
 //! Whether a store is whole: every version's content, the numbers without a gap, the heads, and the audit log against
 //! itself and against the versions. Reads only; what it finds is told and never put right.
 
-use std::collections::BTreeMap;
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ostler_core::name::FleetName;
@@ -115,9 +114,10 @@ fn check_strays(read: &ReadTransaction, report: &mut CheckReport) -> Result<(), 
         let (key, _) = row?;
         owners.insert((key.value().0.to_owned(), key.value().1), "a part");
     }
+    let fleets: BTreeSet<&str> = report.heads.keys().map(FleetName::as_str).collect();
     for row in versions.iter()? {
         let (key, _) = row?;
-        if !report.heads.keys().any(|fleet| fleet.as_str() == key.value().0) {
+        if !fleets.contains(key.value().0) {
             report.findings.push(format!("version {} belongs to no fleet", key.value().1));
         }
         owners.remove(&(key.value().0.to_owned(), key.value().1));
