@@ -26,6 +26,7 @@ mod own;
 pub mod pipeline;
 mod prober;
 mod run;
+mod scanning;
 pub mod snapshot;
 mod source;
 pub mod sync;

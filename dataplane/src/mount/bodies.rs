@@ -46,13 +46,10 @@ impl Bodies {
         (self.reading.fetch_add(1, Ordering::Relaxed) < BODIES_READ_PER_MOUNT_MAX).then_some(place)
     }
 
-    /// Waits until no other large body of this mount is being scanned, and lets everything else that is ready go first.
-    /// So between two of them every other call on the worker gets on.
+    /// Waits until no other large body of this mount is being scanned.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Nobody closes it.
-        let turn = self.turns.acquire().await.ok();
-        tokio::task::yield_now().await;
-        turn
+        self.turns.acquire().await.ok()
     }
 }
 
@@ -72,7 +69,7 @@ impl Drop for Reading<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -85,23 +82,12 @@ mod tests {
         assert!(bodies.read().is_some());
     }
 
-    #[tokio::test]
-    async fn large_bodies_of_one_mount_take_turns_and_let_others_in_between() {
-        let bodies = Arc::new(Bodies::default());
-        let log = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let mut tasks = Vec::new();
-        for name in ["large", "large"] {
-            let (bodies, log) = (Arc::clone(&bodies), Arc::clone(&log));
-            tasks.push(tokio::spawn(async move {
-                let _turn = bodies.turn().await;
-                log.lock().unwrap().push(name);
-            }));
-        }
-        let small = Arc::clone(&log);
-        tasks.push(tokio::spawn(async move { small.lock().unwrap().push("small") }));
-        for task in tasks {
-            task.await.unwrap();
-        }
-        assert_eq!(*log.lock().unwrap(), ["small", "large", "large"]);
+    #[test]
+    fn large_bodies_of_one_mount_take_turns() {
+        let bodies = Bodies::default();
+        let first = bodies.turn().now_or_never().unwrap();
+        assert!(bodies.turn().now_or_never().is_none());
+        drop(first);
+        assert!(bodies.turn().now_or_never().is_some());
     }
 }

@@ -27,18 +27,20 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
-use ostler_core::limits::{BODY_SCANNED_AT_ONCE_BYTES_MAX, UPSTREAM_STREAMS_MAX};
+use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_mcp::headers::{
     JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored, TRACEPARENT,
 };
-use ostler_mcp::{Envelope, Era, Reason, method};
+use ostler_mcp::{Envelope, EnvelopeError, Era, Reason, method};
 use ostler_telemetry::metrics::Counter;
 use tokio::runtime::{Handle, RuntimeMetrics};
+use tokio::sync::Semaphore;
 
 use crate::listener::Entrance;
 use crate::mount::Mount;
 use crate::mount::bodies::Bodies;
 use crate::prober::Prober;
+use crate::scanning;
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::upstream::{AnswerBody, Call, Fault, InFlight, Verb};
 use aftermath::Aftermath;
@@ -60,6 +62,8 @@ pub struct Pipeline {
     pub worker: usize,
     pub shared: Arc<Shared>,
     ids: RequestIds,
+    /// Among the mounts whose large bodies wait to be scanned.
+    turns: Semaphore,
 }
 
 /// What all workers' pipelines share.
@@ -112,7 +116,7 @@ enum Ends {
 
 impl Pipeline {
     pub fn new(worker: usize, shared: Arc<Shared>) -> Self {
-        Self { worker, shared, ids: RequestIds::new() }
+        Self { worker, shared, ids: RequestIds::new(), turns: Semaphore::new(1) }
     }
 
     /// Serves one request. A panic anywhere below is a 500 and a count.
@@ -200,6 +204,15 @@ impl Pipeline {
         })
     }
 
+    /// Large bodies are scanned one at a time: each mount's among themselves, and what is first of each mount in its turn.
+    async fn scan<'b>(&self, body: &'b Bytes, bodies: &Bodies) -> Result<Envelope<'b>, EnvelopeError> {
+        let _turns = match scanning::is_large(body) {
+            true => (bodies.turn().await, self.turns.acquire().await.ok()),
+            false => (None, None),
+        };
+        scanning::scan(body).await
+    }
+
     /// The stages that need the message. The answer comes with what ends it at the latest; an error carries the id to
     /// answer to.
     async fn forward(
@@ -209,19 +222,14 @@ impl Pipeline {
         routed: &Routed,
         record: &mut Record,
     ) -> Result<(Response<AnswerBody>, Ends), (Refusal, Asked)> {
-        let turn = match body.len() > BODY_SCANNED_AT_ONCE_BYTES_MAX {
-            true => routed.mount.runtime.bodies.turn().await,
-            false => None,
-        };
         let envelope = match routed.verb {
-            Verb::Post => Some(Envelope::scan(body).map_err(|error| {
+            Verb::Post => Some(self.scan(body, &routed.mount.runtime.bodies).await.map_err(|error| {
                 self.shared.refusals.malformed.increment();
                 let asked = error.id.as_deref().map_or(Asked::Nothing, |id| Asked::One(id.to_owned()));
                 (Refusal::malformed(&error), asked)
             })?),
             Verb::Get | Verb::Delete => None,
         };
-        drop(turn);
         let id = || envelope.as_ref().map(Asked::of).unwrap_or_default();
         unambiguous(headers).map_err(|refusal| (refusal, id()))?;
         let version = text(headers, MCP_PROTOCOL_VERSION);

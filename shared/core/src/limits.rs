@@ -204,9 +204,11 @@ pub const BUFFER_PARTS: usize = 4;
 /// Request bodies of one mount being read at once. Each holds a connection for up to [`BODY_READ_TIMEOUT`]; one mount's
 /// slow senders must not take all [`CONNECTIONS_MAX`].
 pub const BODIES_READ_PER_MOUNT_MAX: usize = 1_024;
-/// Bodies larger than this are scanned one at a time for each mount, with everything else on the worker in between: a
-/// scan of this size takes well below a millisecond, one of the largest several.
-pub const BODY_SCANNED_AT_ONCE_BYTES_MAX: usize = 128 * 1024;
+/// Messages larger than this are scanned in steps, with everything else on the worker in between, and request bodies
+/// also one at a time: a scan of this size takes well below a millisecond, one of the largest 10 to 50.
+pub const MESSAGE_SCANNED_AT_ONCE_BYTES_MAX: usize = 128 * 1024;
+/// What is scanned of a large message before others get on: a quarter to half of a millisecond at the worst.
+pub const MESSAGE_SCAN_STEP_BYTES: usize = 64 * 1024;
 /// Time for a client to send its body.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is read and dropped of a body that was refused for its size, so that its client gets the answer.

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::method;
-use crate::scan;
+use crate::scan::Scan;
 
 /// What kind of message it is, by the members it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,12 @@ pub struct EnvelopeError {
 impl<'a> Envelope<'a> {
     /// Reads a body once. What is refused is refused with its own reason, see [`EnvelopeError`].
     pub fn scan(body: &'a [u8]) -> Result<Envelope<'a>, EnvelopeError> {
-        scan::scan(body)
+        let mut scan = Scan::begin(body)?;
+        loop {
+            if let Some(verdict) = scan.step(usize::MAX) {
+                return verdict;
+            }
+        }
     }
 
     /// The messages themselves: one, or those of the batch.

@@ -33,4 +33,5 @@ pub use answer::Awaited;
 pub use envelope::{Envelope, EnvelopeError, Id, Kind, Meta};
 pub use era::{Era, Revision};
 pub use error::{ErrorBody, Reason};
+pub use scan::Scan;
 pub use splice::splice;

@@ -242,7 +242,7 @@ async fn read(
             () = fell_silent() => return Ending::OutputClosed,
         };
         let (bytes, unasked) = match line {
-            Ok(Some(line)) => (line.len(), link.line(line)),
+            Ok(Some(line)) => (line.len(), link.line(line).await),
             Ok(None) | Err(LineError::Io(_)) => return Ending::OutputClosed,
             Err(LineError::TooLong(_)) => return Ending::LineTooLong,
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ostler_core::limits::{CHILD_PING_TIMEOUT, CHILD_QUEUE_BYTES_MAX, RESPAWN_STABLE_AFTER};
-use ostler_mcp::{Envelope, Kind, message};
+use ostler_mcp::{Envelope, EnvelopeError, Kind, message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use super::keeper::Keeper;
 use super::lines::frame;
 use super::queue::Item;
 use super::routes::{Route, Routes};
+use crate::scanning::scan;
 use crate::upstream::{Fault, UpstreamError};
 
 pub(super) struct Link {
@@ -111,16 +112,28 @@ impl Link {
 
     /// Takes a line of the child's stdout. Returns how many messages in it answered no request; what is no message counts
     /// as one.
-    pub(super) fn line(self: &Arc<Self>, line: Bytes) -> usize {
+    pub(super) async fn line(self: &Arc<Self>, line: Bytes) -> usize {
         self.heard.fetch_add(1, Ordering::Relaxed);
         if line.iter().all(u8::is_ascii_whitespace) {
             return 1;
         }
-        match Envelope::scan(&line) {
+        match scan(&line).await {
             Ok(envelope) if envelope.kind == Kind::Batch => {
-                envelope.batch.iter().map(|(_, range)| self.line(line.slice(range.clone()))).sum()
+                let mut unasked = 0;
+                for (_, range) in &envelope.batch {
+                    let message = line.slice(range.clone());
+                    unasked += self.message(&message, scan(&message).await);
+                }
+                unasked
             }
-            Ok(envelope) => usize::from(!self.inbound.message(self, &line, &envelope)),
+            scanned => self.message(&line, scanned),
+        }
+    }
+
+    /// Takes one message: 1 if it answered no request.
+    fn message(self: &Arc<Self>, line: &Bytes, scanned: Result<Envelope<'_>, EnvelopeError>) -> usize {
+        match scanned {
+            Ok(envelope) => usize::from(!self.inbound.message(self, line, &envelope)),
             Err(error) => {
                 self.log_nonsense(&error);
                 if let Some(id) = &error.id {

@@ -1,6 +1,7 @@
 //! Table tests of the envelope's rules; what it means is compared with `serde_json` in `agreement`.
 
 mod agreement;
+mod steps;
 
 use ostler_core::limits::{BATCH_MESSAGES_MAX, JSON_DEPTH_MAX, MESSAGE_ID_BYTES_MAX};
 

@@ -122,6 +122,34 @@ impl Field {
         }
     }
 
+    /// Whether its value is read as text.
+    pub fn is_text(self) -> bool {
+        match self {
+            Field::Jsonrpc
+            | Field::Method
+            | Field::ResultType
+            | Field::Name
+            | Field::Uri
+            | Field::TaskId
+            | Field::InitializeVersion
+            | Field::MetaProtocolVersion
+            | Field::MetaTraceparent
+            | Field::MetaTracestate => true,
+            Field::Id
+            | Field::Params
+            | Field::Result
+            | Field::Error
+            | Field::ErrorCode
+            | Field::Arguments
+            | Field::ProgressToken
+            | Field::RequestId
+            | Field::Meta
+            | Field::MetaProgressToken
+            | Field::MetaSubscriptionId
+            | Field::Other => false,
+        }
+    }
+
     /// Whether a parameter has a type that it must not have in a method that means something by it.
     pub fn mistyped(self, not_text: bool, not_token: bool) -> bool {
         match self {

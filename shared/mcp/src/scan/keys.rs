@@ -2,53 +2,183 @@
 //!
 //! Two parsers may each pick another of two equal keys, so that policy judges one value and the upstream runs the
 //! other. Keys are compared decoded. One vector serves all open objects as a stack; an object that outgrows a linear
-//! search gets a hash set with a random seed. It must never compare escaped text.
+//! search gets a table of hashes with a random seed. It must never compare escaped text, nor take equal hashes for equal
+//! keys.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 
-/// Up to this many keys of one object are compared one by one, without a set.
+/// Up to this many keys of one object are compared one by one, without a table.
 const LINEAR_KEYS_MAX: usize = 16;
+/// Open objects that nearly all messages keep within.
+const OBJECTS_USUAL: usize = 4;
+/// Places of the first table; always a power of two.
+const TABLE_SLOTS_MIN: usize = 4 * LINEAR_KEYS_MAX;
 
 pub(super) struct Keys<'a> {
-    open: Vec<Cow<'a, str>>,
+    /// The open objects, outermost first.
+    objects: Vec<Object>,
+    /// The keys of all of them, in the same order.
+    open: Vec<Key<'a>>,
+    /// What the escaped ones among them stand for, end to end.
+    decoded: String,
+    seed: RandomState,
 }
 
-/// The keys of one open object.
-pub(super) struct ObjectKeys<'a> {
-    base: usize,
-    set: Option<HashSet<Cow<'a, str>>>,
+#[derive(Clone, Copy)]
+enum Key<'a> {
+    Written(&'a str),
+    Decoded { start: usize, end: usize },
 }
+
+/// An open object: where its keys begin.
+struct Object {
+    base: usize,
+    decoded_base: usize,
+    table: Table,
+}
+
+/// Open addressing: a slot holds the upper half of a key's hash and, below it, the key's number counted from one; zero is
+/// free. A key's place is given by the uppermost bits, so that a table that grows is copied from front to back.
+#[derive(Default)]
+struct Table(Vec<u64>);
+
+// === impl Keys ===
 
 impl<'a> Keys<'a> {
     pub fn new() -> Self {
-        Keys { open: Vec::with_capacity(2 * LINEAR_KEYS_MAX) }
-    }
-
-    pub fn open_object(&self) -> ObjectKeys<'a> {
-        ObjectKeys { base: self.open.len(), set: None }
-    }
-
-    /// False if the object holds the key already. Only the innermost open object may be inserted into.
-    pub fn insert(&mut self, object: &mut ObjectKeys<'a>, key: Cow<'a, str>) -> bool {
-        if let Some(set) = &mut object.set {
-            return set.insert(key);
+        Keys {
+            objects: Vec::with_capacity(OBJECTS_USUAL),
+            open: Vec::with_capacity(2 * LINEAR_KEYS_MAX),
+            decoded: String::new(),
+            seed: RandomState::new(),
         }
+    }
+
+    pub fn open_object(&mut self) {
+        let (base, decoded_base) = (self.open.len(), self.decoded.len());
+        self.objects.push(Object { base, decoded_base, table: Table::default() });
+    }
+
+    /// False if the innermost open object holds the key already. `decoded` is what it stands for if it was `written` with
+    /// escapes.
+    pub fn insert(&mut self, written: &'a str, decoded: Option<&str>) -> bool {
+        let key = decoded.unwrap_or(written);
+        let Some(object) = self.objects.last_mut() else { return true };
         let held = self.open.get(object.base..).unwrap_or_default();
-        if held.contains(&key) {
-            return false;
-        }
+        let is_same = |held: &Key<'a>| held.text(&self.decoded) == key;
         if held.len() < LINEAR_KEYS_MAX {
-            self.open.push(key);
+            if held.iter().any(is_same) {
+                return false;
+            }
         } else {
-            let mut set: HashSet<_> = self.open.drain(object.base..).collect();
-            set.insert(key);
-            object.set = Some(set);
+            if object.table.is_empty() {
+                let hashes = held.iter().map(|held| self.seed.hash_one(held.text(&self.decoded)));
+                object.table = Table::of(hashes);
+            }
+            let is_held = |number| held.get(number).is_some_and(is_same);
+            if !object.table.insert(self.seed.hash_one(key), held.len(), is_held) {
+                return false;
+            }
+        }
+        self.open.push(match decoded {
+            None => Key::Written(written),
+            Some(decoded) => {
+                let start = self.decoded.len();
+                self.decoded.push_str(decoded);
+                Key::Decoded { start, end: self.decoded.len() }
+            }
+        });
+        true
+    }
+
+    pub fn close_object(&mut self) {
+        let Some(object) = self.objects.pop() else { return };
+        self.open.truncate(object.base);
+        self.decoded.truncate(object.decoded_base);
+    }
+}
+
+// === impl Key ===
+
+impl<'a> Key<'a> {
+    fn text<'k>(&self, decoded: &'k str) -> &'k str
+    where
+        'a: 'k,
+    {
+        match self {
+            Key::Written(text) => text,
+            Key::Decoded { start, end } => decoded.get(*start..*end).unwrap_or_default(),
+        }
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Of keys that are known to differ, in the order of their numbers.
+    fn of(hashes: impl Iterator<Item = u64>) -> Self {
+        let mut table = Self(vec![0; TABLE_SLOTS_MIN]);
+        for (number, hash) in hashes.enumerate() {
+            table.insert(hash, number, |_| false);
+        }
+        table
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the key that comes after `number` others; false if one of these is the same.
+    fn insert(&mut self, hash: u64, number: usize, is_same: impl Fn(usize) -> bool) -> bool {
+        if number >= self.0.len() / 4 * 3 {
+            self.grow();
+        }
+        // No body has as many keys; one that had would be refused.
+        let Ok(count) = u32::try_from(number + 1) else { return false };
+        let upper = hash >> u32::BITS;
+        let slot = (upper << u32::BITS) | u64::from(count);
+        let found = self.probe(hash, |slot| {
+            let number = (slot & u64::from(u32::MAX)).saturating_sub(1);
+            slot >> u32::BITS == upper && usize::try_from(number).is_ok_and(&is_same)
+        });
+        match found {
+            Some(place) if *place == 0 => *place = slot,
+            _ => return false,
         }
         true
     }
 
-    pub fn close_object(&mut self, object: ObjectKeys<'a>) {
-        self.open.truncate(object.base);
+    fn grow(&mut self) {
+        let slots = std::mem::take(&mut self.0);
+        self.0 = vec![0; slots.len() * 2];
+        for slot in slots.into_iter().filter(|slot| *slot != 0) {
+            if let Some(place) = self.probe(slot, |_| false) {
+                *place = slot;
+            }
+        }
+    }
+
+    /// The first slot, from the hash's place on, that is free or `wanted`.
+    fn probe(&mut self, hash: u64, wanted: impl Fn(u64) -> bool) -> Option<&mut u64> {
+        let bits = self.0.len().trailing_zeros();
+        let place = usize::try_from(hash >> (u64::BITS - bits)).unwrap_or_default();
+        let (before, after) = self.0.split_at_mut_checked(place)?;
+        after.iter_mut().chain(before).find(|slot| **slot == 0 || wanted(**slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_with_the_same_hash_are_told_apart() {
+        for hash in [0, 7, u64::MAX] {
+            let mut table = Table::of(std::iter::repeat_n(hash, LINEAR_KEYS_MAX));
+            for number in LINEAR_KEYS_MAX..200 {
+                assert!(!table.insert(hash, number, |held| held == number - 1), "{number} of {hash}");
+                assert!(table.insert(hash, number, |_| false), "{number} of {hash}");
+            }
+        }
     }
 }

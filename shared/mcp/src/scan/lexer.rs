@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use crate::envelope::ErrorKind;
 
+/// Bytes of a long run that are looked at together.
+const RUN_BYTES: usize = 32;
+
 /// A refusal before it is known whom to answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
@@ -22,33 +25,20 @@ pub(super) struct Text<'a> {
     pub escaped: bool,
 }
 
-impl<'a> Text<'a> {
-    /// The text that the literal stands for; borrowed unless it holds escapes.
-    pub fn decode(self) -> Cow<'a, str> {
-        if !self.escaped {
-            return Cow::Borrowed(self.inner);
-        }
-        let mut decoded = String::with_capacity(self.inner.len());
-        let mut rest = self.inner;
-        while let Some((plain, escape)) = rest.split_once('\\') {
-            decoded.push_str(plain);
-            let (character, length) = unescape(escape);
-            decoded.push(character);
-            rest = escape.get(length..).unwrap_or_default();
-        }
-        decoded.push_str(rest);
-        Cow::Owned(decoded)
-    }
-}
-
 pub(super) struct Lexer<'a> {
     text: &'a str,
     position: usize,
+    /// Of the string that is being read, or was read last: where its inside begins.
+    start: usize,
+    escaped: bool,
+    /// Whether what it stands for is wanted, and that, if it holds escapes.
+    decodes: bool,
+    decoded: String,
 }
 
 impl<'a> Lexer<'a> {
     pub fn new(text: &'a str) -> Self {
-        Lexer { text, position: 0 }
+        Lexer { text, position: 0, start: 0, escaped: false, decodes: false, decoded: String::new() }
     }
 
     pub fn position(&self) -> usize {
@@ -60,18 +50,21 @@ impl<'a> Lexer<'a> {
         self.text.get(start..self.position).unwrap_or_default()
     }
 
+    #[inline]
     pub fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.position).copied()
     }
 
+    #[inline]
     pub fn peek_token(&mut self) -> Option<u8> {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.position += 1;
+        if self.peek().is_some_and(is_space) {
+            self.run(is_space);
         }
         self.peek()
     }
 
     /// Takes the token `wanted`, whitespace before it skipped; false and nothing taken if another comes.
+    #[inline]
     pub fn take(&mut self, wanted: u8) -> bool {
         let found = self.peek_token() == Some(wanted);
         self.position += usize::from(found);
@@ -122,16 +115,24 @@ impl<'a> Lexer<'a> {
         Ok(integer)
     }
 
-    /// A string, the opening quote not yet taken.
-    pub fn string(&mut self) -> Result<Text<'a>, Fault> {
+    /// Takes the opening quote of a string. What it stands for is kept if it `decodes`.
+    pub fn open_string(&mut self, decodes: bool) -> Result<(), Fault> {
         if self.peek() != Some(b'"') {
             return Err(self.parse_fault("expected a string"));
         }
         self.position += 1;
-        let start = self.position;
-        let mut escaped = false;
+        self.start = self.position;
+        self.escaped = false;
+        self.decodes = decodes;
+        self.decoded.clear();
+        Ok(())
+    }
+
+    /// The string that was opened; `None` where an escape ends at `until` or beyond it, and there is more to read.
+    #[inline]
+    pub fn string(&mut self, until: usize) -> Result<Option<Text<'a>>, Fault> {
         loop {
-            let rest = self.rest();
+            let (from, rest) = (self.position, self.rest());
             let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
                 return Err(self.parse_fault("the string does not end"));
             };
@@ -141,37 +142,64 @@ impl<'a> Lexer<'a> {
                 return Err(self.parse_fault("a string holds an unescaped control character"));
             }
             self.position += length;
-            if self.peek() == Some(b'"') {
-                let inner = self.since(start);
-                self.position += 1;
-                return Ok(Text { inner, escaped });
+            let ends = self.peek() == Some(b'"');
+            if self.decodes && (self.escaped || !ends) {
+                self.decoded.push_str(self.text.get(from..self.position).unwrap_or_default());
             }
-            escaped = true;
+            if ends {
+                let inner = self.since(self.start);
+                self.position += 1;
+                return Ok(Some(Text { inner, escaped: self.escaped }));
+            }
+            self.escaped = true;
             self.position += 1;
-            self.escape()?;
+            let character = self.escape()?;
+            if self.decodes {
+                self.decoded.push(character);
+            }
+            if self.position >= until {
+                return Ok(None);
+            }
         }
     }
 
+    /// What the string that was read last stands for, if it was opened to be decoded.
+    pub fn decoded(&self, text: Text<'a>) -> &str {
+        if text.escaped { &self.decoded } else { text.inner }
+    }
+
+    /// The same, to be kept; borrowed unless it holds escapes.
+    pub fn take_decoded(&mut self, text: Text<'a>) -> Cow<'a, str> {
+        if text.escaped { Cow::Owned(std::mem::take(&mut self.decoded)) } else { Cow::Borrowed(text.inner) }
+    }
+
     /// What follows a backslash. An unpaired surrogate is refused: it has no UTF-8 form, so parsers disagree on it.
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<char, Fault> {
         let byte = self.peek();
         self.position += usize::from(byte.is_some());
         match byte {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(()),
-            Some(b'u') => match self.hex_unit()? {
-                0xD800..=0xDBFF => {
+            Some(same @ (b'"' | b'\\' | b'/')) => Ok(char::from(same)),
+            Some(b'b') => Ok('\u{8}'),
+            Some(b'f') => Ok('\u{c}'),
+            Some(b'n') => Ok('\n'),
+            Some(b'r') => Ok('\r'),
+            Some(b't') => Ok('\t'),
+            Some(b'u') => {
+                let unpaired = "a string holds an unpaired surrogate";
+                let mut code = self.hex_unit()?;
+                if let 0xD800..=0xDBFF = code {
                     if !self.rest().starts_with(b"\\u") {
-                        return Err(self.parse_fault("a string holds an unpaired surrogate"));
+                        return Err(self.parse_fault(unpaired));
                     }
                     self.position += 2;
-                    match self.hex_unit()? {
-                        0xDC00..=0xDFFF => Ok(()),
-                        _ => Err(self.parse_fault("a string holds an unpaired surrogate")),
+                    let low = self.hex_unit()?;
+                    if !matches!(low, 0xDC00..=0xDFFF) {
+                        return Err(self.parse_fault(unpaired));
                     }
+                    code = 0x1_0000 + ((code - 0xD800) << 10) + (low - 0xDC00);
                 }
-                0xDC00..=0xDFFF => Err(self.parse_fault("a string holds an unpaired surrogate")),
-                _ => Ok(()),
-            },
+                char::from_u32(code).ok_or_else(|| self.parse_fault(unpaired))
+            }
             _ => Err(self.parse_fault("a string holds an unknown escape")),
         }
     }
@@ -190,9 +218,7 @@ impl<'a> Lexer<'a> {
 
     fn digits(&mut self) -> Result<(), Fault> {
         let start = self.position;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.position += 1;
-        }
+        self.run(|byte| byte.is_ascii_digit());
         if self.position == start {
             return Err(self.parse_fault("a number misses its digits"));
         }
@@ -202,28 +228,23 @@ impl<'a> Lexer<'a> {
     fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.position..).unwrap_or_default()
     }
+
+    /// Takes all that comes of such bytes; many at a time, since a body may hold little else.
+    fn run(&mut self, is: impl Fn(u8) -> bool) {
+        let rest = self.rest();
+        let short = rest.get(..RUN_BYTES).unwrap_or(rest);
+        if let Some(short) = short.iter().position(|byte| !is(*byte)) {
+            self.position += short;
+            return;
+        }
+        let whole = |part: &&[u8]| part.iter().fold(true, |all, byte| all & is(*byte));
+        let (parts, _) = rest.as_chunks::<RUN_BYTES>();
+        let parts = parts.iter().map(<[u8; RUN_BYTES]>::as_slice).take_while(whole).count();
+        let rest = rest.get(parts * RUN_BYTES..).unwrap_or_default();
+        self.position += parts * RUN_BYTES + rest.iter().take_while(|byte| is(**byte)).count();
+    }
 }
 
-/// The character of an escape that the lexer has accepted, and how many bytes it takes after its backslash.
-fn unescape(escape: &str) -> (char, usize) {
-    match escape.as_bytes().first() {
-        Some(b'b') => ('\u{8}', 1),
-        Some(b'f') => ('\u{c}', 1),
-        Some(b'n') => ('\n', 1),
-        Some(b'r') => ('\r', 1),
-        Some(b't') => ('\t', 1),
-        Some(b'u') => {
-            let unit =
-                |range| u32::from_str_radix(escape.get(range).unwrap_or_default(), 16).unwrap_or_default();
-            match unit(1..5) {
-                high @ 0xD800..=0xDBFF => {
-                    let code = 0x1_0000 + ((high - 0xD800) << 10) + unit(7..11).saturating_sub(0xDC00);
-                    (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 11)
-                }
-                code => (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 5),
-            }
-        }
-        Some(byte) => (char::from(*byte), 1),
-        None => (char::REPLACEMENT_CHARACTER, 0),
-    }
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

@@ -5,20 +5,25 @@
 //! - What is refused as unreadable is no JSON to that reader either; a body with a duplicate key is never accepted.
 //! - An id that is quoted in a refusal is the body's own id.
 //! - Replaced ids change the ids and nothing else, and the result is accepted with the new ones.
+//! - Whatever the steps that a body is scanned in, the verdict is the same.
 //! - Canonical ids are equal exactly when the ids mean the same.
 
 use std::ops::Range;
 
 use ostler_core::limits::{JSON_DEPTH_MAX, MESSAGE_ID_BYTES_MAX};
 use ostler_mcp::envelope::{Envelope, EnvelopeError, ErrorKind, Id, Kind};
-use ostler_mcp::splice;
+use ostler_mcp::{Scan, splice};
 use serde_json::Value;
 
 use super::strict_json;
 
 pub(super) fn run(input: &[u8]) {
     let read = strict_json::read(input);
-    match (Envelope::scan(input), read) {
+    let scanned = Envelope::scan(input);
+    for bytes in [1, 2, 7, 64] {
+        assert_eq!(in_steps(input, bytes), scanned, "in steps of {bytes}");
+    }
+    match (scanned, read) {
         (Ok(envelope), Ok(value)) => {
             says_the_same(input, &envelope, &value);
             can_be_spliced(input, &envelope);
@@ -29,6 +34,15 @@ pub(super) fn run(input: &[u8]) {
         }
         (Err(error), Ok(value)) => is_refused_with_reason(input, &error, &value),
         (Err(error), Err(_)) => assert!(error.offset <= input.len()),
+    }
+}
+
+fn in_steps(body: &[u8], bytes: usize) -> Result<Envelope<'_>, EnvelopeError> {
+    let mut scan = Scan::begin(body)?;
+    loop {
+        if let Some(verdict) = scan.step(bytes) {
+            return verdict;
+        }
     }
 }
 

@@ -86,7 +86,7 @@ fn message() -> impl Strategy<Value = Value> {
         })
 }
 
-fn body() -> impl Strategy<Value = Value> {
+pub(super) fn body() -> impl Strategy<Value = Value> {
     prop_oneof![8 => message(), 1 => prop::collection::vec(message(), 0..3).prop_map(Value::from), 1 => value()]
 }
 
@@ -255,6 +255,32 @@ fn assert_same(body: &[u8], envelope: &Envelope<'_>, value: &Value) {
     assert_eq!(id(envelope.meta.subscription_id), token(meta("io.modelcontextprotocol/subscriptionId")));
 }
 
+/// A byte that is replaced, inserted or removed somewhere.
+pub(super) type Damage = (prop::sample::Index, u8, u8);
+
+pub(super) fn damage() -> impl Strategy<Value = Damage> {
+    let byte = prop::sample::select(&b"{}[]\",:\\u0e-. \x00\xff\nntf"[..]);
+    (any::<prop::sample::Index>(), byte, 0..3u8)
+}
+
+pub(super) fn damaged(value: &Value, seed: &mut u64, damage: &[Damage]) -> Vec<u8> {
+    let mut written = String::new();
+    write(value, seed, &mut written);
+    let mut bytes = written.into_bytes();
+    for (index, byte, action) in damage {
+        let at = index.index(bytes.len().max(1)).min(bytes.len().saturating_sub(1));
+        match action {
+            _ if bytes.is_empty() => {}
+            0 => bytes[at] = *byte,
+            1 => bytes.insert(at, *byte),
+            _ => {
+                bytes.remove(at);
+            }
+        }
+    }
+    bytes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -273,20 +299,9 @@ proptest! {
     fn damaged_bodies_are_refused_or_mean_what_another_parser_reads(
         value in body(),
         mut seed in any::<u64>(),
-        damage in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(&b"{}[]\",:\\u0e-. \x00\xff\nntf"[..]), 0..3u8), 1..4),
+        damage in prop::collection::vec(damage(), 1..4),
     ) {
-        let mut written = String::new();
-        write(&value, &mut seed, &mut written);
-        let mut bytes = written.into_bytes();
-        for (index, byte, action) in damage {
-            let at = index.index(bytes.len().max(1)).min(bytes.len().saturating_sub(1));
-            match action {
-                _ if bytes.is_empty() => {}
-                0 => bytes[at] = byte,
-                1 => bytes.insert(at, byte),
-                _ => { bytes.remove(at); }
-            }
-        }
+        let bytes = damaged(&value, &mut seed, &damage);
         let read = serde_json::from_slice::<Value>(&bytes);
         match Envelope::scan(&bytes) {
             Ok(envelope) => match read {
