@@ -6,13 +6,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use ostler_core::clock::WallClock;
 use ostler_core::guard::HostGuard;
-use ostler_core::limits::{DRAIN_DEADLINE, STORE_CLOSE_DEADLINE, VERSIONS_KEPT_MAX};
+use ostler_core::limits::{DRAIN_DEADLINE, STORE_CLOSE_DEADLINE, SYNC_DRAIN_DEADLINE, VERSIONS_KEPT_MAX};
 use ostler_core::name::FleetName;
 use ostler_core::net::{Listener, SharedNetwork, SystemNetwork, explain_bind};
 use ostler_core::rng::Jitter;
@@ -35,8 +34,6 @@ use crate::server::{Endpoint, serve};
 use crate::state::open_store;
 use crate::store::{OpenError, Store, StoreError};
 
-/// How long sessions get to send their nodes away before their connections are closed.
-const SESSIONS_DEADLINE: Duration = Duration::from_secs(3);
 /// What a control process is started with.
 #[derive(Clone)]
 pub struct ControlOptions {
@@ -256,7 +253,7 @@ impl RunningControl {
     pub async fn shutdown(mut self) {
         self.draining.cancel();
         self.published = None;
-        self.sessions.shutdown(SESSIONS_DEADLINE).await;
+        self.sessions.shutdown(SYNC_DRAIN_DEADLINE).await;
         if !self.tasks.shutdown(DRAIN_DEADLINE).await {
             tracing::warn!("some connections did not end in time and were dropped");
         }

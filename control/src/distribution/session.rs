@@ -8,10 +8,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ostler_core::limits::{
-    HELLO_TIMEOUT, SNAPSHOT_ANSWER_TIMEOUT, SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL,
+    HELLO_TIMEOUT, SNAPSHOT_ANSWER_TIMEOUT, SYNC_ANSWERABLE_MAX, SYNC_LAST_WORD_TIMEOUT,
+    SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL,
 };
 use ostler_core::name::{FleetName, NodeName};
 use ostler_core::pace::Pace;
@@ -32,11 +32,6 @@ use super::wire::{
 };
 use crate::api::types::NodeError;
 use crate::fleet::{Connected, Introduction, Report};
-
-/// Snapshots whose answers may still arrive: the one under way, and those a slow node was given before it.
-const ANSWERABLE_MAX: usize = 4;
-/// How long a last word may take to leave.
-const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Outbox = mpsc::Sender<Result<Outgoing, Status>>;
 
@@ -225,7 +220,7 @@ impl Session {
                 let nonce = format!("{}-{}", self.connected.stream(), self.snapshots);
                 self.settled = Some(desired.revision);
                 self.unanswered_until = Some(Instant::now() + SNAPSHOT_ANSWER_TIMEOUT);
-                self.sent.truncate(ANSWERABLE_MAX - 1);
+                self.sent.truncate(SYNC_ANSWERABLE_MAX - 1);
                 self.sent.push_front(Sent { nonce: nonce.clone(), revision: desired.revision });
                 self.connected.report(Report::Behind);
                 self.distribution.counters.pushes.add("snapshot", "");
@@ -358,7 +353,7 @@ fn reconnect(after_ms: u64) -> Outgoing {
 
 /// A peer that takes nothing any more must not hold the stream open.
 async fn last_word(outbox: &Outbox, word: Result<Outgoing, Status>) {
-    let _ = tokio::time::timeout(LAST_WORD_TIMEOUT, outbox.send(word)).await;
+    let _ = tokio::time::timeout(SYNC_LAST_WORD_TIMEOUT, outbox.send(word)).await;
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use ostler_config::{Compiled, GlobList, Host, Lookup, Rejudged, Unresolved, Validated};
 use ostler_core::backoff::Backoff;
 use ostler_core::digest::Digest;
-use ostler_core::limits::{CHILD_STOP_GRACE, DRAIN_CUT_GRACE, DRAIN_DEADLINE, RECONNECT_BASE, RECONNECT_CAP};
+use ostler_core::limits::{
+    CHILD_STOP_GRACE, DRAIN_CUT_GRACE, DRAIN_DEADLINE, DRAIN_POLL, RECONNECT_BASE, RECONNECT_CAP,
+};
 use tokio::sync::Mutex;
 
 use super::generations::{FindingKind, Kept};
@@ -423,7 +425,7 @@ fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, draining:
             // Whoever may still call it holds it: a snapshot that a request pins, the request, its answer.
             let idle = async {
                 while Arc::strong_count(&upstream) > 1 {
-                    tokio::time::sleep(RETIRE_POLL).await;
+                    tokio::time::sleep(DRAIN_POLL).await;
                 }
             };
             tokio::select! {
@@ -437,9 +439,6 @@ fn retire(replaced: &snapshot::Snapshot, current: &snapshot::Snapshot, draining:
 
 /// Doublings after which the backoff has reached its cap, and more count nothing.
 const STEPS_TO_CAP: u32 = 8;
-
-/// How often a removed upstream is looked at while it finishes its calls.
-const RETIRE_POLL: Duration = Duration::from_millis(50);
 
 impl fmt::Debug for Applier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

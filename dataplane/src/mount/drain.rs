@@ -3,9 +3,8 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use ostler_core::limits::{DRAIN_CUT_GRACE, DRAIN_DEADLINE};
+use ostler_core::limits::{DRAIN_CUT_GRACE, DRAIN_DEADLINE, DRAIN_LAST_ARRIVAL};
 
 use super::{Mount, MountRuntime};
 use crate::deps::Deps;
@@ -25,9 +24,6 @@ pub struct DrainingMount {
     pub cause: Cause,
     pub since_unix_ms: u64,
 }
-
-/// A request that pinned the snapshot before the swap may need as long to be counted as one of the mount.
-const LAST_ARRIVAL: Duration = Duration::from_millis(50);
 
 // === impl Draining ===
 
@@ -80,7 +76,7 @@ impl DrainingMount {
 }
 
 async fn finish(runtime: &MountRuntime) {
-    tokio::time::sleep(LAST_ARRIVAL).await;
+    tokio::time::sleep(DRAIN_LAST_ARRIVAL).await;
     if tokio::time::timeout(DRAIN_DEADLINE, runtime.calls.wait()).await.is_ok() {
         return;
     }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use ostler_core::limits::{
     NODE_MESSAGE_BYTES_MAX, RECONNECT_CAP, RECONNECT_STABLE_AFTER, STATUS_CHANGE_INTERVAL, STATUS_INTERVAL,
     SYNC_KEEPALIVE_INTERVAL, SYNC_KEEPALIVE_TIMEOUT, SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_BYTES_MAX,
-    SYNC_MESSAGE_INTERVAL, SYNC_OPEN_TIMEOUT, SYNC_SEND_TIMEOUT,
+    SYNC_MESSAGE_INTERVAL, SYNC_NONCES_MAX, SYNC_OPEN_TIMEOUT, SYNC_OUTBOX_MAX, SYNC_SEND_TIMEOUT,
 };
 use ostler_core::pace::Pace;
 use ostler_proto::sync::v1::control_message::Message as FromControl;
@@ -38,13 +38,8 @@ pub(super) struct Ended {
     pub(super) reconnect_after: Option<Duration>,
 }
 
-/// Messages waiting to be sent; status is dropped when it is full, acks wait.
-const OUTBOX_MAX: usize = 32;
-/// Snapshots whose nonces are remembered.
-const ANSWERED_MAX: usize = 16;
-
 pub(super) async fn serve(client: &SyncClient) -> Ended {
-    let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
+    let (outbox, outgoing) = mpsc::channel(SYNC_OUTBOX_MAX);
     // Queued before the call starts: `hello` is the first message whatever happens.
     let hello = NodeMessage { message: Some(ToControl::Hello(hello(client))) };
     if outbox.try_send(hello).is_err() {
@@ -234,7 +229,7 @@ impl<'a> Session<'a> {
             snapshot.nonce.clone_from(&nonce);
             self.try_apply(snapshot).await
         };
-        self.answered.truncate(ANSWERED_MAX - 1);
+        self.answered.truncate(SYNC_NONCES_MAX - 1);
         match applied {
             Ok(revision) => {
                 self.answered.push_front((nonce.clone(), offered));

@@ -66,6 +66,17 @@ pub const NODE_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const SYNC_MESSAGE_BURST_MAX: u32 = 64;
 /// See [`SYNC_MESSAGE_BURST_MAX`]. An honest data plane says at most a handful a second.
 pub const SYNC_MESSAGE_INTERVAL: Duration = Duration::from_millis(50);
+/// Messages of a data plane that wait to be sent: status is dropped when there are so many, acks wait.
+pub const SYNC_OUTBOX_MAX: usize = 32;
+/// Snapshots of one stream whose nonces a data plane remembers: several times those that control still takes an answer to.
+pub const SYNC_NONCES_MAX: usize = 16;
+/// Snapshots of one stream whose answers control still takes: the one under way, and those a slow node was given before it.
+pub const SYNC_ANSWERABLE_MAX: usize = 4;
+/// How long a stream's last word may take to leave: whoever takes nothing any more must not hold it open.
+pub const SYNC_LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a control process that ends may take to send its nodes away before their connections are closed.
+pub const SYNC_DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+const _: () = assert!(SYNC_LAST_WORD_TIMEOUT.as_secs() < SYNC_DRAIN_DEADLINE.as_secs());
 /// A nonce: control counts streams and snapshots in it.
 pub const NONCE_BYTES_MAX: usize = 128;
 /// How often a data plane reports its status when nothing changes.
@@ -186,6 +197,10 @@ pub const CLIENT_PIECE_BYTES_MAX: usize = 16 * 1024;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// After it: time for the error that says so to be written.
 pub const DRAIN_CUT_GRACE: Duration = Duration::from_secs(1);
+/// A request that pinned the snapshot before a swap may need as long to be counted as one of the mount that the swap removed.
+pub const DRAIN_LAST_ARRIVAL: Duration = Duration::from_millis(50);
+/// How often a removed upstream is looked at while it finishes its calls: it is idle soon, or not for seconds.
+pub const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// Between two looks whether what a process serves has changed, for the status line of its service manager.
 pub const STATUS_LINE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a thread that serves may take to run a task it is given: far beyond what any load explains, and within the
