@@ -398,3 +398,33 @@ async fn apply_directly(dataplane: &DataPlane, version: u64, text: &str) -> Resu
     let candidate = Candidate { origin: Origin::Stream, revision, parts: judged.parts().into() };
     dataplane.admin().applier.apply(&candidate).await
 }
+
+#[tokio::test]
+async fn a_listener_that_is_full_drops_what_comes_and_one_that_shakes_no_hands_takes_a_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    write_pair(dir.path());
+    let addr = free();
+    let file = |name: &str| format!("${{file:{}}}", dir.path().join(name).display());
+    let tls = json!({"certificate": file("cert.pem"), "key": file("key.pem")});
+    let text = document(&server, &json!({"team": {"address": addr, "tls": tls}}));
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    until_accepting(&dataplane, dir.path(), "team").await;
+    let readings = dataplane.admin().applier.listeners.readings();
+    let socket =
+        readings.iter().find(|reading| reading.addr == addr).and_then(|reading| reading.socket.clone());
+    let metrics = &socket.as_ref().unwrap().metrics;
+    let silent = tokio::net::TcpStream::connect(addr).await.unwrap();
+    eventually("it takes a place", async || (metrics.open.get() == 1).then_some(())).await;
+    // The other places are taken without their connections, which would need more sockets than a test may have.
+    let others = i64::try_from(ostler_core::limits::CONNECTIONS_MAX).unwrap() - 1;
+    metrics.open.add(others);
+    let certificate = dir.path().join("cert.pem");
+    assert!(over_tls(addr, &certificate).await.is_err());
+    assert_eq!(metrics.refused.get(), 1);
+    drop(silent);
+    eventually("its place is free", async || (metrics.open.get() == others).then_some(())).await;
+    assert_eq!(over_tls(addr, &certificate).await.unwrap(), 200);
+    metrics.open.add(-others);
+    dataplane.shutdown().await;
+}

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use ostler_config::Timeouts;
-use ostler_core::limits::{CHILD_CLIENT_QUEUE_MAX, CHILD_LINE_BYTES_MAX, CHILDREN_PER_MOUNT_MAX};
+use ostler_core::limits::{
+    CHILD_CLIENT_QUEUE_MAX, CHILD_LINE_BYTES_MAX, CHILD_QUEUE_BYTES_MAX, CHILD_QUEUES_BYTES_MAX,
+    CHILDREN_PER_MOUNT_MAX,
+};
 use ostler_dataplane::upstream::{Cause, Fault, Verb};
 use ostler_mcp::Reason;
 use serde_json::json;
 
-use crate::world::{Events, World, fake_transport, json_of, until};
+use crate::world::{Events, World, fake_transport, json_of, until, within};
 
 #[tokio::test]
 async fn a_mount_has_so_many_children_and_a_place_is_free_again_after_delete() {
@@ -139,5 +142,61 @@ async fn a_modern_stream_needs_a_client_that_takes_events() {
     assert_eq!(client.post(listen).await.unwrap_err().reason, Reason::NotAcceptable);
     let progress = client.call(json!(1), "progress", json!({"count": 2})).await.unwrap();
     assert_eq!(json_of(progress).await["id"], 1);
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn children_that_do_not_read_hold_no_more_than_their_mount_may_and_others_go_on() {
+    let mut world = World::new();
+    let count = (CHILD_QUEUES_BYTES_MAX / CHILD_QUEUE_BYTES_MAX) as usize;
+    let mut sessions = Vec::new();
+    for _ in 0..=count {
+        sessions.push(world.legacy().await.session.clone());
+    }
+    world.config.timeouts = Timeouts { answer: Duration::from_secs(600), ..Timeouts::default() };
+    let world = world;
+    let client = |session: &_| {
+        let mut client = world.stranger();
+        client.session = Clone::clone(session);
+        client
+    };
+    let other = client(&sessions[count]);
+    // All that their children may hold, but for a little.
+    let large = json!({"text": "x".repeat(CHILD_QUEUE_BYTES_MAX as usize - 64 * 1024)});
+    let deaf = sessions[..count].iter().map(|session| {
+        let (deaf, large) = (client(session), large.clone());
+        async move {
+            // What the other session has in its queue at the moment may be in the way.
+            let filled = async {
+                while deaf.call(json!(2), "echo", large.clone()).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::join!(deaf.call(json!(1), "stop_reading", json!({})), filled)
+        }
+    });
+    let more = || other.call(json!(3), "echo", json!({"text": "x".repeat(1 << 20)}));
+    let refused = async {
+        loop {
+            if let Err(error) = more().await {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(deaf) => panic!("a child that does not read has answered"),
+        refused = within(refused) => assert_eq!(refused.reason, Reason::Overloaded),
+    }
+    assert!(other.result("pid", json!({})).await["pid"].is_u64(), "what is small still goes through");
+    for session in &sessions[..count] {
+        client(session).send(Verb::Delete, "").await.unwrap();
+    }
+    within(async {
+        while more().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     world.shutdown().await;
 }

@@ -359,6 +359,9 @@ pub const CHILD_STDERR_LINES_BURST_MAX: u32 = 500;
 pub const CHILD_BUFFERED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Messages waiting to be written to one child, in bytes: two of the largest bodies.
 pub const CHILD_QUEUE_BYTES_MAX: u32 = 8 * 1024 * 1024;
+/// The same of all children of one upstream: four at their own limit, so that a mount whose children do not read holds little
+/// beside the part of `--buffer-bytes` that its calls have. Beyond it calls are refused until some child reads.
+pub const CHILD_QUEUES_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// Settings of clients (log level, subscriptions) that are told again to the child that follows another.
 pub const CHILD_SETTINGS_MAX: usize = 1_024;
 /// One of them; a longer one is not remembered.

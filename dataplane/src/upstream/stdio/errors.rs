@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use ostler_config::StdioTransport;
 use ostler_core::limits::{
-    CHILD_LINE_BYTES_MAX, CHILD_START_TIMEOUT, CHILD_STOP_GRACE, CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE,
+    CHILD_LINE_BYTES_MAX, CHILD_QUEUES_BYTES_MAX, CHILD_START_TIMEOUT, CHILD_STOP_GRACE,
+    CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE,
 };
 use ostler_mcp::Reason;
 
 use super::child::Ending;
+use super::link::Unsent;
 use crate::upstream::{Cause, UpstreamError};
 
 pub(super) fn spawn_failed(error: &io::Error, transport: &StdioTransport) -> UpstreamError {
@@ -38,6 +40,14 @@ pub(super) fn spawn_failed(error: &io::Error, transport: &StdioTransport) -> Ups
 pub(super) fn no_place() -> UpstreamError {
     let detail = format!(
         "all {CHILDREN_PER_MOUNT_MAX} children that a mount may have are in use; end sessions with DELETE, or serve the server with `share: mount`"
+    );
+    UpstreamError::new(Reason::Overloaded, detail).retry_after(CHILD_STOP_GRACE)
+}
+
+/// The upstream's children do not read what was sent to them.
+pub(super) fn queues_full() -> UpstreamError {
+    let detail = format!(
+        "{CHILD_QUEUES_BYTES_MAX} bytes wait for the upstream's processes, which do not read them; try again, or end their sessions with DELETE"
     );
     UpstreamError::new(Reason::Overloaded, detail).retry_after(CHILD_STOP_GRACE)
 }
@@ -72,6 +82,14 @@ pub(super) fn backing_off(delay: Duration) -> UpstreamError {
     let detail =
         format!("upstream's process ended; it may be started again in {} ms", delay.as_millis().max(1));
     UpstreamError::new(Reason::UpstreamUnavailable, detail).retry_after(delay)
+}
+
+/// A child that was being started could not be told.
+pub(super) fn not_greeted(unsent: Unsent) -> UpstreamError {
+    match unsent {
+        Unsent::Closed => start_refused(),
+        Unsent::Full => queues_full(),
+    }
 }
 
 pub(super) fn start_refused() -> UpstreamError {

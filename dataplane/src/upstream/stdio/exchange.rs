@@ -15,7 +15,7 @@ use super::inbound::Inbound;
 use super::judge;
 use super::keeper::Keeper;
 use super::lines::frame;
-use super::link::{Closed, Link};
+use super::link::{Link, Unsent};
 use super::queue::{Item, Receiver, queue};
 use super::reply;
 use super::rewrite;
@@ -120,7 +120,11 @@ pub(super) async fn ask(
                     heard,
                 });
             }
-            Ok(Err(Closed)) => ticket.done(),
+            Ok(Err(Unsent::Closed)) => ticket.done(),
+            Ok(Err(Unsent::Full)) => {
+                ticket.done();
+                return Err(errors::queues_full());
+            }
             Err(error) => {
                 ticket.done();
                 judge::suspect(&ticket.link, heard);

@@ -71,7 +71,7 @@ async fn initialize(
         .ok()
         .and_then(|envelope| envelope.result.map(|raw| line.slice_ref(raw.as_bytes())));
     if result.is_some() {
-        link.send(frame(message::initialized())).await.map_err(|_| errors::start_refused())?;
+        link.send(frame(message::initialized())).await.map_err(errors::not_greeted)?;
     }
     Ok(result)
 }
@@ -99,7 +99,7 @@ async fn exchange(link: &Link, id: &str, body: impl FnOnce(u64) -> Vec<u8>) -> R
     let route = Route { seat, id: id.into(), token: None, events: false, setting: None, to };
     let number = link.routes.open(route).map_err(|_| errors::start_refused())?;
     let _out = Out { link, number };
-    link.send(frame(&body(number))).await.map_err(|_| errors::start_refused())?;
+    link.send(frame(&body(number))).await.map_err(errors::not_greeted)?;
     loop {
         match answer.next().await {
             Some(Item::Message(_)) => {}

@@ -8,7 +8,8 @@ use std::time::Duration;
 use ostler_config::StdioTransport;
 use ostler_core::backoff::Backoff;
 use ostler_core::limits::{
-    CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE, RESPAWN_CAP, RESPAWN_INTERVAL, RESPAWNS_BURST_MAX,
+    CHILD_QUEUES_BYTES_MAX, CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE, RESPAWN_CAP, RESPAWN_INTERVAL,
+    RESPAWNS_BURST_MAX,
 };
 use ostler_core::name::ResourceName;
 use ostler_core::pace::Pace;
@@ -34,6 +35,8 @@ pub(super) struct Host {
     /// Skips what is left of the grace.
     pub(super) kill: CancellationToken,
     pub(super) counts: Counts,
+    /// Bytes that may wait to be written to all children.
+    pub(super) room: Arc<Semaphore>,
     /// What waits for the clients of all children.
     pub(super) buffered: Arc<Buffered>,
     /// One permit per child; given back when the child is reaped and its group is gone.
@@ -81,6 +84,7 @@ impl Host {
             kill: CancellationToken::new(),
             deps: deps.clone(),
             counts: Counts::default(),
+            room: super::link::room(CHILD_QUEUES_BYTES_MAX),
             buffered: Arc::default(),
             places: Arc::new(Semaphore::new(CHILDREN_PER_MOUNT_MAX)),
             starts: Mutex::new(Pace::new(RESPAWN_INTERVAL, RESPAWNS_BURST_MAX)),

@@ -54,12 +54,18 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) line: Bytes,
-    _room: OwnedSemaphorePermit,
+    /// Of the child's, and of the upstream's.
+    _room: [OwnedSemaphorePermit; 2],
 }
 
-/// The child takes nothing more.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Closed;
+/// Why a message was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// The child takes nothing more.
+    Closed,
+    /// As much waits for the upstream's children together as may.
+    Full,
+}
 
 // === impl Link ===
 
@@ -73,7 +79,7 @@ impl Link {
             started: Instant::now(),
             inbound: keeper.inbound.clone(),
             input,
-            room: Arc::new(Semaphore::new(usize::try_from(CHILD_QUEUE_BYTES_MAX).unwrap_or(usize::MAX))),
+            room: room(CHILD_QUEUE_BYTES_MAX),
             keeper: Arc::downgrade(keeper),
             last_used: Mutex::new(Instant::now()),
             heard: AtomicU64::new(0),
@@ -85,21 +91,32 @@ impl Link {
         }
     }
 
-    /// Queues a framed message; waits while the child does not read.
-    pub(super) async fn send(&self, line: Bytes) -> Result<(), Closed> {
+    /// Queues a framed message; waits while the child does not read, and for no other child.
+    pub(super) async fn send(&self, line: Bytes) -> Result<(), Unsent> {
         self.touch();
-        let room = Arc::clone(&self.room).acquire_many_owned(room_for(&line)).await.map_err(|_| Closed)?;
-        self.input.send(Outgoing { line, _room: room }).await.map_err(|_| Closed)
+        let own = Arc::clone(&self.room).acquire_many_owned(room_for(&line));
+        let own = own.await.map_err(|_| Unsent::Closed)?;
+        let of_all = Arc::clone(&self.host.room).try_acquire_many_owned(room_for(&line));
+        let of_all = of_all.map_err(|_| Unsent::Full)?;
+        self.input.send(Outgoing { line, _room: [own, of_all] }).await.map_err(|_| Unsent::Closed)
+    }
+
+    /// The same for a message that wants no answer: a child that has just ended does not need it any more.
+    pub(super) async fn notify(&self, line: Bytes) -> Result<(), UpstreamError> {
+        match self.send(line).await {
+            Err(Unsent::Full) => Err(errors::queues_full()),
+            Ok(()) | Err(Unsent::Closed) => Ok(()),
+        }
     }
 
     /// Queues a message of our own where nobody can wait. One that finds the queue full is dropped: it goes to a child
     /// that does not read.
     pub(super) fn tell(&self, message: &[u8]) {
         let line = frame(message);
-        let queued = Arc::clone(&self.room)
-            .try_acquire_many_owned(room_for(&line))
-            .ok()
-            .is_some_and(|room| self.input.try_send(Outgoing { line, _room: room }).is_ok());
+        let room = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(room_for(&line)).ok();
+        let queued = room(&self.room).zip(room(&self.host.room)).is_some_and(|(own, of_all)| {
+            self.input.try_send(Outgoing { line, _room: [own, of_all] }).is_ok()
+        });
         if !queued {
             self.host.count_dropped("child_queue_full");
         }
@@ -292,6 +309,10 @@ impl fmt::Debug for Link {
             .field("dead", &self.is_dead())
             .finish_non_exhaustive()
     }
+}
+
+pub(super) fn room(bytes: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 /// A message longer than all the room takes the whole of it.

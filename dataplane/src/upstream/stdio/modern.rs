@@ -57,8 +57,6 @@ impl ModernChild {
             return Ok(());
         }
         let Some(link) = self.keeper.running() else { return Ok(()) };
-        // A child that has just ended does not need it any more.
-        let _ = Clock::start(&call.config.timeouts).within(link.send(frame(&call.body))).await?;
-        Ok(())
+        Clock::start(&call.config.timeouts).within(link.notify(frame(&call.body))).await?
     }
 }

@@ -133,9 +133,7 @@ impl MountChild {
             }
             _ => frame(&call.body),
         };
-        // A child that has just ended does not need it any more.
-        let _ = Clock::start(&call.config.timeouts).within(link.send(line)).await?;
-        Ok(())
+        Clock::start(&call.config.timeouts).within(link.notify(line)).await?
     }
 }
 

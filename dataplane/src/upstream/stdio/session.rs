@@ -95,8 +95,7 @@ impl StdioSession {
             // Nothing is started for it: a new child would not know what it is about.
             if let Some(link) = keeper.running() {
                 let clock = Clock::start(&call.config.timeouts);
-                // A child that has just ended does not need it any more either.
-                let _ = clock.within(link.send(frame(&call.body))).await?;
+                clock.within(link.notify(frame(&call.body))).await??;
             }
             return Ok(reply::accepted());
         }
