@@ -88,20 +88,22 @@ async fn read<'m>(
     let mut reserved = Reserved { budget: budget.clone(), mount, bytes: 0 };
     // What is only announced is judged and takes no memory of others: a client may never send it.
     fits(announced)?;
+    // A body that came in one piece, as most do, is not copied, and a large one not at its end.
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut whole = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let frame = frame
             .map_err(|_| Refusal::new(Reason::InvalidRequest, "request body broke off; send it whole"))?;
         let Ok(data) = frame.into_data() else { continue };
-        reserved.grow_to(first.len() + rest.len() + data.len())?;
-        if first.is_empty() {
+        reserved.grow_to(first.len() + whole.len() + data.len())?;
+        if whole.is_empty() && first.is_empty() {
             first = data;
         } else {
-            rest.extend_from_slice(&data);
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&data);
         }
     }
-    let bytes = if rest.is_empty() { first } else { [first.as_ref(), rest.as_ref()].concat().into() };
+    let bytes = if whole.is_empty() { first } else { whole.freeze() };
     Ok(Buffered { bytes, _reserved: Some(reserved) })
 }
 
