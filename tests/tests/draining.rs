@@ -68,6 +68,10 @@ async fn a_call_in_flight_finishes_on_the_mount_that_it_began_with() {
         "{scraped}"
     );
     assert!(scraped.contains("\nostler_mounts_draining 1\n"), "{scraped}");
+    // And another change later it still is.
+    apply(&dataplane, dir.path(), &config(&[("another", &server.url())])).await;
+    let draining = mount(&dataplane, dir.path(), "up", "draining").await.expect("its call was cut");
+    assert_eq!(draining["in_flight"], 1);
     let later = client.who(8).await;
     assert_eq!(
         (later.status.as_u16(), later.json()["error"]["data"]["reason"].clone()),
@@ -230,6 +234,7 @@ async fn a_call_that_waits_on_a_removed_mount_is_still_answered() {
     let waiting = tokio::spawn(async move { client.who(3).await });
     eventually("the call has arrived", async || (server.seen().len() > seen).then_some(())).await;
     apply(&dataplane, dir.path(), &config(&[("other", &server.url())])).await;
+    apply(&dataplane, dir.path(), &config(&[("another", &server.url())])).await;
     server.release();
     assert!(waiting.await.unwrap().json()["result"].is_object());
     dataplane.shutdown().await;

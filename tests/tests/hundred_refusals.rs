@@ -8,6 +8,7 @@
 mod sources;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ostler_dataplane::apply::{Candidate, Origin};
@@ -27,6 +28,8 @@ struct Counted {
     series: Vec<usize>,
     retired_alive: Vec<usize>,
     files: BTreeSet<String>,
+    /// Of attempts, on disk.
+    marks: Vec<usize>,
 }
 
 async fn count(sources: &Sources) -> Counted {
@@ -55,7 +58,13 @@ async fn count(sources: &Sources) -> Counted {
             .map(|dataplane| dataplane.admin().applier.snapshots.retired_alive())
             .to_vec(),
         files,
+        marks: ["state", "node"].map(|folder| marks(&sources.dir.path().join(folder))).to_vec(),
     }
+}
+
+fn marks(state: &Path) -> usize {
+    let marks = std::fs::read_to_string(state.join("generations/attempts.json")).unwrap_or_default();
+    marks.matches("\"unfinished\"").count()
 }
 
 fn descriptors() -> usize {
