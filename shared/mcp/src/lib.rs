@@ -14,11 +14,13 @@
 //! | [`headers`] | header names, the sentinel codec of `Mcp-Name`, session ids, header against body |
 //! | [`answer`] | whose request an answer answers, read while it passes |
 //! | [`sse`] | Server-Sent Events in and out |
+//! | [`bridge`] | messages of one era as messages of the other |
 //! | [`error`] | error codes, reasons, and the body of a refusal |
 //! | [`message`] | the few messages that the data plane writes itself |
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod answer;
+pub mod bridge;
 pub mod envelope;
 pub mod era;
 pub mod error;

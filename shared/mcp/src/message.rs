@@ -20,12 +20,34 @@ pub fn ping(id: u64) -> Vec<u8> {
 
 /// `initialize` with empty client capabilities.
 pub fn initialize(id: u64, revision: Revision, client: Implementation<'_>) -> Vec<u8> {
+    initialize_with(id, revision, "{}", client)
+}
+
+/// `initialize` with raw client capabilities.
+pub fn initialize_with(
+    id: u64,
+    revision: Revision,
+    capabilities: &str,
+    client: Implementation<'_>,
+) -> Vec<u8> {
     let revision = revision.as_str();
     let client = client.to_json();
     format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{{}},"clientInfo":{client}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{capabilities},"clientInfo":{client}}}}}"#
     )
     .into_bytes()
+}
+
+/// A request with a raw id and raw parameters.
+pub fn request(id: &str, method: &str, params: &str) -> Vec<u8> {
+    let method = json_text(method);
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#).into_bytes()
+}
+
+/// A request with a raw id and no parameters.
+pub fn bare_request(id: &str, method: &str) -> Vec<u8> {
+    let method = json_text(method);
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method}}}"#).into_bytes()
 }
 
 /// `initialize` with the parameters that a client once sent, for a session that its upstream lost.
