@@ -16,6 +16,7 @@ pub mod admin;
 pub mod apply;
 mod args;
 mod assembly;
+pub mod bridge;
 mod deps;
 mod guard;
 pub mod listener;

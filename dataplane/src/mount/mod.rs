@@ -12,6 +12,7 @@ use ostler_config::{CompiledMount, CompiledUpstream};
 use ostler_core::clock::WallClock;
 use ostler_core::name::ResourceName;
 
+use crate::bridge::Mirrors;
 use crate::upstream::health::{Reading, State};
 use crate::upstream::{Cause, Upstream};
 use bodies::Bodies;
@@ -45,6 +46,8 @@ pub struct MountRuntime {
     pub calls: TaskTracker,
     /// Cancelled when the time for them is up.
     pub cut: CancellationToken,
+    /// What its tools want in headers, for clients that do not know of it.
+    pub mirrors: Mirrors,
 }
 
 // === impl Mount ===
@@ -89,6 +92,7 @@ impl MountRuntime {
             gone: CancellationToken::new(),
             calls: TaskTracker::new(),
             cut: CancellationToken::new(),
+            mirrors: Mirrors::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use ostler_core::clock::WallClock;
 use ostler_core::limits::{SESSION_IDLE, SESSIONS_PER_MOUNT_MAX};
 use ostler_core::rng::secret_token;
 
+use crate::bridge::BridgedSession;
 use crate::upstream::stdio::StdioSession;
 
 /// One legacy session: what the client calls it, and what stands behind it.
@@ -29,6 +30,8 @@ pub enum SessionLink {
     Http { upstream_id: HeaderValue },
     /// A child, or a place at a shared one.
     Stdio(Arc<StdioSession>),
+    /// Nothing: the upstream has no sessions.
+    Bridged(Arc<BridgedSession>),
 }
 
 /// The sessions of one mount.

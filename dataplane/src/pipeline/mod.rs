@@ -36,6 +36,7 @@ use ostler_telemetry::metrics::Counter;
 use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::sync::Semaphore;
 
+use crate::bridge;
 use crate::listener::Entrance;
 use crate::mount::Mount;
 use crate::mount::bodies::Bodies;
@@ -259,13 +260,13 @@ impl Pipeline {
         // Its own clock has the first word; this one is for a client that does not hear it.
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let answer = tokio::select! {
-            answer = routed.mount.upstream.call(call) => answer,
+            answer = bridge::call(&routed.mount, call) => answer,
             () = routed.mount.runtime.cut.cancelled() => {
                 Err(refuse::drained(envelope.as_ref().map_or("", |envelope| &envelope.method)))
             }
         };
         if let Ok(answer) = &answer
-            && (is_push || matches!(answer.body(), AnswerBody::Events(_)))
+            && (is_push || matches!(answer.body(), AnswerBody::Events(_) | AnswerBody::Bridged(_)))
         {
             record.asked(id());
         }

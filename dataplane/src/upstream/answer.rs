@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::http::{EventBody, JsonBody};
 use super::{Cause, Fault, UpstreamError};
+use crate::bridge::Bridged;
 
 /// A body on its way to the client. Dropping it cancels what feeds it.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum AnswerBody {
     Stream(Box<EventBody>),
     /// Events produced by a stdio upstream. The sender's end ends the body.
     Events(mpsc::Receiver<Bytes>),
+    /// Events written by the bridge between eras.
+    Bridged(Bridged),
     /// What is at hand of one that is ended here, and its end.
     Ending(Box<Ending>),
 }
@@ -95,6 +98,10 @@ impl AnswerBody {
                 let broken = Some(BodyError { error, tail: Tail::Events { close: b"", ids } });
                 Self::Ending(Box::new(Ending { rest: Some(events), broken }))
             }
+            Self::Bridged(_) => {
+                let broken = Some(BodyError { error, tail: Tail::Events { close: b"", ids } });
+                Self::Ending(Box::new(Ending { rest: None, broken }))
+            }
             other => other,
         };
     }
@@ -103,7 +110,7 @@ impl AnswerBody {
     pub fn closing(&self) -> Option<&'static [u8]> {
         match self {
             Self::Stream(body) => Some(body.closing()),
-            Self::Events(_) => Some(b""),
+            Self::Events(_) | Self::Bridged(_) => Some(b""),
             Self::Empty | Self::Full(_) | Self::Json(_) | Self::Ending(_) => None,
         }
     }
@@ -132,6 +139,7 @@ impl Body for AnswerBody {
             Self::Events(events) => {
                 events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
             }
+            Self::Bridged(body) => body.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
             Self::Ending(ending) => ending.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
         }
     }
@@ -140,7 +148,7 @@ impl Body for AnswerBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Json(_) | Self::Stream(_) | Self::Events(_) | Self::Ending(_) => false,
+            Self::Json(_) | Self::Stream(_) | Self::Events(_) | Self::Bridged(_) | Self::Ending(_) => false,
         }
     }
 
@@ -150,7 +158,7 @@ impl Body for AnswerBody {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Json(body) => body.size_hint(),
             // An event of ours may follow what the upstream has announced.
-            Self::Stream(_) | Self::Events(_) | Self::Ending(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Events(_) | Self::Bridged(_) | Self::Ending(_) => SizeHint::default(),
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct Health {
     state: AtomicU8,
     /// See [`Health::era`].
     era: AtomicU8,
+    /// See [`Health::refuses_legacy`].
+    refuses_legacy: AtomicBool,
     inner: Mutex<Inner>,
     /// Raised with every change of state.
     changed: Arc<AtomicBool>,
@@ -161,7 +163,14 @@ impl Health {
             next_trial_unix_ms: 0,
             era_check: EraCheck::default(),
         };
-        Self { clock, state, era: AtomicU8::new(0), inner: Mutex::new(inner), changed }
+        Self {
+            clock,
+            state,
+            era: AtomicU8::new(0),
+            refuses_legacy: AtomicBool::new(false),
+            inner: Mutex::new(inner),
+            changed,
+        }
     }
 
     /// Whether a call may be sent. While the upstream is down and nothing probes it, one call after each
@@ -276,6 +285,21 @@ impl Health {
         if inner.reading.era.replace(era) != Some(era) {
             inner.era_check = EraCheck::default();
         }
+    }
+
+    /// Whether the upstream was found to have no handshake. One atomic load.
+    pub fn refuses_legacy(&self) -> bool {
+        self.refuses_legacy.load(Ordering::Relaxed)
+    }
+
+    /// It refused `initialize`, and speaks the modern era.
+    pub fn refuse_legacy(&self) {
+        self.refuses_legacy.store(true, Ordering::Relaxed);
+    }
+
+    /// It may have changed: the next `initialize` is its own to answer.
+    pub fn doubt_refusal(&self) {
+        self.refuses_legacy.store(false, Ordering::Relaxed);
     }
 
     /// Whether to look into a doubt of the known era now. Doubts that prove unfounded are looked into less and less.

@@ -247,6 +247,18 @@ pub const SSE_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const SESSION_ID_BYTES_MAX: usize = 512;
 /// Sessions of one mount.
 pub const SESSIONS_PER_MOUNT_MAX: usize = 10_000;
+/// Calls that one bridged session may have under way: as many as an upstream takes from all of them by default.
+pub const BRIDGED_CALLS_MAX: usize = 100;
+/// Resources that one bridged session may be subscribed to. Each is named in every request that listens anew.
+pub const BRIDGED_SUBSCRIPTIONS_MAX: usize = 1_000;
+/// Times that an upstream may ask back before it answers one call of a legacy client; more is no conversation.
+pub const BRIDGE_ROUNDS_MAX: usize = 32;
+/// Pages of an upstream's tools that are asked for to find what one of them wants in headers.
+pub const BRIDGED_LIST_PAGES_MAX: usize = 100;
+/// Tools of a mount whose wishes for headers are remembered.
+pub const BRIDGED_TOOLS_MAX: usize = 10_000;
+/// Before an upstream is listened to again that ended a subscription.
+pub const LISTEN_RETRY: Duration = Duration::from_secs(1);
 /// A session nobody used for this long is forgotten.
 pub const SESSION_IDLE: Duration = Duration::from_secs(8 * 60 * 60);
 /// Mounts named in an `unknown_mount` error.

@@ -79,6 +79,18 @@ pub fn cancelled(request_id: &str, reason: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A notification with raw parameters.
+pub fn notification(method: &str, params: Option<&str>) -> Vec<u8> {
+    let method = json_text(method);
+    let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
+    format!(r#"{{"jsonrpc":"2.0","method":{method}{params}}}"#).into_bytes()
+}
+
+/// A response with a raw id and a raw error.
+pub fn error(id: &str, error: &str) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into_bytes()
+}
+
 /// A response with a raw id and a raw result.
 pub fn result(id: &str, result: &str) -> Vec<u8> {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into_bytes()

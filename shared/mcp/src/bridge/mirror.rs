@@ -32,7 +32,8 @@ pub enum SchemaError {
     Place,
 }
 
-const MARK: &str = "x-mcp-header";
+/// What marks a property in a schema.
+pub const MARK: &str = "x-mcp-header";
 /// Deeper than any schema that means what it says.
 const DEPTH_MAX: usize = 32;
 

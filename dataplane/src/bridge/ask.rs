@@ -1,0 +1,153 @@
+//! Calls of the bridge's own to a modern upstream, in a client's name, and what comes back in one piece.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use http_body_util::BodyExt as _;
+use ostler_core::limits::SSE_EVENT_BYTES_MAX;
+use ostler_mcp::bridge::mirror::Mirror;
+use ostler_mcp::headers::{
+    EVENT_STREAM, JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, encode_value,
+};
+use ostler_mcp::{Envelope, Era, Reason, Revision, bridge, method, sse};
+use serde_json::Value;
+
+use crate::mount::Mount;
+use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
+
+/// Whom a call of the bridge's is made for, without the message.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    worker: usize,
+    /// What of the client's headers is not about the message.
+    headers: HeaderMap,
+}
+
+// === impl Asker ===
+
+impl Asker {
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        let about_the_message = |name: &HeaderName| {
+            name.as_str().starts_with(MCP_PREFIX)
+                || [LAST_EVENT_ID, ACCEPT.as_str(), CONTENT_TYPE.as_str()].contains(&name.as_str())
+        };
+        let kept = call.headers.iter().filter(|(name, _)| !about_the_message(name));
+        Self {
+            worker: call.worker,
+            headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        }
+    }
+
+    /// Sends a modern message, with the headers that mirror it.
+    pub(super) async fn send(
+        &self,
+        mount: &Mount,
+        body: Vec<u8>,
+        mirrors: &[Mirror],
+    ) -> Result<Answer, UpstreamError> {
+        let body = Bytes::from(body);
+        let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
+        let headers = self.mirrored(&envelope, mirrors)?;
+        let call = Call {
+            verb: Verb::Post,
+            worker: self.worker,
+            headers: &headers,
+            body: body.clone(),
+            envelope: Some(&envelope),
+            era: Era::Modern,
+            session: None,
+            sessions: &mount.runtime.sessions,
+            config: &mount.upstream_config,
+        };
+        // Boxed: it is large, and most calls are not bridged.
+        Box::pin(mount.upstream.call(call)).await
+    }
+
+    fn mirrored(&self, envelope: &Envelope<'_>, mirrors: &[Mirror]) -> Result<HeaderMap, UpstreamError> {
+        let mut headers = self.headers.clone();
+        let both = const { HeaderValue::from_static("application/json, text/event-stream") };
+        headers.insert(ACCEPT, both);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(Revision::LATEST.as_str()));
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| unbridgeable("the message"));
+        headers.insert(MCP_METHOD, value(&encode_value(&envelope.method))?);
+        if let Some(target) = envelope.target().filter(|_| method::has_name_header(&envelope.method)) {
+            headers.insert(MCP_NAME, value(&encode_value(target))?);
+        }
+        if !mirrors.is_empty() {
+            let arguments = envelope.arguments.and_then(|raw| serde_json::from_str(raw).ok());
+            for (name, text) in bridge::mirror::headers(mirrors, &arguments.unwrap_or(Value::Null)) {
+                let name =
+                    HeaderName::from_bytes(name.as_bytes()).map_err(|_| unbridgeable("a parameter"))?;
+                headers.insert(name, value(&text)?);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// The response in an answer, collected.
+pub(super) async fn response(answer: Answer) -> Result<Bytes, UpstreamError> {
+    match answer.into_body() {
+        AnswerBody::Full(Some(bytes)) => Ok(bytes),
+        AnswerBody::Empty | AnswerBody::Full(None) => Err(invalid("it is empty")),
+        body @ AnswerBody::Json(_) => collect(body).await,
+        body => last_message(body).await,
+    }
+}
+
+/// A JSON answer that is too large to be at hand.
+pub(super) async fn collect(mut body: AnswerBody) -> Result<Bytes, UpstreamError> {
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|broken| broken.error)?.into_data() else { continue };
+        if collected.len() + data.len() > SSE_EVENT_BYTES_MAX {
+            return Err(invalid("it is too large to be bridged"));
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected.freeze())
+}
+
+/// The response at the end of a stream.
+async fn last_message(mut body: AnswerBody) -> Result<Bytes, UpstreamError> {
+    let mut decoder = sse::Decoder::default();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|broken| broken.error)?.into_data() else { continue };
+        decoder.push(&data);
+        while let Some(event) = decoder.next_event().map_err(|_| invalid("an event is too large"))? {
+            let is_response = |data: &[u8]| Envelope::scan(data).is_ok_and(|envelope| envelope.is_response());
+            if event.message().is_some_and(is_response)
+                && let Some(data) = event.data
+            {
+                return Ok(data);
+            }
+        }
+    }
+    Err(invalid("it ends without the response"))
+}
+
+/// Whether an answer is a stream of events.
+pub(super) fn is_stream(answer: &Answer) -> bool {
+    let media = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media.is_some_and(|media| media.starts_with(EVENT_STREAM))
+}
+
+/// The upstream's answer is not what its era says.
+pub(super) fn invalid(why: &str) -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamInvalidResponse,
+        format!("upstream's answer cannot be turned into the client's protocol era: {why}"),
+    )
+    .doubt(Cause::InvalidAnswer)
+}
+
+/// The client's message is not what its era says.
+pub(super) fn unbridgeable(what: &str) -> UpstreamError {
+    UpstreamError::new(
+        Reason::InvalidParams,
+        format!(
+            "{what} cannot be turned into the protocol era of the upstream; see `docs/reference/eras.md`"
+        ),
+    )
+}

@@ -1,0 +1,48 @@
+//! Serves clients and upstreams that share no era. The pipeline asks here in the place of the upstream; where both sides
+//! speak the same, the call passes through.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `legacy_client` | clients up to 2025-11-25 before an upstream of 2026-07-28 |
+//! | `ask` | calls of the bridge's own, and what their answers say |
+//!
+//! What becomes of each message is `ostler_mcp::bridge`'s. It must never touch a socket or a child: every call goes through
+//! [`crate::upstream::Upstream::call`], so that every transport is bridged alike.
+
+mod ask;
+mod legacy_client;
+mod stream;
+
+use std::sync::Arc;
+
+use ostler_mcp::{Era, method};
+
+pub use legacy_client::{BridgedSession, Mirrors};
+pub use stream::Bridged;
+
+use crate::mount::Mount;
+use crate::mount::session::SessionLink;
+use crate::upstream::{Answer, Call, UpstreamError};
+
+/// Serves a call by its mount's upstream, in whatever era that speaks.
+///
+/// # Errors
+/// As [`crate::upstream::Upstream::call`].
+pub async fn call(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
+    if call.era == Era::Modern {
+        return mount.upstream.call(call).await;
+    }
+    match call.session.as_ref().map(|session| &session.link) {
+        Some(SessionLink::Bridged(session)) => {
+            let session = Arc::clone(session);
+            session.serve(mount, call).await
+        }
+        None if call
+            .envelope
+            .is_some_and(|envelope| envelope.is_request() && envelope.method == method::INITIALIZE) =>
+        {
+            legacy_client::initialize(mount, call).await
+        }
+        _ => mount.upstream.call(call).await,
+    }
+}

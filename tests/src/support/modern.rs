@@ -1,0 +1,239 @@
+//! A scripted MCP server that speaks 2026-07-28 and nothing else, and holds its clients to it: what an old client would
+//! have to say, it must be told.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response, Sse, sse};
+use axum::routing::post;
+use futures_util::{Stream, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// A running server.
+#[derive(Debug)]
+pub struct ModernServer {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    served: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Vec<Value>>,
+    listeners: Mutex<Vec<mpsc::Sender<Value>>>,
+}
+
+const VERSION: &str = "2026-07-28";
+const META: &str = "io.modelcontextprotocol";
+
+impl ModernServer {
+    /// # Panics
+    /// When loopback has no port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared::default());
+        let router = Router::new().route("/mcp", post(answer)).with_state(Arc::clone(&shared));
+        let served = tokio::spawn(async move {
+            let _ = axum::serve(listener, router).await;
+        });
+        Self { addr, shared, served }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.addr)
+    }
+
+    /// What clients sent, without the data plane's own probes.
+    pub fn seen(&self, method: &str) -> Vec<Value> {
+        let is_wanted = |seen: &&Value| seen["method"] == method && seen["id"] != "ostler-probe";
+        lock(&self.shared.seen).iter().filter(is_wanted).cloned().collect()
+    }
+
+    /// Says something to everybody who listens.
+    pub async fn notify(&self, method: &str, params: &Value) {
+        let listeners = lock(&self.shared.listeners).clone();
+        for listener in listeners {
+            let _ = listener.send(json!({"method": method, "params": params})).await;
+        }
+    }
+
+    /// Ends all subscriptions.
+    pub fn drop_listeners(&self) {
+        lock(&self.shared.listeners).clear();
+    }
+
+    pub fn listeners(&self) -> usize {
+        let mut listeners = lock(&self.shared.listeners);
+        listeners.retain(|listener| !listener.is_closed());
+        listeners.len()
+    }
+}
+
+impl Drop for ModernServer {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let Ok(message) = serde_json::from_slice::<Value>(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    lock(&shared.seen).push(message.clone());
+    if message.get("id").is_none() {
+        return StatusCode::ACCEPTED.into_response();
+    }
+    let meta = &message["params"]["_meta"];
+    let header =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    if headers.contains_key("mcp-session-id") {
+        return error(400, &message, -32600, "there are no sessions");
+    }
+    let method = message["method"].as_str().unwrap_or_default();
+    if !KNOWN.contains(&method) {
+        return error(404, &message, -32601, "Method not found");
+    }
+    if meta[format!("{META}/protocolVersion")] != VERSION
+        || !meta[format!("{META}/clientCapabilities")].is_object()
+    {
+        return error(400, &message, -32602, "_meta is incomplete");
+    }
+    let name = message["params"]["name"].as_str().unwrap_or_default();
+    if header("mcp-protocol-version") != VERSION
+        || header("mcp-method") != method
+        || header("mcp-name") != name
+    {
+        return error(400, &message, -32020, "headers do not mirror the body");
+    }
+    match method {
+        "server/discover" => result(
+            &message,
+            json!({"supportedVersions": [VERSION], "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}, "logging": {}, "extensions": {"x": {}}}, "instructions": "be kind", "ttlMs": 0, "cacheScope": "private", "_meta": {format!("{META}/serverInfo"): {"name": "modern", "version": "3"}}}),
+        ),
+        "tools/list" => result(&message, json!({"tools": tools(), "ttlMs": 0, "cacheScope": "private"})),
+        "subscriptions/listen" => listen(&shared, &message),
+        _ => call(&headers, &message),
+    }
+}
+
+const KNOWN: [&str; 4] = ["server/discover", "tools/list", "tools/call", "subscriptions/listen"];
+
+fn tools() -> Value {
+    let tool = |name: &str, properties: Value| json!({"name": name, "inputSchema": {"type": "object", "properties": properties}});
+    json!([
+        tool("echo", json!({})),
+        tool("ask", json!({})),
+        tool("ask_forever", json!({})),
+        tool("slow", json!({})),
+        tool("mirrored", json!({"region": {"type": "string", "x-mcp-header": "Region"}})),
+        tool("unusable", json!({"ratio": {"type": "number", "x-mcp-header": "Ratio"}})),
+    ])
+}
+
+fn call(headers: &HeaderMap, message: &Value) -> Response {
+    let (params, meta) = (&message["params"], &message["params"]["_meta"]);
+    match params["name"].as_str() {
+        Some("echo") => result(message, text(&json!({"arguments": params["arguments"], "meta": meta}))),
+        Some("ask") => ask(message),
+        Some("ask_forever") => result(
+            message,
+            json!({"resultType": "input_required", "inputRequests": {"roots": {"method": "roots/list"}}}),
+        ),
+        Some("mirrored") => match headers.get("mcp-param-region") {
+            Some(region) if region.to_str().ok() == params["arguments"]["region"].as_str() => {
+                result(message, text(&json!("mirrored")))
+            }
+            _ => error(400, message, -32020, "Mcp-Param-Region does not mirror the body"),
+        },
+        Some("slow") => {
+            let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": meta["progressToken"], "progress": 1}});
+            let said = futures_util::stream::iter([progress]);
+            events(said.chain(futures_util::stream::pending()))
+        }
+        _ => error(200, message, -32602, "unknown tool"),
+    }
+}
+
+/// Asks twice, the second time on a stream, and says at last what it was told.
+fn ask(message: &Value) -> Response {
+    let params = &message["params"];
+    let answers = &params["inputResponses"];
+    let elicit = |key: &str, state: Value| {
+        let request = json!({"method": "elicitation/create", "params": {"message": key, "requestedSchema": {"type": "object"}}});
+        json!({"resultType": "input_required", "inputRequests": {key: request}, "requestState": state})
+    };
+    match params["requestState"].as_str() {
+        None => result(message, elicit("name", json!("first"))),
+        Some("first") => {
+            let state = json!({"name": answers["name"]["content"]["value"]}).to_string();
+            let asked = response(message, elicit("age", json!(state)));
+            let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": params["_meta"]["progressToken"], "progress": 1}});
+            events(futures_util::stream::iter([progress, asked]))
+        }
+        Some(state) => {
+            let mut told: Value = serde_json::from_str(state).unwrap_or_default();
+            told["age"] = answers["age"]["content"]["value"].clone();
+            result(message, text(&told))
+        }
+    }
+}
+
+fn listen(shared: &Shared, message: &Value) -> Response {
+    let (listener, said) = mpsc::channel(16);
+    lock(&shared.listeners).push(listener);
+    let id = message["id"].clone();
+    let wanted = message["params"]["notifications"].clone();
+    let stamped = move |mut said: Value| {
+        said["jsonrpc"] = json!("2.0");
+        said["params"]["_meta"] = json!({format!("{META}/subscriptionId"): id});
+        said
+    };
+    let acknowledged =
+        json!({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": wanted}});
+    let first = futures_util::stream::iter([acknowledged]);
+    events(first.chain(ReceiverStream::new(said)).map(stamped))
+}
+
+fn text(value: &Value) -> Value {
+    json!({"content": [{"type": "text", "text": value.to_string()}]})
+}
+
+fn response(message: &Value, mut result: Value) -> Value {
+    if result.get("resultType").is_none() {
+        result["resultType"] = json!("complete");
+    }
+    json!({"jsonrpc": "2.0", "id": message["id"], "result": result})
+}
+
+fn result(message: &Value, result: Value) -> Response {
+    typed(200, &response(message, result))
+}
+
+fn error(status: u16, message: &Value, code: i32, text: &str) -> Response {
+    typed(status, &json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}))
+}
+
+fn typed(status: u16, body: &Value) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+fn events(messages: impl Stream<Item = Value> + Send + 'static) -> Response {
+    let event = |message: Value| {
+        Ok::<_, std::convert::Infallible>(sse::Event::default().event("message").data(message.to_string()))
+    };
+    Sse::new(messages.map(event)).into_response()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
