@@ -226,6 +226,7 @@ impl DataPlane {
         if let Some(snapshot) = self.admin.applier.snapshots.load() {
             for mount in snapshot.mounts() {
                 mount.runtime.sessions.clear();
+                mount.runtime.pool.clear();
             }
             let end = |deadline| {
                 futures_util::future::join_all(
@@ -389,6 +390,7 @@ async fn sweep(applier: Arc<Applier>) {
         snapshot.upstreams().for_each(|upstream| upstream.sweep());
         snapshot.mounts().for_each(|mount| {
             mount.runtime.sessions.sweep();
+            mount.runtime.pool.sweep();
         });
     }
 }

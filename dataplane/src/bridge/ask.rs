@@ -1,18 +1,23 @@
 //! Calls of the bridge's own to a modern upstream, in a client's name, and what comes back in one piece.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
+use ostler_core::build;
 use ostler_core::limits::SSE_EVENT_BYTES_MAX;
 use ostler_mcp::bridge::mirror::Mirror;
 use ostler_mcp::headers::{
     EVENT_STREAM, JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, encode_value,
 };
-use ostler_mcp::{Envelope, Era, Reason, Revision, bridge, method, sse};
+use ostler_mcp::message::Implementation;
+use ostler_mcp::{Envelope, Era, Reason, Revision, bridge, message, method, sse};
 use serde_json::Value;
 
 use crate::mount::Mount;
+use crate::mount::session::{Session, SessionTable};
 use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 
 /// Whom a call of the bridge's is made for, without the message.
@@ -61,6 +66,73 @@ impl Asker {
         };
         // Boxed: it is large, and most calls are not bridged.
         Box::pin(mount.upstream.call(call)).await
+    }
+
+    /// `server/discover` in nobody's name; the response.
+    pub(super) async fn discover(&self, mount: &Mount) -> Result<Bytes, UpstreamError> {
+        let client = Implementation { name: "ostler", version: build::VERSION };
+        response(self.send(mount, message::discover(0, Revision::LATEST, client), &[]).await?).await
+    }
+
+    /// Sends a legacy message in a session of the data plane's own.
+    pub(super) async fn legacy(
+        &self,
+        mount: &Mount,
+        table: &Arc<SessionTable>,
+        session: Option<Arc<Session>>,
+        revision: Revision,
+        body: Vec<u8>,
+    ) -> Result<Answer, UpstreamError> {
+        let body = Bytes::from(body);
+        let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
+        let headers = self.legacy_headers(revision, envelope.method == method::INITIALIZE);
+        let call = Call {
+            verb: Verb::Post,
+            worker: self.worker,
+            headers: &headers,
+            body: body.clone(),
+            envelope: Some(&envelope),
+            era: Era::Legacy,
+            session,
+            sessions: table,
+            config: &mount.upstream_config,
+        };
+        Box::pin(mount.upstream.call(call)).await
+    }
+
+    /// The same without a message: the session's stream, or its end.
+    pub(super) async fn legacy_bodiless(
+        &self,
+        mount: &Mount,
+        table: &Arc<SessionTable>,
+        session: Option<Arc<Session>>,
+        revision: Revision,
+        verb: Verb,
+    ) -> Result<Answer, UpstreamError> {
+        let headers = self.legacy_headers(revision, false);
+        let call = Call {
+            verb,
+            worker: self.worker,
+            headers: &headers,
+            body: Bytes::new(),
+            envelope: None,
+            era: Era::Legacy,
+            session,
+            sessions: table,
+            config: &mount.upstream_config,
+        };
+        Box::pin(mount.upstream.call(call)).await
+    }
+
+    fn legacy_headers(&self, revision: Revision, greets: bool) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        let both = const { HeaderValue::from_static("application/json, text/event-stream") };
+        headers.insert(ACCEPT, both);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        if !greets {
+            headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
+        }
+        headers
     }
 
     fn mirrored(&self, envelope: &Envelope<'_>, mirrors: &[Mirror]) -> Result<HeaderMap, UpstreamError> {

@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `legacy_client` | clients up to 2025-11-25 before an upstream of 2026-07-28 |
+//! | `modern_client` | clients of 2026-07-28 before an upstream up to 2025-11-25 |
 //! | `ask` | calls of the bridge's own, and what their answers say |
 //!
 //! What becomes of each message is `ostler_mcp::bridge`'s. It must never touch a socket or a child: every call goes through
@@ -11,6 +12,7 @@
 
 mod ask;
 mod legacy_client;
+mod modern_client;
 mod stream;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use ostler_mcp::{Era, method};
 
 pub use legacy_client::{BridgedSession, Mirrors};
+pub use modern_client::Pool;
 pub use stream::Bridged;
 
 use crate::mount::Mount;
@@ -30,7 +33,10 @@ use crate::upstream::{Answer, Call, UpstreamError};
 /// As [`crate::upstream::Upstream::call`].
 pub async fn call(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
     if call.era == Era::Modern {
-        return mount.upstream.call(call).await;
+        return match modern_client::is_needed(mount, &call).await {
+            true => modern_client::serve(mount, call).await,
+            false => mount.upstream.call(call).await,
+        };
     }
     match call.session.as_ref().map(|session| &session.link) {
         Some(SessionLink::Bridged(session)) => {

@@ -12,7 +12,7 @@ use ostler_config::{CompiledMount, CompiledUpstream};
 use ostler_core::clock::WallClock;
 use ostler_core::name::ResourceName;
 
-use crate::bridge::Mirrors;
+use crate::bridge::{Mirrors, Pool};
 use crate::upstream::health::{Reading, State};
 use crate::upstream::{Cause, Upstream};
 use bodies::Bodies;
@@ -48,6 +48,8 @@ pub struct MountRuntime {
     pub cut: CancellationToken,
     /// What its tools want in headers, for clients that do not know of it.
     pub mirrors: Mirrors,
+    /// Sessions that are held for clients that have none.
+    pub pool: Pool,
 }
 
 // === impl Mount ===
@@ -86,13 +88,14 @@ impl MountRuntime {
 
     fn with(clock: WallClock, metrics: Arc<MountMetrics>, bodies: Arc<Bodies>) -> Self {
         Self {
-            sessions: Arc::new(SessionTable::new(clock)),
+            sessions: Arc::new(SessionTable::new(clock.clone())),
             metrics,
             bodies,
             gone: CancellationToken::new(),
             calls: TaskTracker::new(),
             cut: CancellationToken::new(),
             mirrors: Mirrors::default(),
+            pool: Pool::new(clock),
         }
     }
 }

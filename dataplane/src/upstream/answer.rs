@@ -106,6 +106,13 @@ impl AnswerBody {
         };
     }
 
+    /// It was left unread for a reason, and its silence meanwhile is not the upstream's.
+    pub fn touch(&mut self) {
+        if let Self::Stream(body) = self {
+            body.touch();
+        }
+    }
+
     /// What has to come before an event of ours, if the body is a stream of them.
     pub fn closing(&self) -> Option<&'static [u8]> {
         match self {

@@ -18,6 +18,7 @@ use ostler_config::{CompiledUpstream, Transport};
 use ostler_core::digest::Digest;
 use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_core::name::ResourceName;
+use ostler_core::tasks::Tasks;
 use ostler_mcp::{Envelope, Era};
 use ostler_telemetry::metrics::{Counter, Gauge};
 
@@ -73,6 +74,7 @@ pub struct Upstream {
     pub identity: Digest,
     pub health: Arc<Health>,
     pub metrics: UpstreamMetrics,
+    tasks: Tasks,
     transport: UpstreamTransport,
 }
 
@@ -147,8 +149,14 @@ impl Upstream {
             identity: config.identity,
             health,
             metrics: UpstreamMetrics::default(),
+            tasks: deps.tasks.clone(),
             transport,
         }
+    }
+
+    /// Where what outlives a call for a moment runs.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Takes a place among the calls in flight, or among the server-push streams; `None` when there are as many as may

@@ -257,6 +257,8 @@ pub const BRIDGE_ROUNDS_MAX: usize = 32;
 pub const BRIDGED_LIST_PAGES_MAX: usize = 100;
 /// Tools of a mount whose wishes for headers are remembered.
 pub const BRIDGED_TOOLS_MAX: usize = 10_000;
+/// Calls of a mount that wait for what their server has asked of a modern client. Each holds a stream open.
+pub const PARKED_CALLS_MAX: usize = 100;
 /// Before an upstream is listened to again that ended a subscription.
 pub const LISTEN_RETRY: Duration = Duration::from_secs(1);
 /// A session nobody used for this long is forgotten.

@@ -103,7 +103,7 @@ impl Implementation<'_> {
 }
 
 /// A JSON string literal.
-pub(crate) fn json_text(text: &str) -> String {
+pub fn json_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -64,6 +64,7 @@ struct State {
     sessions: Mutex<u32>,
     release: Notify,
     events: Mutex<Option<mpsc::Receiver<String>>>,
+    push: Mutex<Option<mpsc::Receiver<String>>>,
     connections: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -120,6 +121,13 @@ impl FakeServer {
     pub fn next_call_streams(&self) -> mpsc::Sender<String> {
         let (sender, receiver) = mpsc::channel(16);
         *lock(&self.state.events) = Some(receiver);
+        sender
+    }
+
+    /// The next GET is answered with a stream that this sender feeds.
+    pub fn next_push_streams(&self) -> mpsc::Sender<String> {
+        let (sender, receiver) = mpsc::channel(16);
+        *lock(&self.state.push) = Some(receiver);
         sender
     }
 
@@ -191,7 +199,8 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         Manner::SessionLost => plain(404, ""),
         Manner::Legacy | Manner::Modern => {
             if head.method == Method::GET {
-                return Ok(stream(&state));
+                let push = lock(&state.push).take();
+                return Ok(push.map_or_else(|| stream(&state), events_of));
             }
             if (message["method"] == "tools/call" || message["method"] == "subscriptions/listen")
                 && let Some(events) = lock(&state.events).take()
@@ -223,7 +232,7 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
             let mut sessions = lock(&state.sessions);
             *sessions += 1;
             let id = format!("{}-session-{}", state.name, *sessions);
-            let result = json!({"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": {"name": state.name, "version": "1"}});
+            let result = json!({"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}, "logging": {}}, "serverInfo": {"name": state.name, "version": "1"}});
             let mut response = rpc(message, &result);
             response.headers_mut().insert("mcp-session-id", id.parse().expect("a header"));
             return response;
@@ -233,6 +242,8 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
         }
         _ if session.is_none() => return error(400, &Value::Null, -32000, "Bad Request: no session"),
         Some("tools/list") => json!({"tools": [{"name": "who", "inputSchema": {"type": "object"}}]}),
+        Some("logging/setLevel" | "resources/subscribe") => json!({}),
+        Some("resources/read") => return error(200, &message["id"], -32002, "Resource not found"),
         Some("tools/call") => {
             let text = json!({"server": state.name, "session": session, "arguments": message["params"]["arguments"]});
             json!({"content": [{"type": "text", "text": text.to_string()}]})

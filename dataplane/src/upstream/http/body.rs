@@ -97,6 +97,12 @@ impl Source {
         self
     }
 
+    pub(super) fn touch(&mut self) {
+        if let Some(clocks) = &mut self.clocks {
+            clocks.quiet_since = Instant::now();
+        }
+    }
+
     pub(super) fn is_end(&self) -> bool {
         self.incoming.is_end_stream()
     }

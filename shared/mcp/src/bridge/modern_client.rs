@@ -17,9 +17,13 @@ pub struct Request {
     pub log_level: Option<String>,
     /// Answers to what the upstream had asked.
     pub responses: Option<InputResponses>,
-    method: String,
-    /// An object, raw, without what only the modern era knows.
-    params: Option<String>,
+    /// Raw; progress is reported under it.
+    pub progress_token: Option<String>,
+    pub method: String,
+    /// An object, raw, without `_meta` and what only the modern era knows.
+    pub params: Option<String>,
+    /// What is left of `_meta`, raw.
+    meta: Option<String>,
 }
 
 /// Lists and what they have to say about caching: methods whose complete results need `ttlMs` and `cacheScope`.
@@ -35,8 +39,9 @@ const CACHEABLE: [&str; 6] = [
 /// extension.
 const SERVER_CAPABILITIES: [&str; 6] =
     ["completions", "experimental", "logging", "prompts", "resources", "tools"];
-/// What a legacy server may be told of a modern client's capabilities.
-const CLIENT_CAPABILITIES: [&str; 3] = ["elicitation", "roots", "sampling"];
+/// What a legacy server may be told of a modern client's capabilities, and their parts.
+const CLIENT_CAPABILITIES: [(&str, &[&str]); 3] =
+    [("elicitation", &["form", "url"]), ("roots", &[]), ("sampling", &["context", "tools"])];
 
 // === impl Request ===
 
@@ -53,25 +58,38 @@ impl Request {
         let offered = Members::parse_optional(offered.as_deref(), "clientCapabilities")?;
         let log_level = meta.text(META_LOG_LEVEL);
         meta.retain(|key| !key.starts_with(META_PREFIX));
-        if !meta.is_empty() {
-            params.set("_meta", meta.to_json());
-        }
+        let progress_token = meta.get("progressToken").map(str::to_owned);
         let responses = responses(&mut params)?;
         Ok(Self {
             capabilities: capabilities(&offered),
             log_level,
             responses,
+            progress_token,
             method: envelope.method.clone().into_owned(),
-            params: envelope.params.is_some().then(|| params.to_json()).filter(|params| params != "{}"),
+            params: (!params.is_empty()).then(|| params.to_json()),
+            meta: (!meta.is_empty()).then(|| meta.to_json()),
         })
     }
 
-    /// The request as a legacy upstream wants it, with an id of the caller's choice.
-    pub fn legacy(&self, id: &str) -> Vec<u8> {
-        match &self.params {
-            Some(params) => message::request(id, &self.method, params),
-            None => message::bare_request(id, &self.method),
+    /// The request as a legacy upstream wants it, with a number as its id, and as its progress token if it has one: many
+    /// clients share a session.
+    ///
+    /// # Errors
+    /// Never for a request that was read.
+    pub fn legacy(&self, number: u64) -> Result<Vec<u8>, BridgeError> {
+        let number = number.to_string();
+        let mut params = Members::parse_optional(self.params.as_deref(), "params")?;
+        if let Some(meta) = &self.meta {
+            let mut meta = Members::parse(meta, "_meta")?;
+            if self.progress_token.is_some() {
+                meta.set("progressToken", &*number);
+            }
+            params.set("_meta", meta.to_json());
         }
+        Ok(match params.is_empty() {
+            true => message::bare_request(&number, &self.method),
+            false => message::request(&number, &self.method, &params.to_json()),
+        })
     }
 }
 
@@ -162,13 +180,18 @@ fn responses(params: &mut Members<'_>) -> Result<Option<InputResponses>, BridgeE
     Ok(Some(InputResponses { results, state }))
 }
 
-/// In one order and without what a legacy server has no word for.
+/// In one order and without what a legacy server has no word for. There are few such sets, however clients write them.
 fn capabilities(offered: &Members<'_>) -> String {
     let mut kept = Members::default();
-    for name in CLIENT_CAPABILITIES {
-        if let Some(value) = offered.get(name) {
-            kept.set(name, value);
+    for (name, parts) in CLIENT_CAPABILITIES {
+        let Some(Ok(value)) = offered.get(name).map(|value| Members::parse(value, name)) else { continue };
+        let mut known = Members::default();
+        for part in parts {
+            if value.get(part).is_some_and(|part| part.starts_with('{')) {
+                known.set(part, "{}");
+            }
         }
+        kept.set(name, known.to_json());
     }
     kept.to_json()
 }

@@ -65,6 +65,11 @@ enum Verdict {
 // === impl EventBody ===
 
 impl EventBody {
+    /// It was left unread for a reason: its silence meanwhile counts for nothing.
+    pub fn touch(&mut self) {
+        self.source.touch();
+    }
+
     pub(in crate::upstream::http) fn new(source: Source, role: Role) -> Self {
         let (awaited, is_push, is_legacy) = match role {
             Role::Answer { awaited, is_legacy } => (awaited, false, is_legacy),

@@ -9,10 +9,11 @@ fn a_request_loses_what_only_the_modern_era_knows_and_nothing_else() {
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"n":1.50},"_meta":{"progressToken":"t","traceparent":"00","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"sampling":{},"extensions":{"q":{}},"elicitation":{}},"io.modelcontextprotocol/clientInfo":{},"io.modelcontextprotocol/logLevel":"debug","own/key":1},"inputResponses":{"k":{"a":1}},"requestState":"s"}}"#;
     let request = Request::read(&Envelope::scan(body).unwrap()).unwrap();
     assert_eq!(
-        String::from_utf8(request.legacy("9")).unwrap(),
-        r#"{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x","arguments":{"n":1.50},"_meta":{"progressToken":"t","traceparent":"00","own/key":1}}}"#
+        String::from_utf8(request.legacy(9).unwrap()).unwrap(),
+        r#"{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x","arguments":{"n":1.50},"_meta":{"progressToken":9,"traceparent":"00","own/key":1}}}"#
     );
     assert_eq!(request.capabilities, r#"{"elicitation":{},"sampling":{}}"#);
+    assert_eq!(request.progress_token.as_deref(), Some("\"t\""));
     assert_eq!(request.log_level.as_deref(), Some("debug"));
     let responses = request.responses.unwrap();
     assert_eq!(responses.results, [("k".to_owned(), r#"{"a":1}"#.to_owned())]);
@@ -23,7 +24,7 @@ fn a_request_loses_what_only_the_modern_era_knows_and_nothing_else() {
 fn a_list_without_parameters_goes_up_without_any() {
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
     let request = Request::read(&Envelope::scan(body).unwrap()).unwrap();
-    assert_eq!(request.legacy("1"), br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    assert_eq!(request.legacy(1).unwrap(), br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert!(request.responses.is_none());
 }
 
@@ -76,4 +77,22 @@ fn a_servers_requests_become_questions() {
         input_required(&[asked, roots], "st\"ate"),
         r#"{"resultType":"input_required","inputRequests":{"0":{"method":"sampling/createMessage","params":{"maxTokens":1.0}},"1":{"method":"roots/list"}},"requestState":"st\"ate"}"#
     );
+}
+
+#[test]
+fn capabilities_are_the_same_however_they_are_written() {
+    let read = |capabilities: &str| {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"io.modelcontextprotocol/clientCapabilities":{capabilities}}}}}}}"#
+        );
+        Request::read(&Envelope::scan(body.as_bytes()).unwrap()).unwrap().capabilities
+    };
+    let expected = r#"{"elicitation":{"form":{},"url":{}},"sampling":{"tools":{}}}"#;
+    for written in [
+        r#"{"sampling":{"tools":{"x":1}},"elicitation":{"url":{},"form":{},"other":{}}}"#,
+        r#"{"elicitation": {"form": {}, "url": {"y":[]}}, "roots": null, "sampling": {"tools": {}, "context": 1}}"#,
+    ] {
+        assert_eq!(read(written), expected);
+    }
+    assert_eq!(read("{}"), "{}");
 }

@@ -1,0 +1,326 @@
+//! One request of a modern client's in a session that the data plane holds: its answer completed with what the era wants, its
+//! progress under the client's own token, and a question of the server's handed to the client with the call parked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use ostler_mcp::bridge::legacy_client::{InputRequest, InputResponses};
+use ostler_mcp::bridge::modern_client::{self, Request};
+use ostler_mcp::bridge::{BridgeError, Members};
+use ostler_mcp::headers::EVENT_STREAM;
+use ostler_mcp::{Envelope, Kind, error, message, method, sse};
+use tokio::time::Instant;
+
+use super::parked::{self, Parked, Question};
+use super::pool::{Pooled, response_to};
+use super::{json, level, typed};
+use crate::bridge::ask::{self, Asker, invalid, unbridgeable};
+use crate::bridge::stream::{Bridged, Writer};
+use crate::mount::Mount;
+use crate::upstream::{Answer, AnswerBody, BodyError, Tail, UpstreamError};
+
+/// A request under way at the upstream. Dropped before its end, it is cancelled there: a client of this era that leaves
+/// wants it no more.
+pub(super) struct Upward {
+    mount: Arc<Mount>,
+    asker: Asker,
+    pooled: Arc<Pooled>,
+    /// Its id there, and its progress token.
+    number: u64,
+    is_over: bool,
+}
+
+/// Whom it is for.
+struct Client {
+    /// Raw.
+    id: String,
+    request: Request,
+    /// How long the call may wait for its answers.
+    patience: Duration,
+}
+
+/// The answer's stream.
+struct Answering {
+    upward: Option<Upward>,
+    client: Client,
+    body: AnswerBody,
+    decoder: sse::Decoder,
+    /// What the server has asked and is not told yet.
+    questions: Vec<Question>,
+}
+
+/// What becomes of a message on the answer's stream.
+enum Step {
+    Say(Bytes),
+    Last(Bytes),
+    Nothing,
+}
+
+pub(super) async fn serve(
+    mount: &Arc<Mount>,
+    asker: Asker,
+    id: &str,
+    mut request: Request,
+    total: Duration,
+) -> Result<Answer, UpstreamError> {
+    let responses = request.responses.take();
+    let client = Client { id: id.to_owned(), request, patience: total };
+    match responses {
+        Some(InputResponses { results, state: Some(state) }) => {
+            resume(mount, asker, client, &state, &results).await
+        }
+        // Answers without a state answer nothing that we have asked.
+        Some(InputResponses { state: None, .. }) | None => begin(mount, asker, client).await,
+    }
+}
+
+async fn begin(mount: &Arc<Mount>, asker: Asker, client: Client) -> Result<Answer, UpstreamError> {
+    let request = &client.request;
+    let write = |number| request.legacy(number).map_err(|_| unbridgeable("the request"));
+    let pool = &mount.runtime.pool;
+    let sent = pool.send(mount, &asker, &request.capabilities, request.log_level.as_deref(), write).await?;
+    let (answer, pooled, number) = sent;
+    let mut upward = Upward { mount: Arc::clone(mount), asker, pooled, number, is_over: false };
+    if !ask::is_stream(&answer) {
+        let response = ask::response(answer).await?;
+        upward.is_over = true;
+        return upward.answer(&client, &response);
+    }
+    Ok(stream(upward, client, answer.into_body(), sse::Decoder::default(), Vec::new()))
+}
+
+/// Goes on with a parked call: tells its server what the client has said, and asks again for what it has not.
+async fn resume(
+    mount: &Arc<Mount>,
+    asker: Asker,
+    client: Client,
+    state: &str,
+    results: &[(String, String)],
+) -> Result<Answer, UpstreamError> {
+    let state: String = serde_json::from_str(state).map_err(|_| unbridgeable("`requestState`"))?;
+    let mut parked = mount.runtime.pool.parked.unpark(&state, parked::digest(&client.request))?;
+    parked.upward.asker = asker;
+    let mut open = Vec::new();
+    for question in parked.questions {
+        let told = results.iter().find(|(key, _)| *key == question.request.key);
+        match told {
+            Some((_, result)) => parked.upward.tell(&response_to(&question.id, result)).await?,
+            None => open.push(question),
+        }
+    }
+    parked.body.touch();
+    Ok(stream(parked.upward, client, parked.body, parked.decoder, open))
+}
+
+fn stream(
+    upward: Upward,
+    client: Client,
+    body: AnswerBody,
+    decoder: sse::Decoder,
+    questions: Vec<Question>,
+) -> Answer {
+    let answering = Answering { upward: Some(upward), client, body, decoder, questions };
+    typed(EVENT_STREAM, AnswerBody::Bridged(Bridged::new(answering)))
+}
+
+// === impl Upward ===
+
+impl Upward {
+    /// Sends a message that is no request.
+    async fn tell(&self, body: &[u8]) -> Result<(), UpstreamError> {
+        let table = &self.mount.runtime.pool.table;
+        self.pooled.send(table, &self.mount, &self.asker, body.to_vec()).await.map(drop)
+    }
+
+    /// The response as the client's own, with the status that it has in the era.
+    fn answer(&self, client: &Client, response: &[u8]) -> Result<Answer, UpstreamError> {
+        let (body, code) = self.response(client, response)?;
+        let status = match code {
+            Some(code) if code == i64::from(error::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+            _ => StatusCode::OK,
+        };
+        Ok(json(status, body))
+    }
+
+    fn response(&self, client: &Client, response: &[u8]) -> Result<(Vec<u8>, Option<i64>), UpstreamError> {
+        let malformed = |error: BridgeError| invalid(&error.to_string());
+        let envelope = Envelope::scan(response).map_err(|_| invalid("it is no message"))?;
+        if let Some(result) = envelope.result {
+            let server = self.pooled.server();
+            let result = modern_client::result(&client.request.method, result, server.as_deref());
+            return Ok((message::result(&client.id, &result.map_err(malformed)?), None));
+        }
+        let error = envelope.error.ok_or_else(|| invalid("it is no response"))?;
+        let error = modern_client::error(error, envelope.error_code).map_err(malformed)?;
+        Ok((message::error(&client.id, &error), envelope.error_code))
+    }
+}
+
+impl Drop for Upward {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let (mount, asker, pooled, number) =
+            (Arc::clone(&self.mount), self.asker.clone(), Arc::clone(&self.pooled), self.number);
+        let tasks = self.mount.upstream.tasks();
+        tasks.spawn_until_stopped("cancel upstream", async move {
+            let body = message::cancelled(&number.to_string(), "the client has left");
+            // Nobody waits for what comes of it.
+            let _ = pooled.send(&mount.runtime.pool.table, &mount, &asker, body).await;
+        });
+    }
+}
+
+// === impl Answering ===
+
+impl Writer for Answering {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        loop {
+            match self.step().await {
+                Ok(Step::Say(event)) => return Some(Ok(event)),
+                Ok(Step::Last(event)) => {
+                    self.upward = None;
+                    return Some(Ok(event));
+                }
+                Ok(Step::Nothing) if self.upward.is_none() => return None,
+                Ok(Step::Nothing) => {}
+                Err(error) => {
+                    self.upward = None;
+                    let ids = vec![self.client.id.as_str().into()];
+                    return Some(Err(BodyError { error, tail: Tail::Events { close: b"", ids } }));
+                }
+            }
+        }
+    }
+}
+
+impl Answering {
+    async fn step(&mut self) -> Result<Step, UpstreamError> {
+        if self.upward.is_none() {
+            return Ok(Step::Nothing);
+        }
+        let event = self.decoder.next_event().map_err(|_| invalid("an event is too large"))?;
+        if let Some(event) = event {
+            return self.heard(event).await;
+        }
+        let frame = match self.questions.is_empty() {
+            true => self.body.frame().await,
+            // What it has asked in one breath is asked in one.
+            false => match self.body.frame().now_or_never() {
+                Some(frame) => frame,
+                None => return self.park(),
+            },
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.decoder.push(data);
+                }
+                Ok(Step::Nothing)
+            }
+            Some(Err(broken)) => Err(broken.error),
+            None => Err(invalid("it ends without the response")),
+        }
+    }
+
+    async fn heard(&mut self, heard: sse::Event) -> Result<Step, UpstreamError> {
+        let Some(data) = heard.data.as_ref().filter(|_| heard.message().is_some()) else {
+            // Ids to resume from are the data plane's own concern.
+            let says_something = heard.is_keep_alive();
+            return Ok(if says_something { Step::Say(heard.raw) } else { Step::Nothing });
+        };
+        let envelope = Envelope::scan(data).map_err(|_| invalid("an event is no message"))?;
+        match envelope.kind {
+            Kind::Notification => {
+                Ok(self.notified(&envelope).map_or(Step::Nothing, |said| Step::Say(event(&said))))
+            }
+            Kind::Request => self.asked(&envelope).await.map(|()| Step::Nothing),
+            Kind::Response { .. } => {
+                let Some(upward) = &mut self.upward else { return Ok(Step::Nothing) };
+                upward.is_over = true;
+                let (response, _) = upward.response(&self.client, data)?;
+                Ok(Step::Last(event(&response)))
+            }
+            Kind::Batch => Err(invalid("an event is a batch")),
+        }
+    }
+
+    /// What of a server's notifications belongs on the stream of a request.
+    fn notified(&self, envelope: &Envelope<'_>) -> Option<Vec<u8>> {
+        let params = || Members::parse_optional(envelope.params, "params").ok();
+        match &*envelope.method {
+            method::NOTIFICATIONS_PROGRESS => {
+                let token = self.client.request.progress_token.as_deref()?;
+                let mut params = params()?;
+                params.set("progressToken", token);
+                Some(message::notification(&envelope.method, Some(&params.to_json())))
+            }
+            method::NOTIFICATIONS_MESSAGE => {
+                let level = params()?.text("level");
+                let wanted = self.client.request.log_level.as_deref();
+                level::is_wanted(wanted, level.as_deref())
+                    .then(|| message::notification(&envelope.method, envelope.params))
+            }
+            // Of subscriptions, which this is none of.
+            _ => None,
+        }
+    }
+
+    /// A request of the server's: kept for the client, or refused in its place.
+    async fn asked(&mut self, envelope: &Envelope<'_>) -> Result<(), UpstreamError> {
+        let Some(upward) = &self.upward else { return Ok(()) };
+        let id = envelope.id.map_or("null", |id| id.raw());
+        let declared = match &*envelope.method {
+            method::PING => return upward.tell(&response_to(id, "{}")).await,
+            method::ELICITATION_CREATE => "elicitation",
+            method::ROOTS_LIST => "roots",
+            method::SAMPLING_CREATE_MESSAGE => "sampling",
+            _ => "",
+        };
+        let capabilities =
+            Members::parse(&self.client.request.capabilities, "capabilities").unwrap_or_default();
+        if capabilities.get(declared).is_none() {
+            let why = format!(
+                r#"{{"code":{},"message":"the client has not declared this"}}"#,
+                error::METHOD_NOT_FOUND
+            );
+            return upward.tell(&message::error(id, &why)).await;
+        }
+        let request = InputRequest {
+            key: format!("request-{}", upward.pooled.number()),
+            method: envelope.method.clone().into_owned(),
+            params: envelope.params.map(str::to_owned),
+        };
+        self.questions.push(Question { request, id: id.to_owned() });
+        Ok(())
+    }
+
+    /// Hands the server's questions to the client, and the call to whoever comes back with the answers.
+    fn park(&mut self) -> Result<Step, UpstreamError> {
+        let Some(upward) = self.upward.take() else { return Ok(Step::Nothing) };
+        let mount = Arc::clone(&upward.mount);
+        let asked: Vec<_> = self.questions.iter().map(|question| question.request.clone()).collect();
+        let parked = Parked {
+            upward,
+            body: std::mem::replace(&mut self.body, AnswerBody::Empty),
+            decoder: std::mem::take(&mut self.decoder),
+            questions: std::mem::take(&mut self.questions),
+            digest: parked::digest(&self.client.request),
+            deadline: Instant::now() + self.client.patience,
+        };
+        let state = mount.runtime.pool.parked.park(parked)?;
+        let result = modern_client::input_required(&asked, &state);
+        Ok(Step::Last(event(&message::result(&self.client.id, &result))))
+    }
+}
+
+fn event(message: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(message.len() + "event: message\ndata: \n\n".len());
+    sse::encode_message(&mut event, message, None);
+    event.freeze()
+}

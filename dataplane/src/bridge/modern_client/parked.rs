@@ -1,0 +1,111 @@
+//! Calls that wait for what their server has asked of the client. A call is parked with its stream open, and found again by
+//! the `requestState` that its client was given: unguessable, good for the same request alone, and once.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ostler_core::digest::Digest;
+use ostler_core::limits::PARKED_CALLS_MAX;
+use ostler_core::rng::secret_token;
+use ostler_mcp::Reason;
+use ostler_mcp::bridge::legacy_client::InputRequest;
+use ostler_mcp::bridge::modern_client::Request;
+use ostler_mcp::sse;
+use tokio::time::Instant;
+
+use super::exchange::Upward;
+use crate::upstream::{AnswerBody, UpstreamError};
+
+/// A call that waits, with everything that it goes on with.
+pub(super) struct Parked {
+    pub(super) upward: Upward,
+    pub(super) body: AnswerBody,
+    pub(super) decoder: sse::Decoder,
+    /// What the server waits for.
+    pub(super) questions: Vec<Question>,
+    /// Of the request that was made.
+    pub(super) digest: Digest,
+    pub(super) deadline: Instant,
+}
+
+/// A request of the server's.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) request: InputRequest,
+    /// The server's id, raw.
+    pub(super) id: String,
+}
+
+/// The parked calls of one mount.
+#[derive(Default)]
+pub(super) struct ParkedCalls(Mutex<HashMap<String, Parked>>);
+
+// === impl ParkedCalls ===
+
+impl ParkedCalls {
+    /// Parks a call. Returns the state that finds it.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub(super) fn park(&self, parked: Parked) -> Result<String, UpstreamError> {
+        let token =
+            secret_token().map_err(|error| UpstreamError::new(Reason::InternalError, error.to_string()))?;
+        self.sweep();
+        let mut calls = self.lock();
+        if calls.len() >= PARKED_CALLS_MAX {
+            return Err(UpstreamError::new(
+                Reason::Overloaded,
+                format!(
+                    "mount has {PARKED_CALLS_MAX} calls that wait for answers of their clients; answer some"
+                ),
+            ));
+        }
+        calls.insert(token.clone(), parked);
+        Ok(token)
+    }
+
+    /// Takes a call out, to go on with it.
+    ///
+    /// # Errors
+    /// When it is not there (any more), or the request is another.
+    pub(super) fn unpark(&self, state: &str, digest: Digest) -> Result<Parked, UpstreamError> {
+        let mut calls = self.lock();
+        let is_same = |parked: &Parked| parked.digest == digest && parked.deadline > Instant::now();
+        if !calls.get(state).is_some_and(is_same) {
+            return Err(UpstreamError::new(
+                Reason::InvalidParams,
+                "`requestState` is unknown, has expired, or belongs to another request; make the request without it",
+            ));
+        }
+        calls
+            .remove(state)
+            .ok_or_else(|| UpstreamError::new(Reason::InternalError, "the parked call is gone"))
+    }
+
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        // What is dropped tells its upstream, which takes no lock of this one.
+        self.lock().retain(|_, parked| parked.deadline > now);
+    }
+
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Parked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ParkedCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ParkedCalls({})", self.lock().len())
+    }
+}
+
+/// What a request is, whoever repeats it: its method and parameters, without what it says of itself and what it answers.
+pub(super) fn digest(request: &Request) -> Digest {
+    let params = request.params.as_deref().unwrap_or_default();
+    Digest::of(format!("{}\n{}\n{params}", request.method, request.capabilities).as_bytes())
+}
