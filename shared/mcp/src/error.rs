@@ -20,6 +20,8 @@ pub const INTERNAL_ERROR: i32 = -32603;
 pub const HEADER_MISMATCH: i32 = -32020;
 pub const MISSING_REQUIRED_CLIENT_CAPABILITY: i32 = -32021;
 pub const UNSUPPORTED_PROTOCOL_VERSION: i32 = -32022;
+// MCP up to 2025-11-25; must not be sent to a modern client.
+pub const LEGACY_RESOURCE_NOT_FOUND: i32 = -32002;
 // Ostler.
 /// Held for refusals by policy, approval, limit, budget, drift, evidence and kill switch.
 pub const GOVERNED: i32 = -31001;

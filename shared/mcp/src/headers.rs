@@ -20,6 +20,8 @@ pub const MCP_SESSION_ID: &str = "mcp-session-id";
 pub const MCP_PROTOCOL_VERSION: &str = "mcp-protocol-version";
 pub const MCP_METHOD: &str = "mcp-method";
 pub const MCP_NAME: &str = "mcp-name";
+/// Followed by the name that a tool's schema gives in `x-mcp-header`.
+pub const MCP_PARAM_PREFIX: &str = "mcp-param-";
 pub const LAST_EVENT_ID: &str = "last-event-id";
 /// `no` keeps proxies from holding back an SSE answer.
 pub const X_ACCEL_BUFFERING: &str = "x-accel-buffering";
