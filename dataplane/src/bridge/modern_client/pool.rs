@@ -175,7 +175,8 @@ impl Pooled {
     /// Whether the server has a capability, by its path.
     pub(super) fn can(&self, capability: &str, part: &str) -> bool {
         let initialized = serde_json::from_str::<serde_json::Value>(&self.initialized).unwrap_or_default();
-        initialized["capabilities"][capability][part] == true
+        let value = initialized.get("capabilities").and_then(|all| all.get(capability)?.get(part));
+        value.and_then(serde_json::Value::as_bool) == Some(true)
     }
 
     pub(super) fn session(&self) -> Option<&Arc<Session>> {
