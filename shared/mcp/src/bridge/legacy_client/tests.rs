@@ -1,3 +1,5 @@
+//! Legacy clients: what their requests, handshakes and answers become.
+
 use super::*;
 
 const INITIALIZE: &str = r#"{"protocolVersion":"2025-06-18","capabilities":{"roots":{"listChanged":true},"tasks":{},"elicitation":{}},"clientInfo":{"name":"c","version":"1"}}"#;

@@ -1,3 +1,5 @@
+//! Modern clients: what their requests become, and legacy results and questions for them.
+
 use super::*;
 
 fn json(text: &str) -> serde_json::Value {
