@@ -138,8 +138,9 @@ async fn a_modern_stream_needs_a_client_that_takes_events() {
     let world = World::new();
     let mut client = world.modern();
     client.accept = "application/json";
-    let listen = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{}}}"#;
-    assert_eq!(client.post(listen).await.unwrap_err().reason, Reason::NotAcceptable);
+    let params = json!({"notifications": {}, "_meta": client.meta()});
+    let listen = json!({"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params});
+    assert_eq!(client.post(&listen.to_string()).await.unwrap_err().reason, Reason::NotAcceptable);
     let progress = client.call(json!(1), "progress", json!({"count": 2})).await.unwrap();
     assert_eq!(json_of(progress).await["id"], 1);
     world.shutdown().await;

@@ -21,7 +21,7 @@ async fn until_seen(client: &Client<'_>, text: &str) -> Vec<Value> {
 }
 
 async fn listen(client: &Client<'_>, id: &str) -> Events {
-    let body = json!({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen", "params": {"notifications": {}}});
+    let body = json!({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen", "params": {"notifications": {}, "_meta": client.meta()}});
     Events::of(client.post(&body.to_string()).await.unwrap())
 }
 
@@ -174,4 +174,40 @@ async fn the_modern_era_has_only_post() {
     let response = world.modern().post(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await.unwrap_err();
     assert_eq!(response.reason, Reason::InvalidRequest);
     assert_eq!(world.counts().running, 0);
+}
+
+#[tokio::test]
+async fn what_the_era_demands_of_a_request_is_demanded_before_a_child_sees_it() {
+    let world = World::new();
+    let client = world.modern();
+    let (version, capabilities) =
+        ("io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities");
+    let whole = client.meta();
+    for missing in [version, capabilities] {
+        let mut meta = whole.clone();
+        meta.as_object_mut().unwrap().remove(missing);
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}});
+        let error = client.post(&body.to_string()).await.unwrap_err();
+        assert_eq!(error.reason, Reason::InvalidParams);
+        assert!(error.detail.contains(missing), "{}", error.detail);
+    }
+    let mut meta = whole.clone();
+    meta[capabilities] = json!([]);
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}});
+    assert_eq!(client.post(&body.to_string()).await.unwrap_err().reason, Reason::InvalidParams);
+    // A child takes the first message for the era of all that follow, so it must not be one of these.
+    assert_eq!(world.counts().starts, 0);
+    world.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_handshake_of_the_newer_era_is_a_method_that_does_not_exist() {
+    let world = World::new();
+    let (modern, stranger) = (world.modern(), world.stranger());
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"_meta": modern.meta()}});
+    // The pipeline takes every `initialize` for the older era's.
+    let error = stranger.post(&body.to_string()).await.unwrap_err();
+    assert_eq!((error.reason, error.reason.status()), (Reason::MethodNotFound, 404));
+    assert_eq!(world.counts().starts, 0);
+    world.shutdown().await;
 }

@@ -166,9 +166,21 @@ impl Client<'_> {
         within(world.upstream.call(call)).await
     }
 
+    /// What each request of the client's era says of itself.
+    pub fn meta(&self) -> Value {
+        match self.era {
+            Era::Legacy => json!({}),
+            Era::Modern => {
+                json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}})
+            }
+        }
+    }
+
     /// Calls a tool; the progress token is the id.
     pub async fn call(&self, id: Value, tool: &str, arguments: Value) -> Result<Answer, UpstreamError> {
-        let params = json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": id}});
+        let mut meta = self.meta();
+        meta["progressToken"] = id.clone();
+        let params = json!({"name": tool, "arguments": arguments, "_meta": meta});
         self.post(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string())
             .await
     }

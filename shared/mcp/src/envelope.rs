@@ -68,6 +68,8 @@ pub struct Envelope<'a> {
 pub struct Meta<'a> {
     /// `io.modelcontextprotocol/protocolVersion`: the mark of a modern request.
     pub protocol_version: Option<Cow<'a, str>>,
+    /// `io.modelcontextprotocol/clientCapabilities`, raw, where it is an object.
+    pub client_capabilities: Option<&'a str>,
     /// `progressToken`.
     pub progress_token: Option<Id<'a>>,
     /// `io.modelcontextprotocol/subscriptionId`.

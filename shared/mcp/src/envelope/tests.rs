@@ -22,7 +22,8 @@ fn refused(body: &str) -> EnvelopeError {
 fn a_tool_call_shows_what_routing_and_policy_need() {
     let body = r#" {"jsonrpc":"2.0","id":"a-1","method":"tools/call","params":{"name":"echo","arguments":{"name":"no","id":9},
         "_meta":{"progressToken":7,"traceparent":"00-aa-bb-01","tracestate":"k=v","other":{"progressToken":8},
-        "io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/subscriptionId":"s"}}} "#;
+        "io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/subscriptionId":"s",
+        "io.modelcontextprotocol/clientCapabilities":{"roots":{}}}}} "#;
     let envelope = accepted(body);
     assert_eq!(envelope.kind, Kind::Request);
     assert_eq!(envelope.method, "tools/call");
@@ -31,6 +32,7 @@ fn a_tool_call_shows_what_routing_and_policy_need() {
     assert_eq!(envelope.target(), Some("echo"));
     assert_eq!(envelope.arguments, Some(r#"{"name":"no","id":9}"#));
     assert_eq!(envelope.meta.protocol_version.as_deref(), Some("2026-07-28"));
+    assert_eq!(envelope.meta.client_capabilities, Some(r#"{"roots":{}}"#));
     assert_eq!(envelope.meta.progress_token.unwrap().as_u64(), Some(7));
     assert_eq!(envelope.meta.subscription_id.unwrap().raw(), r#""s""#);
     assert_eq!(envelope.meta.traceparent.as_deref(), Some("00-aa-bb-01"));

@@ -119,6 +119,9 @@ impl<'a> Draft<'a> {
                     return Err("_meta: io.modelcontextprotocol/protocolVersion must be a string");
                 }
             }
+            Field::MetaClientCapabilities => {
+                envelope.meta.client_capabilities = matches!(value, Value::Object).then_some(raw);
+            }
             Field::MetaProgressToken => {
                 envelope.meta.progress_token = token;
                 if token_mistyped {

@@ -36,6 +36,7 @@ pub(super) enum Field {
     InitializeVersion,
     Meta,
     MetaProtocolVersion,
+    MetaClientCapabilities,
     MetaProgressToken,
     MetaSubscriptionId,
     MetaTraceparent,
@@ -64,6 +65,7 @@ impl Place {
             (Place::Result, "resultType") => Field::ResultType,
             (Place::Error, "code") => Field::ErrorCode,
             (Place::Meta, "io.modelcontextprotocol/protocolVersion") => Field::MetaProtocolVersion,
+            (Place::Meta, "io.modelcontextprotocol/clientCapabilities") => Field::MetaClientCapabilities,
             (Place::Meta, "io.modelcontextprotocol/subscriptionId") => Field::MetaSubscriptionId,
             (Place::Meta, "progressToken") => Field::MetaProgressToken,
             (Place::Meta, "traceparent") => Field::MetaTraceparent,
@@ -89,6 +91,7 @@ impl Place {
             ],
             Place::Meta => &[
                 "io.modelcontextprotocol/protocolVersion",
+                "io.modelcontextprotocol/clientCapabilities",
                 "io.modelcontextprotocol/subscriptionId",
                 "progressToken",
                 "traceparent",
@@ -144,6 +147,7 @@ impl Field {
             | Field::ProgressToken
             | Field::RequestId
             | Field::Meta
+            | Field::MetaClientCapabilities
             | Field::MetaProgressToken
             | Field::MetaSubscriptionId
             | Field::Other => false,

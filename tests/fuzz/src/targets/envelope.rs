@@ -85,8 +85,9 @@ fn breaks_a_rule(message: &Value) -> bool {
     let params_meta = params.and_then(|params| params.get("_meta"));
     const PARAMS: [&str; 8] =
         ["name", "uri", "taskId", "arguments", "progressToken", "requestId", "protocolVersion", "_meta"];
-    const META: [&str; 5] = [
+    const META: [&str; 6] = [
         "io.modelcontextprotocol/protocolVersion",
+        "io.modelcontextprotocol/clientCapabilities",
         "io.modelcontextprotocol/subscriptionId",
         "progressToken",
         "traceparent",
@@ -199,6 +200,8 @@ fn says_the_same(body: &[u8], envelope: &Envelope<'_>, value: &Value) {
     assert_eq!(owned(&envelope.result_type), text(outcome("resultType")));
     let version = text(meta("io.modelcontextprotocol/protocolVersion"));
     assert_eq!(owned(&envelope.meta.protocol_version), version);
+    let capabilities = meta("io.modelcontextprotocol/clientCapabilities").filter(|value| value.is_object());
+    assert_eq!(parsed(envelope.meta.client_capabilities).as_ref(), capabilities);
     assert_eq!(owned(&envelope.meta.traceparent), text(meta("traceparent")));
     assert_eq!(id(envelope.meta.progress_token), token(meta("progressToken")));
     assert_eq!(id(envelope.meta.subscription_id), token(meta("io.modelcontextprotocol/subscriptionId")));
