@@ -15,9 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
+# What the suites share lies beside them.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "harness"))
+
 import counterparts
+import dataplane
 import setups
 from processes import Failed, Processes, eventually, http, tail
+from tally import Tally
 
 CLIENT_SECONDS_MAX = 180
 MODES_THROUGH_OSTLER = ("up", "control", "standalone")
@@ -57,8 +62,7 @@ def main():
     tally = Tally()
     for mode in modes:
         run_mode(mode, args.ostler, kinds, tally)
-    print(f"{tally.passed} passed, {tally.failed} failed")
-    return 1 if tally.failed or not tally.passed else 0
+    return tally.exit_code()
 
 
 def arguments():
@@ -67,31 +71,12 @@ def arguments():
     parser.add_argument("--mode", choices=[*setups.SETUPS, "all"], default="all")
     parser.add_argument("--client", action="append", help="only this client, e.g. ts-v1; may be given again")
     args = parser.parse_args()
-    if args.mode != "direct":
-        if args.ostler is None:
-            parser.error("--ostler PATH is needed, but for --mode direct")
-        args.ostler = args.ostler.resolve()
-        if not os.access(args.ostler, os.X_OK):
-            parser.error(f"{args.ostler} is not an executable file: build it first")
+    args.ostler = dataplane.binary_argument(parser, args, needed=args.mode != "direct")
     known = [kind.name for kind in counterparts.clients()]
     for name in args.client or []:
         if name not in known:
             parser.error(f"there is no client {name}: {', '.join(known)}")
     return args
-
-
-class Tally:
-    def __init__(self):
-        self.passed = self.failed = 0
-
-    def report(self, name, ok, detail=""):
-        if ok:
-            self.passed += 1
-            print(f"ok    {name}", flush=True)
-        else:
-            self.failed += 1
-            print(f"FAIL  {name}: {detail}", flush=True)
-        return ok
 
 
 # === one set-up from start to clean end ===
@@ -108,7 +93,7 @@ class World:
         self.stdio = counterparts.stdio_upstreams(self.files["dir"], folder / "memory.jsonl", processes.mark)
         self.everything_url = setups.start_everything_over_http(self)
         self.config = folder / "ostler.yaml"
-        self.config.write_text(counterparts.config_text(self.everything_url, self.stdio))
+        self.config.write_text(dataplane.config_text({"everything-http": {"url": self.everything_url}, **self.stdio}))
 
 
 def run_mode(mode, ostler, kinds, tally):

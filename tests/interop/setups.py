@@ -5,12 +5,11 @@ It owns how the processes are started; what is asked through the doors is the cl
 """
 
 import json
-from pathlib import Path
 
 import counterparts
-from processes import http
+import dataplane
+from dataplane import ANY_PORT
 
-ANY_PORT = "127.0.0.1:0"
 APPLY_SECONDS_MAX = 60
 
 
@@ -63,15 +62,15 @@ def control(world):
     nodes = []
     for node in ("a", "b"):
         node_state = world.folder / f"dataplane-{node}"
-        dataplane = world.processes.start(
+        process_of_node = world.processes.start(
             f"dataplane-{node}",
             [world.ostler, "dataplane", "--control", f"http://{listeners['sync']}"]
             + ["--node-token-file", str(state / "node.token"), "--node", node, "--state-dir", str(node_state)]
             + ["--listen", ANY_PORT, "--admin-listen", ANY_PORT, "--allow-command", "*", "--allow-ref", "*"],
         )
         # Control is stopped last, as an operator would.
-        world.ostlers.insert(0, dataplane)
-        nodes.append((node, dataplane, dataplane.listeners(node_state)))
+        world.ostlers.insert(0, process_of_node)
+        nodes.append((node, process_of_node, process_of_node.listeners(node_state)))
 
     operator = ["--control", f"http://{listeners['api']}", "--token-file", str(state / "operator.token")]
     process.wait_for("both data planes connected", lambda: connected(world, operator, len(nodes)))
@@ -79,28 +78,23 @@ def control(world):
         "apply", [world.ostler, "apply", "-f", str(world.config), *operator, "--wait"], APPLY_SECONDS_MAX
     )
     world.report("control · apply --wait", exit_code == 0, f"exit code {exit_code}: {out.decode(errors='replace')[-500:]}")
-    return [ready_door(f"control · node {node}", dataplane, at) for node, dataplane, at in nodes]
+    return [ready_door(f"control · node {node}", of_node, at) for node, of_node, at in nodes]
 
 
 def standalone(world):
     """A data plane that watches a file, without control."""
-    state = world.folder / "standalone"
-    process = world.processes.start(
-        "standalone",
-        [world.ostler, "dataplane", "--config", str(world.config), "--state-dir", str(state)]
-        + ["--listen", ANY_PORT, "--admin-listen", ANY_PORT],
+    process, listeners = dataplane.standalone(
+        world.processes, "standalone", world.ostler, world.config, world.folder / "standalone"
     )
     world.ostlers.append(process)
-    return [ready_door("standalone", process, process.listeners(state))]
+    return [Door.of_ostler("standalone", listeners["mcp"])]
 
 
 SETUPS = {"direct": direct, "up": up, "control": control, "standalone": standalone}
 
 
 def ready_door(label, process, listeners):
-    readyz = f"http://{listeners['admin']}/readyz"
-    process.wait_for("ready state", lambda: True if http("GET", readyz)[0] == 200 else None)
-    return Door.of_ostler(label, listeners["mcp"])
+    return Door.of_ostler(label, dataplane.ready(process, listeners)["mcp"])
 
 
 def connected(world, operator, count):
@@ -116,11 +110,4 @@ def start_everything_over_http(world):
     """server-everything over HTTP: the URL of its MCP endpoint."""
     argv, env = counterparts.everything_over_http()
     process = world.processes.start("everything-http", argv, env)
-
-    def look():
-        for line in Path(process.log).read_text(errors="replace").splitlines():
-            if line.startswith("interop-listening "):
-                return line.split()[1]
-        return None
-
-    return f"http://{process.wait_for('listening line', look)}/mcp"
+    return f"http://{process.says('interop-listening ')}/mcp"

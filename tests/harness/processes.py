@@ -34,7 +34,7 @@ class Processes:
 
     def __init__(self, logs):
         self.logs = Path(logs)
-        self.mark = {"OSTLER_INTEROP_RUN": secrets.token_hex(8)}
+        self.mark = {"OSTLER_TEST_RUN": secrets.token_hex(8)}
         self.running = []
 
     def __enter__(self):
@@ -107,6 +107,15 @@ class Process:
         """Addresses from the `listen.json` that an Ostler process writes once it is ready to be talked to."""
         path = Path(state_dir) / "listen.json"
         return self.wait_for(str(path), lambda: listeners_of(path))
+
+    def says(self, opening):
+        """What follows `opening` on the first line of its output that starts so."""
+
+        def look():
+            lines = self.log.read_text(errors="replace").splitlines()
+            return next((line.removeprefix(opening) for line in lines if line.startswith(opening)), None)
+
+        return self.wait_for(f"line that starts with {opening!r}", look)
 
     def stop(self, by=signal.SIGTERM):
         """Asks the process to end: its exit code, or None if it had to be killed."""

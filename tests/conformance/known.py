@@ -1,0 +1,32 @@
+"""What is known to differ, and what is expected to fail: entries with a reason each, every one of which must still hold."""
+
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+class Known:
+    """The entries of one file under one key. Those that nothing made use of are stale."""
+
+    def __init__(self, file, key):
+        self.file = file
+        entries = tomllib.loads((HERE / file).read_text())[key]
+        for entry in entries:
+            if not entry.get("reason"):
+                raise ValueError(f"{file}: an entry has no reason: {entry}")
+        # (entry, check) is used once something differs by it, for a fixture that it is about.
+        self.unused = {(index, check) for index, entry in enumerate(entries) for check in entry["checks"]}
+        self.entries = entries
+
+    def covers(self, fixture, key, value, check):
+        """Whether an entry whose `key` is `value` is about this check of this fixture."""
+        for index, entry in enumerate(self.entries):
+            about = fixture in entry.get("fixtures", [fixture])
+            if entry[key] == value and about and check in entry["checks"]:
+                self.unused.discard((index, check))
+                return True
+        return False
+
+    def stale(self):
+        return [f"{self.file}: {check} holds no longer" for _, check in sorted(self.unused)]

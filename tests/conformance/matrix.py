@@ -1,0 +1,89 @@
+"""docs/reference/conformance.md: what the suite says of each fixture, directly and through a mount."""
+
+import difflib
+from pathlib import Path
+
+from known import Known
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "conformance.md"
+HEAD = """# Conformance
+
+Checks passed and failed in the official suite, `@modelcontextprotocol/conformance` {version}, with both of its sets of requirements,
+scenarios that are not scored included. Written by `tests/conformance/run.py --bless`, compared by CI; how it is run is in
+[tests/conformance](../../tests/conformance/README.md).
+
+A server speaks both eras (*dual*), or is set to one. The suite asks it directly, then through one mount of a data plane with the
+defaults, and the two are compared check by check. What fails directly is the SDK's own: only `rmcp` has the extension for tasks.
+
+"""
+SERVERS = """| server | speaks | set | direct | mount over HTTP | mount over stdio |
+|---|---|---|---|---|---|
+"""
+CLIENTS = """
+## Clients
+
+The suite plays the server, and an SDK's client (TypeScript) calls it; all scenarios but `auth/*`, since a gateway is a resource server of
+its own.
+
+| set | direct | through a mount |
+|---|---|---|
+"""
+DIFFERENCES = """
+## What differs
+
+Nothing but what stands here. A number above that is not that of the direct run comes from these.
+
+| mount over | server | checks | why |
+|---|---|---|---|
+"""
+
+
+class Page:
+    def __init__(self, version):
+        self.version = version
+        self.servers, self.clients = {}, {}
+
+    def server(self, fixture, era, requirements, way, outcome):
+        self.servers.setdefault((fixture.sdk, era, requirements), {})[way] = outcome
+
+    def client(self, requirements, way, outcome):
+        self.clients.setdefault(requirements, {})[way] = outcome
+
+    def settle(self, tally, bless):
+        """Writes the page, or reports where it says something else than was seen."""
+        written = self.text()
+        if bless:
+            PAGE.write_text(written)
+        kept = PAGE.read_text() if PAGE.exists() else ""
+        change = "\n".join(difflib.unified_diff(kept.splitlines(), written.splitlines(), "kept", "seen", lineterm="", n=0))
+        tally.report(f"{PAGE.name} says what was seen", kept == written, f"write it anew with --bless:\n{change}")
+
+    def text(self):
+        servers = [
+            row(f"`{sdk}`", era, requirements, *(brief(ways.get(way)) for way in ("direct", "http", "stdio")))
+            for (sdk, era, requirements), ways in self.servers.items()
+        ]
+        clients = [
+            row(requirements, brief(ways.get("direct")), brief(ways.get("http")))
+            for requirements, ways in self.clients.items()
+        ]
+        differences = [
+            row(
+                entry["way"],
+                ", ".join(entry.get("fixtures", ["all"])),
+                "<br>".join(f"`{check}`" for check in entry["checks"]),
+                entry["reason"],
+            )
+            for entry in Known("differences.toml", "difference").entries
+        ]
+        return "".join(
+            [HEAD.format(version=self.version), SERVERS, *servers, CLIENTS, *clients, DIFFERENCES, *differences]
+        )
+
+
+def row(*cells):
+    return f"| {' | '.join(cells)} |\n"
+
+
+def brief(outcome):
+    return f"{outcome.passed} / {outcome.failed}" if outcome else "-"
