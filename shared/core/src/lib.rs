@@ -1,4 +1,4 @@
-//! What both planes share and nothing else depends on the other way: names, limits, digests, clock, randomness,
+//! What both planes share and nothing else depends on the other way: names, limits, digests, clock, randomness, lines,
 //! backoff, tracked tasks, the injected network, and the rules that guard every listener.
 //!
 //! This crate must never know what a config, a mount or a version is.
@@ -11,6 +11,7 @@ pub mod disk;
 pub mod guard;
 pub mod health;
 pub mod limits;
+pub mod lines;
 mod lookup;
 pub mod name;
 pub mod net;

@@ -21,7 +21,7 @@ use ostler_tls::{Alpn, ClientTls};
 use serde::de::DeserializeOwned;
 
 pub use exchange::{Answer, ExchangeError, StreamError, exchange, stream};
-pub use url::ControlUrl;
+pub use url::ServerUrl;
 
 use crate::cli::{Format, TOKEN_VARIABLE};
 
@@ -33,7 +33,7 @@ const DEFAULT_PORT: u16 = 7500;
 pub struct ReachArgs {
     /// Address of the control API [default: that of the control process running as this user, else http://127.0.0.1:7500]
     #[arg(long, env = "OSTLER_CONTROL_API", value_name = "URL")]
-    pub control: Option<ControlUrl>,
+    pub control: Option<ServerUrl>,
 
     /// Operator's token [default: the variable OSTLER_TOKEN, else operator.token of the control process of this user]
     #[arg(long, env = "OSTLER_TOKEN_FILE", value_name = "FILE")]
@@ -62,7 +62,7 @@ pub struct ConnectArgs {
 /// Control as seen by one operator.
 #[derive(Debug)]
 pub struct Client {
-    url: ControlUrl,
+    url: ServerUrl,
     tls: Option<ClientTls>,
     token: BearerToken,
     /// What to look at when the token is refused.
@@ -82,13 +82,13 @@ pub enum ClientError {
     #[error(
         "control does not answer at {url} ({reason}); start it with `ostler control` or `ostler up`, or name another with --control"
     )]
-    Silent { url: ControlUrl, reason: String },
+    Silent { url: ServerUrl, reason: String },
     #[error("{url} does not answer as control does ({reason}); name control's API with --control")]
-    Foreign { url: ControlUrl, reason: String },
+    Foreign { url: ServerUrl, reason: String },
     #[error(
         "control at {url} refuses the operator's token from {token_from}; name the right one with --token-file"
     )]
-    Token { url: ControlUrl, token_from: String },
+    Token { url: ServerUrl, token_from: String },
     #[error("{}", .problem.detail)]
     Problem { problem: Box<Problem>, body: Bytes },
 }
@@ -118,7 +118,7 @@ impl Client {
     pub fn of(addr: std::net::SocketAddr, token_file: &Path) -> anyhow::Result<Self> {
         let token = token::load(token_file)?;
         Ok(Self {
-            url: ControlUrl::from(addr),
+            url: ServerUrl::from(addr),
             tls: None,
             token,
             token_from: token_file.display().to_string(),
@@ -140,7 +140,7 @@ impl Client {
         Self::of(addr, &state_dir.join("operator.token"))
     }
 
-    pub fn url(&self) -> &ControlUrl {
+    pub fn url(&self) -> &ServerUrl {
         &self.url
     }
 
@@ -244,11 +244,11 @@ impl Client {
     }
 }
 
-fn default_url(https: bool) -> ControlUrl {
+fn default_url(https: bool) -> ServerUrl {
     let running = read_listeners(&StateDir::default_for("control"))
         .and_then(|listening| listening.listeners.get("api").copied());
     let addr = running.unwrap_or_else(|| ([127, 0, 0, 1], DEFAULT_PORT).into());
-    if https { ControlUrl::from(addr).with_https() } else { ControlUrl::from(addr) }
+    if https { ServerUrl::from(addr).with_https() } else { ServerUrl::from(addr) }
 }
 
 fn operator_token(file: Option<&Path>) -> anyhow::Result<(BearerToken, String)> {

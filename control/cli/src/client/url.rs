@@ -1,4 +1,4 @@
-//! The address of control's API as people write it.
+//! The address of a server of ours as people write it.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use http::Uri;
 
-/// `http://host:port`, with an optional path in front of the API's own.
+/// `http://host:port`, with an optional path in front of the server's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlUrl {
+pub struct ServerUrl {
     https: bool,
     /// IPv6 addresses stand in brackets.
     host: String,
@@ -16,7 +16,7 @@ pub struct ControlUrl {
     prefix: String,
 }
 
-impl ControlUrl {
+impl ServerUrl {
     pub fn is_https(&self) -> bool {
         self.https
     }
@@ -52,7 +52,7 @@ impl ControlUrl {
     }
 }
 
-impl From<SocketAddr> for ControlUrl {
+impl From<SocketAddr> for ServerUrl {
     fn from(addr: SocketAddr) -> Self {
         let host = match addr.ip() {
             IpAddr::V4(ip) => ip.to_string(),
@@ -62,11 +62,11 @@ impl From<SocketAddr> for ControlUrl {
     }
 }
 
-impl FromStr for ControlUrl {
+impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let usage = || "it is not an address of control; write it as http://host:port".to_owned();
+        let usage = || "it is no address of a server; write it as http://host:port".to_owned();
         let uri: Uri = text.parse().map_err(|_| usage())?;
         let https = match uri.scheme_str() {
             Some("http") => false,
@@ -75,9 +75,7 @@ impl FromStr for ControlUrl {
         };
         let authority = uri.authority().ok_or_else(usage)?;
         if authority.as_str().contains('@') {
-            return Err(
-                "it holds a user name; the operator's token goes into a file, see --token-file".to_owned()
-            );
+            return Err("it holds a user name; no address that is given here needs one".to_owned());
         }
         if uri.query().is_some() || authority.host().is_empty() {
             return Err(usage());
@@ -91,7 +89,7 @@ impl FromStr for ControlUrl {
     }
 }
 
-impl fmt::Display for ControlUrl {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.https { "https" } else { "http" };
         write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.prefix)
@@ -104,27 +102,27 @@ mod tests {
 
     #[test]
     fn an_address_is_read_as_written() {
-        let url: ControlUrl = "https://control.example/ostler/".parse().unwrap();
+        let url: ServerUrl = "https://control.example/ostler/".parse().unwrap();
         assert_eq!(url.to_string(), "https://control.example:443/ostler");
         assert_eq!(url.target("/v1/fleets").unwrap().to_string(), "/ostler/v1/fleets");
         assert!(!url.is_loopback());
-        let six: ControlUrl = "http://[::1]:7500".parse().unwrap();
+        let six: ServerUrl = "http://[::1]:7500".parse().unwrap();
         assert!(six.is_loopback());
-        assert_eq!(six, ControlUrl::from("[::1]:7500".parse::<SocketAddr>().unwrap()));
+        assert_eq!(six, ServerUrl::from("[::1]:7500".parse::<SocketAddr>().unwrap()));
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         for text in ["127.0.0.1:7500", "ftp://a:1", "http://", "http://user:pass@host:1", "http://a:1/?q", ""]
         {
-            assert!(text.parse::<ControlUrl>().is_err(), "{text}");
+            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_name_that_only_looks_local_is_not_loopback() {
         for host in ["127.0.0.1.example", "localhost.example", "10.0.0.1"] {
-            assert!(!format!("http://{host}:1").parse::<ControlUrl>().unwrap().is_loopback(), "{host}");
+            assert!(!format!("http://{host}:1").parse::<ServerUrl>().unwrap().is_loopback(), "{host}");
         }
     }
 }

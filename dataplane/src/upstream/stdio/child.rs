@@ -18,6 +18,7 @@ use std::sync::Arc;
 use ostler_core::limits::{
     CHILD_LAST_WORDS_SILENCE, CHILD_LINE_BYTES_MAX, CHILD_QUEUE_MAX, CHILD_STOP_GRACE, RESPAWN_BASE,
 };
+use ostler_core::lines::{LineError, Lines};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 use super::group::Group;
 use super::host::{Host, StartRight};
 use super::keeper::Keeper;
-use super::lines::{LineError, Lines};
 use super::link::{Link, Outgoing};
 use super::stderr;
 use super::talk::Talk;

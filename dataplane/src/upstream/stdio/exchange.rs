@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ostler_core::limits::SSE_KEEP_ALIVE;
+use ostler_core::lines::frame;
 use ostler_mcp::{Envelope, Era, method};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -14,7 +15,6 @@ use super::errors;
 use super::inbound::Inbound;
 use super::judge;
 use super::keeper::Keeper;
-use super::lines::frame;
 use super::link::{Link, Unsent};
 use super::queue::{Item, Receiver, queue};
 use super::reply;

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use ostler_core::build;
 use ostler_core::limits::{CHILD_PING_TIMEOUT, CHILD_START_TIMEOUT};
+use ostler_core::lines::frame;
 use ostler_mcp::message::{self, Implementation};
 use ostler_mcp::{Envelope, Revision};
 use tokio::time::timeout;
 
 use super::errors;
 use super::inbound::{Inbound, OWN_SEAT};
-use super::lines::frame;
 use super::link::Link;
 use super::queue::{Item, queue};
 use super::rewrite;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ostler_core::limits::{CHILD_PING_TIMEOUT, CHILD_QUEUE_BYTES_MAX, RESPAWN_STABLE_AFTER};
+use ostler_core::lines::frame;
 use ostler_mcp::{Envelope, EnvelopeError, Kind, message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
@@ -20,7 +21,6 @@ use super::errors;
 use super::host::Host;
 use super::inbound::Inbound;
 use super::keeper::Keeper;
-use super::lines::frame;
 use super::queue::Item;
 use super::routes::{Route, Routes};
 use crate::scanning::scan;

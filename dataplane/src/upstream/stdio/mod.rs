@@ -9,7 +9,7 @@
 //! | `link`, `routes`, `inbound`, `judge` | one running child: what it owes, where its messages go, whether it lives |
 //! | `mailbox`, `seats`, `queue` | streams towards clients, each bounded |
 //! | `rewrite` | ids and tokens on shared children |
-//! | `child`, `command`, `group`, `lines`, `stderr` | the process: pipes, environment, group, end |
+//! | `child`, `command`, `group`, `stderr` | the process: pipes, environment, group, end |
 //! | `pace`, `talk` | how fast a child may go on |
 //!
 //! Bodies pass unchanged but for ids and tokens on shared children, and line breaks between tokens, which the
@@ -27,7 +27,6 @@ mod host;
 mod inbound;
 mod judge;
 mod keeper;
-mod lines;
 mod link;
 mod mailbox;
 mod modern;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ostler_core::lines::frame;
 use ostler_mcp::{Envelope, Kind, method};
 
 use super::clock::Clock;
@@ -11,7 +12,6 @@ use super::handshake::Opening;
 use super::host::Host;
 use super::inbound::Inbound;
 use super::keeper::Keeper;
-use super::lines::frame;
 use super::{errors, reply};
 use crate::upstream::{Answer, Call, UpstreamError};
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ostler_config::{CompiledUpstream, ProtocolPin, Transport};
+use ostler_core::lines::frame;
 use ostler_mcp::{Envelope, Kind, Revision, message, method};
 use tokio::sync::mpsc;
 
@@ -17,7 +18,6 @@ use super::handshake::Opening;
 use super::host::Host;
 use super::inbound::Inbound;
 use super::keeper::{Absence, Keeper};
-use super::lines::frame;
 use super::mailbox::Busy;
 use super::queue::Receiver;
 use super::rewrite;

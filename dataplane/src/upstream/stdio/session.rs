@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::StatusCode;
+use ostler_core::lines::frame;
 use ostler_mcp::headers::MCP_SESSION_ID;
 use ostler_mcp::{Envelope, Kind};
 use tokio::sync::mpsc;
@@ -14,7 +15,6 @@ use super::handshake::Opening;
 use super::host::Host;
 use super::inbound::{Inbound, OWN_SEAT};
 use super::keeper::Keeper;
-use super::lines::frame;
 use super::mailbox::Mailbox;
 use super::mount::MountChild;
 use super::routes::Seat;

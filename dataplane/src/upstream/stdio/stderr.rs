@@ -7,12 +7,12 @@ use ostler_core::limits::{
     CHILD_STDERR_BYTES_BURST_MAX, CHILD_STDERR_BYTES_PER_SECOND, CHILD_STDERR_LINE_BYTES_MAX,
     CHILD_STDERR_LINE_BYTES_MIN, CHILD_STDERR_LINES_BURST_MAX, CHILD_STDERR_LINES_PER_SECOND,
 };
+use ostler_core::lines::Lines;
 use ostler_core::pace::Pace;
 use tokio::process::ChildStderr;
 use tokio::task::coop::consume_budget;
 
 use super::host::Host;
-use super::lines::Lines;
 
 /// Runs until the end of the stream.
 pub(super) async fn log(stderr: ChildStderr, host: &Host) {

@@ -6,15 +6,16 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use ostler_core::pace::Pace;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::pace::Pace;
 
 /// Room made for one read: a quarter of a pipe on Linux, so that a burst needs few reads and an idle child little memory.
 const READ_BYTES: usize = 16 * 1024;
 
 /// Why there is no next line.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LineError {
+pub enum LineError {
     #[error("a line is longer than {0} bytes")]
     TooLong(usize),
     #[error(transparent)]
@@ -23,7 +24,7 @@ pub(super) enum LineError {
 
 /// Cuts a byte stream into lines. Cancelling a read loses nothing.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub struct Lines<R> {
     reader: R,
     buffer: BytesMut,
     /// How far `buffer` was searched for a line end.
@@ -37,12 +38,12 @@ pub(super) struct Lines<R> {
 // === impl Lines ===
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(reader: R, line_bytes_max: usize) -> Self {
+    pub fn new(reader: R, line_bytes_max: usize) -> Self {
         Self { reader, buffer: BytesMut::new(), searched: 0, skipping: false, line_bytes_max, pace: None }
     }
 
     /// The same, read no faster than so many bytes.
-    pub(super) fn paced(self, bytes: Pace) -> Self {
+    pub fn paced(self, bytes: Pace) -> Self {
         Self { pace: Some(bytes), ..self }
     }
 
@@ -50,7 +51,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     ///
     /// # Errors
     /// [`LineError::TooLong`] leaves the stream unusable.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         loop {
             if let Some(line) = self.take_line() {
                 return if line.len() > self.line_bytes_max { Err(self.too_long()) } else { Ok(Some(line)) };
@@ -65,7 +66,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// The next line, cut to the limit; the rest of a long line is dropped. What stands last without an end counts.
-    pub(super) async fn next_cut(&mut self) -> io::Result<Option<Bytes>> {
+    pub async fn next_cut(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             match self.take_line() {
                 Some(_) if self.skipping => self.skipping = false,
@@ -133,7 +134,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
 /// A judged body as one line. Raw line breaks in JSON can only be whitespace between tokens, so each becomes a space and
 /// the message says the same.
-pub(super) fn frame(body: &[u8]) -> Bytes {
+pub fn frame(body: &[u8]) -> Bytes {
     let mut line = Vec::with_capacity(body.len() + 1);
     line.extend_from_slice(body);
     let mut from = 0;
