@@ -82,7 +82,7 @@ def control(world):
 
 
 def standalone(world):
-    """A data plane that watches a file, without control."""
+    """A data plane that watches a file, without control: over HTTP, and by `ostler connect` for each mount."""
     process, listeners = dataplane.standalone(
         world.processes, "standalone", world.ostler, world.config, world.folder / "standalone"
     )

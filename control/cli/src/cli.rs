@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use ostler_control::{ControlArgs, StoreCommand};
 use ostler_dataplane::DataplaneArgs;
 
+use crate::connect::ConnectMountArgs;
 use crate::operator::{ApplyArgs, BackupArgs, DiffArgs, RollbackArgs, ShowArgs, VersionsArgs};
 use crate::output;
 use crate::up::UpArgs;
@@ -32,6 +33,7 @@ pub enum Command {
     Up(Box<UpArgs>),
     Control(Box<ControlLine>),
     Dataplane(Box<DataplaneArgs>),
+    Connect(ConnectMountArgs),
     Validate(ValidateArgs),
     Apply(ApplyArgs),
     /// Show what a fleet should serve and where its nodes stand.

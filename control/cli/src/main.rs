@@ -3,6 +3,7 @@
 
 mod cli;
 mod client;
+mod connect;
 mod demo;
 mod operator;
 mod output;
@@ -50,6 +51,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Up(args) => up::run(*args),
         Command::Control(line) => control(*line),
         Command::Dataplane(args) => ostler_dataplane::run(*args).map(|()| Outcome::Done),
+        Command::Connect(args) => connect::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Apply(args) => operator::run(operator::apply(&args)),
         Command::Status(args) => operator::run(operator::status(&args)),

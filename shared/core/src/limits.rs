@@ -410,3 +410,32 @@ pub const UP_START_DEADLINE: Duration = Duration::from_secs(30);
 pub const UP_STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// Mounts that `up` prints; more are a list for `ostler mounts`.
 pub const UP_MOUNTS_SHOWN_MAX: usize = 20;
+
+// `ostler connect`.
+
+/// One line that a client writes, and one message that it is given: what a stdio child may write.
+pub const CONNECT_LINE_BYTES_MAX: usize = CHILD_LINE_BYTES_MAX;
+/// Requests of one client that wait for an answer at once; each has a connection and may hold one message.
+pub const CONNECT_IN_FLIGHT_MAX: usize = 64;
+/// Notifications and answers of a client that wait to be sent, in their order; beyond it the client's input is not read.
+pub const CONNECT_QUEUE_MAX: usize = 64;
+/// Messages that wait for the client to read them; beyond it what they come from is not read.
+pub const CONNECT_OUTBOX_MAX: usize = 8;
+/// How long a request waits for a data plane that is being restarted, before its client is told.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries to reach the data plane, and to open a session's stream again: first step.
+pub const CONNECT_RETRY_BASE: Duration = Duration::from_millis(100);
+/// The same: cap.
+pub const CONNECT_RETRY_CAP: Duration = Duration::from_secs(1);
+/// The same where a session's stream ends unheard.
+pub const CONNECT_STREAM_RETRY_CAP: Duration = Duration::from_secs(10);
+/// How long the data plane may take to accept one notification or answer of the client; the next ones wait.
+pub const CONNECT_DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Times that the stream of one answer is taken up again without a word from it.
+pub const CONNECT_RESUMES_MAX: usize = 5;
+/// The longest pause that a server may ask for before its stream is taken up again.
+pub const CONNECT_RESUME_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// When the client's input has ended: how long answers to it are still waited for.
+pub const CONNECT_END_GRACE: Duration = Duration::from_secs(5);
+/// Then: how long the end of the session, and the client's reading of the last lines, may take.
+pub const CONNECT_STOP_TIMEOUT: Duration = Duration::from_secs(2);

@@ -11,6 +11,7 @@ pub mod raw;
 pub mod scripted_control;
 pub mod scripted_node;
 pub mod server;
+pub mod stdio_client;
 #[cfg(target_os = "linux")]
 pub mod swap;
 pub mod world;

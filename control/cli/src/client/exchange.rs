@@ -101,7 +101,11 @@ async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, ExchangeError> {
     timeout(CLI_ANSWER_TIMEOUT, step).await.map_err(|_| ExchangeError::Slow)
 }
 
-async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Stream, ExchangeError> {
+/// Connects, and shakes hands where there is TLS.
+///
+/// # Errors
+/// [`ExchangeError::Unreachable`], [`ExchangeError::Tls`].
+pub async fn dial(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Stream, ExchangeError> {
     match timeout(CLI_CONNECT_TIMEOUT, connect(host, port, tls)).await {
         Ok(connected) => connected,
         Err(_) => {

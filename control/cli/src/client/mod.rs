@@ -20,7 +20,7 @@ use ostler_core::token::{self, BearerToken};
 use ostler_tls::{Alpn, ClientTls};
 use serde::de::DeserializeOwned;
 
-pub use exchange::{Answer, ExchangeError, StreamError, exchange, stream};
+pub use exchange::{Answer, ExchangeError, StreamError, dial, exchange, stream};
 pub use url::ServerUrl;
 
 use crate::cli::{Format, TOKEN_VARIABLE};
