@@ -148,6 +148,39 @@ async fn errors_have_the_codes_and_statuses_of_the_clients_era() {
 }
 
 #[tokio::test]
+async fn what_the_era_demands_of_a_request_is_demanded_in_the_upstreams_place() {
+    let (server, dataplane, _dir) = world().await;
+    let (version, capabilities) =
+        ("io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities");
+    let before = server.seen().len();
+    let refused = async |meta: Value, header: &str| {
+        let message = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {"_meta": meta}});
+        let ask = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &message);
+        let answer =
+            ask.header("mcp-protocol-version", header).header("mcp-method", "tools/list").send().await;
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.json()["id"], 7);
+        answer.json()["error"].clone()
+    };
+    for meta in [json!({version: "2026-07-28"}), json!({version: "2026-07-28", capabilities: "all"})] {
+        let error = refused(meta, "2026-07-28").await;
+        assert_eq!(error["code"], -32602);
+        assert!(error["message"].as_str().unwrap().contains(capabilities));
+    }
+    let error = refused(json!({capabilities: {}}), "2026-07-28").await;
+    assert_eq!(error["code"], -32602);
+    let error = refused(json!({version: "2027-01-01", capabilities: {}}), "2027-01-01").await;
+    assert_eq!(error["code"], -32022);
+    assert_eq!(error["data"]["supported"], json!(["2026-07-28"]));
+    assert_eq!(error["data"]["requested"], "2027-01-01");
+    let handshake = request(&dataplane, json!(8), "initialize", json!({}), json!({})).send().await;
+    assert_eq!(handshake.status, 404);
+    assert_eq!(handshake.json()["error"]["code"], -32601);
+    assert!(server.seen().iter().skip(before).all(|seen| seen.body["method"] != "tools/list"));
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_session_that_the_upstream_lost_is_opened_anew_without_the_client() {
     let (server, dataplane, _dir) = world().await;
     assert_eq!(ask(&dataplane, 1, "tools/call", json!({"name": "who"})).await.status, 200);

@@ -9,7 +9,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use ostler_core::guard::GuardError;
 use ostler_mcp::headers::JSON;
-use ostler_mcp::{Envelope, EnvelopeError, ErrorBody, Kind, Reason, envelope, sse};
+use ostler_mcp::{Envelope, EnvelopeError, ErrorBody, Kind, Reason, Revision, envelope, sse};
 
 use super::audit::{self, Record};
 use super::ids::RequestId;
@@ -30,6 +30,8 @@ pub(super) struct Refusal {
     retryable: bool,
     /// Nobody waits for an answer to it.
     is_notification: bool,
+    /// The protocol version that was asked for, where it is not served.
+    requested_version: Option<Box<str>>,
 }
 
 /// Whom an error answers, by raw ids.
@@ -74,7 +76,14 @@ pub(super) fn drained(method: &str) -> UpstreamError {
 impl Refusal {
     pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         let retryable = reason.retryable();
-        Self { reason, detail: detail.into(), retry_after: None, retryable, is_notification: false }
+        Self {
+            reason,
+            detail: detail.into(),
+            retry_after: None,
+            retryable,
+            is_notification: false,
+            requested_version: None,
+        }
     }
 
     #[must_use]
@@ -92,8 +101,8 @@ impl Refusal {
     }
 
     pub(super) fn upstream(error: UpstreamError, is_notification: bool) -> Self {
-        let UpstreamError { reason, detail, retry_after, retryable, .. } = error;
-        Self { reason, detail, retry_after, retryable, is_notification }
+        let UpstreamError { reason, detail, retry_after, retryable, requested_version, .. } = error;
+        Self { reason, detail, retry_after, retryable, is_notification, requested_version }
     }
 
     /// The error that answers what was asked: to each request of a batch one.
@@ -128,6 +137,10 @@ impl Refusal {
             .request_id(request_id)
             .retryable(self.retryable)
             .id(id);
+        if let Some(version) = &self.requested_version {
+            let supported = format!("[\"{}\"]", Revision::LATEST);
+            body = body.json_field("supported", supported).text_field("requested", version);
+        }
         if let Some(delay) = self.retry_after {
             body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ostler_mcp::error::Reason;
-use ostler_mcp::method;
+use ostler_mcp::{Revision, method};
 
 use super::Cause;
 
@@ -20,6 +20,8 @@ pub struct UpstreamError {
     /// Whether the same request may be sent again as it is: the reason's own word, unless it may have been executed.
     pub retryable: bool,
     pub fault: Fault,
+    /// With [`Reason::UnsupportedProtocolVersion`], the version that the caller asked for.
+    pub requested_version: Option<Box<str>>,
 }
 
 /// Whether the failure says something about the upstream's health.
@@ -38,7 +40,21 @@ pub enum Fault {
 impl UpstreamError {
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         let retryable = reason.retryable();
-        Self { reason, detail: detail.into(), retry_after: None, retryable, fault: Fault::None }
+        Self {
+            reason,
+            detail: detail.into(),
+            retry_after: None,
+            retryable,
+            fault: Fault::None,
+            requested_version: None,
+        }
+    }
+
+    /// The caller speaks a revision that cannot be served; it is told which it asked for, and which can.
+    pub fn unsupported_version(requested: &str) -> Self {
+        let detail = format!("this protocol version is not served here; send {}", Revision::LATEST);
+        let error = Self::new(Reason::UnsupportedProtocolVersion, detail);
+        Self { requested_version: Some(requested.into()), ..error }
     }
 
     #[must_use]

@@ -4,6 +4,7 @@
 
 mod answer;
 mod cause;
+pub mod demands;
 mod error;
 pub mod health;
 pub mod http;

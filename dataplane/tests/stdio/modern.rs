@@ -203,10 +203,9 @@ async fn what_the_era_demands_of_a_request_is_demanded_before_a_child_sees_it() 
 #[tokio::test]
 async fn a_handshake_of_the_newer_era_is_a_method_that_does_not_exist() {
     let world = World::new();
-    let (modern, stranger) = (world.modern(), world.stranger());
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"_meta": modern.meta()}});
-    // The pipeline takes every `initialize` for the older era's.
-    let error = stranger.post(&body.to_string()).await.unwrap_err();
+    let client = world.modern();
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"_meta": client.meta()}});
+    let error = client.post(&body.to_string()).await.unwrap_err();
     assert_eq!((error.reason, error.reason.status()), (Reason::MethodNotFound, 404));
     assert_eq!(world.counts().starts, 0);
     world.shutdown().await;

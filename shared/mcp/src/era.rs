@@ -76,12 +76,16 @@ impl std::fmt::Display for Revision {
 // === impl Era ===
 
 impl Era {
-    /// The era of a message from a client. In order: what only one era has (`initialize`, batches, the version in
-    /// `_meta`, `server/discover`), then the header, then legacy. A version that is not known yet counts as
-    /// modern, so that a modern upstream can answer with the versions it supports.
+    /// The era of a message from a client. In order: what only one era has (batches, `initialize` unless its `_meta`
+    /// names a modern version, the version in `_meta`, `server/discover`), then the header, then legacy. A version that
+    /// is not known yet counts as modern, so that a modern upstream can answer with the versions it supports.
     pub fn of_request(envelope: &Envelope<'_>, protocol_version_header: Option<&str>) -> Era {
-        if envelope.kind == Kind::Batch || envelope.method == method::INITIALIZE {
+        if envelope.kind == Kind::Batch {
             return Era::Legacy;
+        }
+        if envelope.method == method::INITIALIZE {
+            // Whoever says that it is of the era that has no handshake is told so.
+            return envelope.meta.protocol_version.as_deref().map_or(Era::Legacy, Era::of_version);
         }
         if envelope.meta.protocol_version.is_some() || envelope.method == method::SERVER_DISCOVER {
             return Era::Modern;

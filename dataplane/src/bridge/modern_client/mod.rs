@@ -30,6 +30,7 @@ pub use pool::Pool;
 
 use super::ask::{Asker, invalid, unbridgeable};
 use crate::mount::Mount;
+use crate::upstream::demands::{self, Behind};
 use crate::upstream::{Answer, AnswerBody, Call, UpstreamError, Verb};
 
 /// What the era has removed, and what cannot be carried.
@@ -94,6 +95,7 @@ pub(super) async fn serve(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, 
         // What it tells of is told by closing a stream, in this era over HTTP.
         return Ok(bare(StatusCode::ACCEPTED));
     }
+    demands::judge(envelope, Behind::LegacyServer)?;
     let id = envelope.id.map_or("null", |id| id.raw());
     let request = Request::read(envelope).map_err(|_| unbridgeable("the request"))?;
     let asker = Asker::of(&call);

@@ -177,20 +177,6 @@ pub(super) fn events_not_accepted() -> UpstreamError {
     )
 }
 
-pub(super) fn missing_meta(key: &'static str) -> UpstreamError {
-    UpstreamError::new(
-        Reason::InvalidParams,
-        format!("params._meta must have `{key}` in revision 2026-07-28"),
-    )
-}
-
-pub(super) fn no_such_method() -> UpstreamError {
-    UpstreamError::new(
-        Reason::MethodNotFound,
-        "revision 2026-07-28 has no `initialize`; send requests at once, each with its `_meta`",
-    )
-}
-
 pub(super) fn modern_is_post_only() -> UpstreamError {
     UpstreamError::new(
         Reason::MethodNotAllowed,

@@ -111,9 +111,7 @@ impl StdioUpstream {
                 let Some(envelope) = call.envelope else {
                     return Err(errors::invalid_message("the body is empty"));
                 };
-                // `initialize` is the older era's, unless its client says in `_meta` that it speaks the newer.
-                let says = envelope.meta.protocol_version.as_deref().map(Era::of_version);
-                match (envelope.kind, if says == Some(Era::Modern) { Era::Modern } else { era }) {
+                match (envelope.kind, era) {
                     (Kind::Batch, _) => Err(errors::batch()),
                     (_, Era::Modern) => self.modern.post(call, envelope).await,
                     (_, Era::Legacy) => self.post_legacy(call, envelope).await,

@@ -13,6 +13,7 @@ use super::host::Host;
 use super::inbound::Inbound;
 use super::keeper::Keeper;
 use super::{errors, reply};
+use crate::upstream::demands::{self, Behind};
 use crate::upstream::{Answer, Call, UpstreamError};
 
 #[derive(Debug)]
@@ -34,7 +35,8 @@ impl ModernChild {
     ) -> Result<Answer, UpstreamError> {
         match envelope.kind {
             Kind::Request => {
-                judge(envelope)?;
+                // A child of both eras takes its first message for the era of all that follow.
+                demands::judge(envelope, Behind::ModernServer)?;
                 let events = reply::accepts_events(call.headers);
                 if !events && envelope.method == method::SUBSCRIPTIONS_LISTEN {
                     return Err(errors::events_not_accepted());
@@ -60,20 +62,4 @@ impl ModernChild {
         let Some(link) = self.keeper.running() else { return Ok(()) };
         Clock::start(&call.config.timeouts).within(link.notify(frame(&call.body))).await?
     }
-}
-
-/// What every request of the era must say (2026-07-28, base protocol, `_meta`). Over HTTP it is the server's to judge, and
-/// the child is not the HTTP server here. It would also take the first request without it for one of the older era, and
-/// serve nobody but that era from then on.
-fn judge(envelope: &Envelope<'_>) -> Result<(), UpstreamError> {
-    if envelope.method == method::INITIALIZE {
-        return Err(errors::no_such_method());
-    }
-    if envelope.meta.protocol_version.is_none() {
-        return Err(errors::missing_meta("io.modelcontextprotocol/protocolVersion"));
-    }
-    if envelope.meta.client_capabilities.is_none() {
-        return Err(errors::missing_meta("io.modelcontextprotocol/clientCapabilities"));
-    }
-    Ok(())
 }

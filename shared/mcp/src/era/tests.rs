@@ -26,6 +26,7 @@ fn the_body_decides_before_the_header() {
     let modern = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
     let initialize =
         r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#;
+    let stamped = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
     let discover = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#;
     let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]"#;
     for (body, header, wanted) in [
@@ -36,6 +37,7 @@ fn the_body_decides_before_the_header() {
         (modern, Some("2025-06-18"), Era::Modern),
         (initialize, None, Era::Legacy),
         (initialize, Some("2026-07-28"), Era::Legacy),
+        (stamped, None, Era::Modern),
         (discover, None, Era::Modern),
         (batch, Some("2026-07-28"), Era::Legacy),
     ] {
