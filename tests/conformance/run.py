@@ -24,8 +24,7 @@ from known import Known
 from processes import Failed, Processes, eventually, tail
 from tally import Tally
 
-# What is run when nothing else is said, and in CI. `cross-era` is off until a mount speaks both eras whatever its server
-# speaks.
+# What is run when nothing else is said, and in CI.
 PARTS = ("servers", "clients")
 PARTS_OFF = ("cross-era",)
 

@@ -9,7 +9,7 @@ use ostler_mcp::sse::Decoder;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::modern::ModernServer;
-use ostler_tests::support::world::{config, standalone};
+use ostler_tests::support::world::{admin, config, standalone};
 use serde_json::{Value, json};
 
 /// A client of 2025-11-25 that can be asked for roots and to elicit.
@@ -117,6 +117,21 @@ async fn the_handshake_is_answered_with_what_the_upstream_can_do_for_an_old_clie
     }
     // It was tried once, and then known.
     assert_eq!(server.seen("initialize").len(), 1);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_refusal_in_a_stream_is_one_too_and_leaves_no_session() {
+    let (server, dataplane, dir) = world().await;
+    server.refuse_in_streams();
+    for _ in 0..2 {
+        let client = Client::connect(&dataplane, "2025-11-25").await;
+        assert_eq!(client.initialized["result"]["serverInfo"]["name"], "modern");
+        assert_eq!(client.request(1, "ping", json!({})).await["result"], json!({}));
+    }
+    assert_eq!(server.seen("initialize").len(), 1, "it is known after the first");
+    let mounts = admin(&dataplane, &dir.path().join("state"), "/mounts").await;
+    assert_eq!(mounts["mounts"][0]["sessions"], 2, "{mounts}");
     dataplane.shutdown().await;
 }
 

@@ -168,6 +168,26 @@ pub(super) async fn response(answer: Answer) -> Result<Bytes, UpstreamError> {
     }
 }
 
+/// The response in an upstream's stream, which stays whole for the client; nothing where it does not come soon.
+pub(super) async fn peek(body: &mut AnswerBody) -> Result<Option<Bytes>, UpstreamError> {
+    let (mut decoder, mut read, mut size) = (sse::Decoder::default(), Vec::new(), 0);
+    let mut found = None;
+    while found.is_none() && size <= SSE_EVENT_BYTES_MAX {
+        let Some(frame) = body.frame().await else { break };
+        let Ok(data) = frame.map_err(|broken| broken.error)?.into_data() else { continue };
+        size += data.len();
+        decoder.push(&data);
+        read.push(data);
+        while let Ok(Some(event)) = decoder.next_event() {
+            let is_response =
+                |data: &Bytes| Envelope::scan(data).is_ok_and(|envelope| envelope.is_response());
+            found = found.or(event.data.filter(is_response));
+        }
+    }
+    body.put_back(read);
+    Ok(found)
+}
+
 /// A JSON answer that is too large to be at hand.
 pub(super) async fn collect(mut body: AnswerBody) -> Result<Bytes, UpstreamError> {
     let mut collected = BytesMut::new();

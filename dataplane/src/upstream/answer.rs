@@ -106,6 +106,13 @@ impl AnswerBody {
         };
     }
 
+    /// Gives back what was read of an upstream's stream ahead of the client, in order.
+    pub fn put_back(&mut self, read: Vec<Bytes>) {
+        if let Self::Stream(body) = self {
+            body.put_back(read);
+        }
+    }
+
     /// It was left unread for a reason, and its silence meanwhile is not the upstream's.
     pub fn touch(&mut self) {
         if let Self::Stream(body) = self {

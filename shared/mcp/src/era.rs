@@ -96,6 +96,36 @@ impl Era {
         }
     }
 
+    /// The era of a server by its response to `server/discover`: modern when it is a result or an error of that era, unless
+    /// the versions that such an error names are all legacy ones; otherwise what the specification calls legacy. An error
+    /// in the server itself, as one that is just starting has, says nothing.
+    pub fn of_discovery(response: &Envelope<'_>) -> Option<Era> {
+        match (response.kind, response.error_code) {
+            (Kind::Response { error: false }, _) => Some(Era::Modern),
+            (Kind::Response { error: true }, Some(-32022)) => Some(Era::of_supported(response.error)),
+            (Kind::Response { error: true }, Some(-32021 | -32020)) => Some(Era::Modern),
+            (Kind::Response { error: true }, Some(-32603)) => None,
+            (Kind::Response { error: true }, _) => Some(Era::Legacy),
+            _ => None,
+        }
+    }
+
+    /// Of an error's `data.supported`.
+    fn of_supported(error: Option<&str>) -> Era {
+        #[derive(serde::Deserialize)]
+        struct Refusal {
+            data: Data,
+        }
+        #[derive(serde::Deserialize)]
+        struct Data {
+            supported: Vec<String>,
+        }
+        let refusal: Option<Refusal> = error.and_then(|error| serde_json::from_str(error).ok());
+        let supported = refusal.map_or_else(Vec::new, |refusal| refusal.data.supported);
+        let is_legacy = |version: &String| Era::of_version(version) == Era::Legacy;
+        if !supported.is_empty() && supported.iter().all(is_legacy) { Era::Legacy } else { Era::Modern }
+    }
+
     /// The era of a version string. Versions are dates, so an unknown one is placed by comparing text; what is no
     /// date is legacy, where an unsupported version is the upstream's to refuse.
     pub fn of_version(version: &str) -> Era {

@@ -2,6 +2,7 @@
 //! have to say, it must be told.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -29,6 +30,7 @@ pub struct ModernServer {
 struct Shared {
     seen: Mutex<Vec<Value>>,
     listeners: Mutex<Vec<mpsc::Sender<Value>>>,
+    refuses_in_streams: AtomicBool,
 }
 
 const VERSION: &str = "2026-07-28";
@@ -66,6 +68,11 @@ impl ModernServer {
         }
     }
 
+    /// From now on `initialize` is refused as some SDKs do: with 200, a session, and the error in an event stream.
+    pub fn refuse_in_streams(&self) {
+        self.shared.refuses_in_streams.store(true, Ordering::Relaxed);
+    }
+
     /// Ends all subscriptions.
     pub fn drop_listeners(&self) {
         lock(&self.shared.listeners).clear();
@@ -99,6 +106,12 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         return error(400, &message, -32600, "there are no sessions");
     }
     let method = message["method"].as_str().unwrap_or_default();
+    if method == "initialize" && shared.refuses_in_streams.load(Ordering::Relaxed) {
+        let why = json!({"code": -32022, "message": "Unsupported protocol version", "data": {"supported": [VERSION]}});
+        let refusal = json!({"jsonrpc": "2.0", "id": message["id"], "error": why});
+        let stream = events(futures_util::stream::iter([refusal]));
+        return ([("mcp-session-id", "of-nobody")], stream).into_response();
+    }
     if !KNOWN.contains(&method) {
         return error(404, &message, -32601, "Method not found");
     }

@@ -36,14 +36,15 @@ const DISCOVER_ID: &str = r#""ostler-discover""#;
 /// Passes `initialize` on; where the upstream has no handshake, answers it.
 pub(super) async fn initialize(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
     if !mount.upstream.health.refuses_legacy() {
-        let answer = mount.upstream.call(call.clone()).await;
-        if !is_refusal(&answer) {
+        let mut answer = mount.upstream.call(call.clone()).await;
+        if !is_refusal(&mut answer, mount.upstream.health.era()).await? {
             return answer;
         }
         // No code alone says that it is of the other era; only that it speaks that.
         return match start(mount, &call).await {
             Ok(started) => {
                 mount.upstream.health.refuse_legacy();
+                forget(&answer, &call);
                 Ok(started)
             }
             Err(_) => answer,
@@ -52,16 +53,33 @@ pub(super) async fn initialize(mount: &Arc<Mount>, call: Call<'_>) -> Result<Ans
     start(mount, &call).await.inspect_err(|_| mount.upstream.health.doubt_refusal())
 }
 
-/// Whether an upstream may have refused the handshake as such, and did nothing.
-fn is_refusal(answer: &Result<Answer, UpstreamError>) -> bool {
-    match answer {
-        Ok(answer) => match answer.body() {
-            AnswerBody::Full(Some(bytes)) => {
-                Envelope::scan(bytes).is_ok_and(|envelope| envelope.kind == Kind::Response { error: true })
-            }
-            _ => answer.status().is_client_error(),
-        },
-        Err(error) => error.reason == Reason::UpstreamInvalidResponse,
+/// Whether an upstream may have refused the handshake as such, and did nothing. A stream is read up to its response where
+/// the upstream is not known to be legacy: some refuse in one, with 200.
+async fn is_refusal(
+    answer: &mut Result<Answer, UpstreamError>,
+    known: Option<Era>,
+) -> Result<bool, UpstreamError> {
+    let is_error = |bytes: &[u8]| {
+        Envelope::scan(bytes).is_ok_and(|message| message.kind == Kind::Response { error: true })
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Ok(error.reason == Reason::UpstreamInvalidResponse),
+    };
+    Ok(match answer.body_mut() {
+        AnswerBody::Full(Some(bytes)) => is_error(bytes),
+        body @ AnswerBody::Stream(_) if known != Some(Era::Legacy) => {
+            ask::peek(body).await?.is_some_and(|response| is_error(&response))
+        }
+        _ => answer.status().is_client_error(),
+    })
+}
+
+/// Drops the session that came with a refusal.
+fn forget(refusal: &Result<Answer, UpstreamError>, call: &Call<'_>) {
+    let id = refusal.as_ref().ok().and_then(|answer| answer.headers().get(MCP_SESSION_ID)?.to_str().ok());
+    if let Some(session) = id.and_then(|id| call.sessions.get(id)) {
+        call.sessions.remove(&session);
     }
 }
 

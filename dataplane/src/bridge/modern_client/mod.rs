@@ -23,7 +23,7 @@ use http::{HeaderValue, Response, StatusCode};
 use ostler_core::limits::CHILD_START_TIMEOUT;
 use ostler_mcp::bridge::modern_client::{Request, discover_result};
 use ostler_mcp::headers::JSON;
-use ostler_mcp::{Envelope, Era, Kind, Reason, error, message, method};
+use ostler_mcp::{Envelope, Era, Reason, error, message, method};
 use tokio::time::timeout;
 
 pub use pool::Pool;
@@ -66,7 +66,7 @@ async fn detect(mount: &Arc<Mount>, call: &Call<'_>) -> Option<Era> {
     let asker = Asker::of(call);
     let discovered = timeout(CHILD_START_TIMEOUT, asker.discover(mount)).await;
     let era = match discovered {
-        Ok(Ok(response)) => era_of(&response)?,
+        Ok(Ok(response)) => Era::of_discovery(&Envelope::scan(&response).ok()?)?,
         // It could not be asked.
         Ok(Err(error)) if error.reason != Reason::UpstreamTimeout => return None,
         Ok(Err(_)) | Err(_) => {
@@ -76,16 +76,6 @@ async fn detect(mount: &Arc<Mount>, call: &Call<'_>) -> Option<Era> {
     };
     mount.upstream.health.set_era(era);
     Some(era)
-}
-
-fn era_of(response: &[u8]) -> Option<Era> {
-    let envelope = Envelope::scan(response).ok()?;
-    match (envelope.kind, envelope.error_code) {
-        (Kind::Response { error: false }, _) | (_, Some(-32022..=-32020)) => Some(Era::Modern),
-        (_, Some(-32603)) => None,
-        (Kind::Response { error: true }, _) => Some(Era::Legacy),
-        _ => None,
-    }
 }
 
 /// Serves a modern message on a legacy upstream.

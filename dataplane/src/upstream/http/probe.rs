@@ -12,7 +12,7 @@ use ostler_config::{HttpTransport, Transport};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::PROBE_BODY_BYTES_MAX;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
-use ostler_mcp::{Envelope, Era, Kind, Revision, method, sse};
+use ostler_mcp::{Envelope, Era, Revision, method, sse};
 
 use super::connect::Connector;
 use super::{RequestBody, headers, with_own_headers};
@@ -170,20 +170,9 @@ fn is_response(body: &[u8]) -> bool {
     Envelope::scan(body).is_ok_and(|envelope| envelope.is_response())
 }
 
-/// Modern when the answer is a discovery or one of the modern errors; otherwise what the specification calls legacy. An
-/// answer that is no JSON-RPC says nothing, and neither does an error in the server itself, as one that is just
-/// starting has.
+/// An answer that is no JSON-RPC says nothing of the era.
 fn era_of_message(body: &[u8]) -> Option<Era> {
-    let envelope = Envelope::scan(body).ok()?;
-    match envelope.kind {
-        Kind::Response { error: false } => Some(Era::Modern),
-        Kind::Response { error: true } => match envelope.error_code {
-            Some(-32022..=-32020) => Some(Era::Modern),
-            Some(-32603) => None,
-            _ => Some(Era::Legacy),
-        },
-        _ => None,
-    }
+    Envelope::scan(body).ok().as_ref().and_then(Era::of_discovery)
 }
 
 #[cfg(test)]

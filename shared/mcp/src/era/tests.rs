@@ -60,3 +60,24 @@ fn an_unknown_version_is_placed_by_its_date() {
         assert_eq!(Era::of_version(version), wanted, "{version}");
     }
 }
+
+#[test]
+fn a_server_that_names_only_legacy_versions_is_legacy_whatever_the_code() {
+    let of = |body: &str| Era::of_discovery(&Envelope::scan(body.as_bytes()).unwrap());
+    let error = |code: i32, data: &str| {
+        of(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"x","data":{data}}}}}"#))
+    };
+    assert_eq!(of(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Some(Era::Modern));
+    assert_eq!(error(-32022, r#"{"supported":["2025-06-18","2025-11-25"]}"#), Some(Era::Legacy));
+    for data in [r#"{"supported":["2025-11-25","2026-07-28"]}"#, r#"{"supported":[]}"#, "{}", "null", "[1]"] {
+        assert_eq!(error(-32022, data), Some(Era::Modern), "{data}");
+    }
+    for code in [-32021, -32020] {
+        assert_eq!(error(code, r#"{"supported":["2025-11-25"]}"#), Some(Era::Modern), "{code}");
+    }
+    for code in [-32601, -32602, -32000] {
+        assert_eq!(error(code, "null"), Some(Era::Legacy), "{code}");
+    }
+    assert_eq!(error(-32603, "null"), None, "a server that is starting has no era yet");
+    assert_eq!(of(r#"{"jsonrpc":"2.0","method":"ping","id":1}"#), None);
+}

@@ -89,6 +89,13 @@ impl EventBody {
         }
     }
 
+    /// What was read of it ahead of the client, in order; the client gets it first.
+    pub(in crate::upstream) fn put_back(&mut self, read: Vec<Bytes>) {
+        for bytes in read.into_iter().rev() {
+            self.out.push_front(bytes);
+        }
+    }
+
     pub(in crate::upstream) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
