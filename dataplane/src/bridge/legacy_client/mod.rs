@@ -50,7 +50,18 @@ pub(super) async fn initialize(mount: &Arc<Mount>, call: Call<'_>) -> Result<Ans
             Err(_) => answer,
         };
     }
-    start(mount, &call).await.inspect_err(|_| mount.upstream.health.doubt_refusal())
+    match start(mount, &call).await {
+        Err(error) => {
+            mount.upstream.health.doubt_refusal();
+            // A refused discovery has done nothing, and is what a server that has a handshake answers.
+            if error.reason == Reason::UpstreamInvalidResponse {
+                mount.upstream.call(call).await
+            } else {
+                Err(error)
+            }
+        }
+        started => started,
+    }
 }
 
 /// Whether an upstream may have refused the handshake as such, and did nothing. A stream is read up to its response where
