@@ -87,7 +87,13 @@ def standalone(world):
         world.processes, "standalone", world.ostler, world.config, world.folder / "standalone"
     )
     world.ostlers.append(process)
-    return [Door.of_ostler("standalone", listeners["mcp"])]
+    door = Door.of_ostler("standalone", listeners["mcp"])
+    return [door, Door("standalone · connect", {mount: {"stdio": connect(world, door, mount)} for mount in door.targets})]
+
+
+def connect(world, door, mount):
+    """The command that a client starts which can do nothing else."""
+    return {"command": world.ostler, "args": ["connect", mount, "--url", door.mcp], "env": dict(world.processes.mark)}
 
 
 SETUPS = {"direct": direct, "up": up, "control": control, "standalone": standalone}

@@ -114,6 +114,13 @@ async fn a_modern_client_speaks_for_each_request_with_the_headers_that_mirror_it
     client.send(&modern(json!(1), "tools/call", json!({"name": "echo", "arguments": {"a": "ü"}}))).await;
     let answer = client.next().await;
     assert!(answer["result"]["content"][0]["text"].as_str().unwrap().contains("ü"), "{answer}");
+    // What a schema wants in headers is known from the list.
+    client.send(&modern(json!("t"), "tools/list", json!({}))).await;
+    assert!(client.next().await["result"]["tools"].is_array());
+    let mirrored = json!({"name": "mirrored", "arguments": {"region": "eu"}});
+    client.send(&modern(json!("r"), "tools/call", mirrored)).await;
+    let answer = client.next().await;
+    assert_eq!(answer["result"]["content"][0]["text"], "\"mirrored\"", "{answer}");
     // A refusal with another status than 200 is an answer like any other.
     client.send(&modern(json!(2), "no/such", json!({}))).await;
     assert_eq!(client.next().await["error"]["code"], -32601);

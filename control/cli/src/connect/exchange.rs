@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use ostler_core::limits::{CONNECT_RESUMES_MAX, CONNECT_RETRY_CAP};
+use ostler_mcp::method;
 use tokio::time::sleep;
 
 use super::endpoint::{Endpoint, Reply};
 use super::failure::Failure;
 use super::in_flight::Ticket;
 use super::messages::{Messages, ReadError, answers};
+use super::mirrors::Mirrors;
 use super::outbox::Outbox;
 use super::session::{Hold, Session};
 
@@ -20,6 +22,7 @@ use super::session::{Hold, Session};
 pub struct Context {
     pub endpoint: Arc<Endpoint>,
     pub session: Arc<Session>,
+    pub mirrors: Arc<Mirrors>,
     pub outbox: Outbox,
 }
 
@@ -59,7 +62,7 @@ impl Context {
                 tokio::select! {
                     biased;
                     () = ticket.called_off() => Ok(()),
-                    answered = self.modern(headers, body, &ticket) => answered,
+                    answered = self.modern(headers, body, &method, &ticket) => answered,
                 }
             }
         };
@@ -88,11 +91,18 @@ impl Context {
         Err(Failure::Unanswered)
     }
 
-    async fn modern(&self, headers: HeaderMap, body: Bytes, ticket: &Ticket) -> Result<(), Failure> {
+    async fn modern(
+        &self,
+        headers: HeaderMap,
+        body: Bytes,
+        asked: &str,
+        ticket: &Ticket,
+    ) -> Result<(), Failure> {
         let reply = self.endpoint.post(headers, body).await.map_err(Failure::Send)?;
         let reply = successful(reply).await?;
+        let learns = (asked == method::TOOLS_LIST).then_some(&*self.mirrors);
         let mut messages = Messages::of(&reply.headers, reply.body);
-        match self.until_answer(&mut messages, ticket).await.map_err(Failure::Read)? {
+        match self.until_answer(&mut messages, ticket, learns).await.map_err(Failure::Read)? {
             true => self.rest(messages).await,
             false => Err(Failure::Unanswered),
         }
@@ -106,7 +116,7 @@ impl Context {
         let mut resumes = 0;
         loop {
             let mut messages = Messages::of(&reply.headers, reply.body);
-            let passed = self.until_answer(&mut messages, ticket).await;
+            let passed = self.until_answer(&mut messages, ticket, None).await;
             if matches!(passed, Ok(true)) {
                 return self.rest(messages).await;
             }
@@ -131,9 +141,17 @@ impl Context {
     }
 
     /// Passes messages on until the answer was one of them; whether it was. Who calls a request off gets none.
-    async fn until_answer(&self, messages: &mut Messages, ticket: &Ticket) -> Result<bool, ReadError> {
+    async fn until_answer(
+        &self,
+        messages: &mut Messages,
+        ticket: &Ticket,
+        learns: Option<&Mirrors>,
+    ) -> Result<bool, ReadError> {
         while let Some(message) = messages.next().await? {
             let answered = answers(&message, ticket.id());
+            if let Some(mirrors) = learns.filter(|_| answered) {
+                mirrors.learn(&message);
+            }
             if !(answered && ticket.is_called_off()) {
                 self.outbox.send(&message).await;
             }

@@ -12,6 +12,7 @@
 //! | `session` | the session of a legacy client, begun again when the data plane has lost it |
 //! | `push` | that session's GET stream |
 //! | `courier` | the client's notifications and answers, in their order |
+//! | `mirrors` | headers that a tool's schema asks for |
 //! | `endpoint` | the mount over HTTP: connections, and the patience with a data plane that restarts |
 //! | `messages` | the messages of one HTTP answer |
 //! | `failure` | why there is no answer, as the answer |
@@ -23,6 +24,7 @@ mod exchange;
 mod failure;
 mod in_flight;
 mod messages;
+mod mirrors;
 mod outbox;
 mod push;
 mod relay;

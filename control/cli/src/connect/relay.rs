@@ -43,7 +43,7 @@ impl Relay {
         let tasks = Tasks::new();
         let session = Arc::new(Session::new(Arc::clone(&endpoint)));
         tasks.spawn_until_stopped("look", look(Arc::clone(&endpoint)));
-        let context = Context { endpoint, session, outbox };
+        let context = Context { endpoint, session, mirrors: Arc::default(), outbox };
         let courier = Courier::start(context.clone(), &tasks);
         Self { context, courier, in_flight: Arc::default(), tasks, modern_revision: Mutex::default() }
     }
@@ -171,6 +171,9 @@ impl Relay {
         set(&mut headers, MCP_METHOD, &message.method);
         if let Some(target) = message.target().filter(|_| method::has_name_header(&message.method)) {
             set(&mut headers, MCP_NAME, &encode_value(target));
+        }
+        if let Some(tool) = message.name.as_deref().filter(|_| message.method == method::TOOLS_CALL) {
+            self.context.mirrors.add(&mut headers, tool, message.arguments);
         }
         headers
     }
