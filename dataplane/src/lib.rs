@@ -19,6 +19,7 @@ mod assembly;
 pub mod bridge;
 mod deps;
 mod guard;
+pub mod http_sse;
 pub mod listener;
 pub mod mount;
 mod options;

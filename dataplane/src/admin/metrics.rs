@@ -120,7 +120,7 @@ fn expose_draining(admin: &Admin, snapshot: &Snapshot, exposition: &mut Expositi
 fn expose_mount(mount: &Mount, exposition: &mut Exposition) {
     let (name, upstream) = (mount.name().as_str(), mount.upstream.name.as_str());
     mount.runtime.metrics.expose(exposition, name, upstream);
-    exposition.value(Metric::MountSessions, &[name, upstream], mount.runtime.sessions.len());
+    exposition.value(Metric::MountSessions, &[name, upstream], mount.runtime.session_count());
     let now = mount.reading().state;
     for state in State::ALL {
         exposition.value(Metric::MountState, &[name, upstream, state.as_str()], u8::from(state == now));

@@ -94,7 +94,7 @@ fn mount_view(mount: &Mount, reading: Reading, in_flight: i64) -> MountView<'sta
         since_unix_ms: reading.since_unix_ms,
         next_probe_unix_ms: reading.next_probe_unix_ms,
         era: reading.era.map(ostler_mcp::Era::as_str),
-        sessions: mount.runtime.sessions.len(),
+        sessions: mount.runtime.session_count(),
         in_flight,
     }
 }

@@ -22,7 +22,7 @@ use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 
 /// Whom a call of the bridge's is made for, without the message.
 #[derive(Debug, Clone)]
-pub(super) struct Asker {
+pub struct Asker {
     worker: usize,
     /// What of the client's headers is not about the message.
     headers: HeaderMap,
@@ -32,15 +32,16 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) fn of(call: &Call<'_>) -> Self {
+        Self::new(call.worker, call.headers)
+    }
+
+    pub fn new(worker: usize, headers: &HeaderMap) -> Self {
         let about_the_message = |name: &HeaderName| {
             name.as_str().starts_with(MCP_PREFIX)
                 || [LAST_EVENT_ID, ACCEPT.as_str(), CONTENT_TYPE.as_str()].contains(&name.as_str())
         };
-        let kept = call.headers.iter().filter(|(name, _)| !about_the_message(name));
-        Self {
-            worker: call.worker,
-            headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        }
+        let kept = headers.iter().filter(|(name, _)| !about_the_message(name));
+        Self { worker, headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
     /// Sends a modern message, with the headers that mirror it.
@@ -85,7 +86,8 @@ impl Asker {
     ) -> Result<Answer, UpstreamError> {
         let body = Bytes::from(body);
         let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
-        let headers = self.legacy_headers(revision, envelope.method == method::INITIALIZE);
+        let greets = envelope.method == method::INITIALIZE;
+        let headers = self.legacy_headers((!greets).then_some(revision));
         let call = Call {
             verb: Verb::Post,
             worker: self.worker,
@@ -109,27 +111,57 @@ impl Asker {
         revision: Revision,
         verb: Verb,
     ) -> Result<Answer, UpstreamError> {
-        let headers = self.legacy_headers(revision, false);
-        let call = Call {
+        let headers = self.legacy_headers(Some(revision));
+        let call = self.bodiless(mount, table, session, verb, &headers);
+        Box::pin(mount.upstream.call(call)).await
+    }
+
+    /// The same in a session of a client's, which may be bridged. `last_id` says where to go on from.
+    pub(crate) async fn in_session(
+        &self,
+        mount: &Arc<Mount>,
+        table: &Arc<SessionTable>,
+        session: Arc<Session>,
+        revision: Option<Revision>,
+        verb: Verb,
+        last_id: Option<&Bytes>,
+    ) -> Result<Answer, UpstreamError> {
+        let mut headers = self.legacy_headers(revision);
+        if let Some(last_id) = last_id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
+            headers.insert(LAST_EVENT_ID, last_id);
+        }
+        let call = self.bodiless(mount, table, Some(session), verb, &headers);
+        Box::pin(super::call(mount, call)).await
+    }
+
+    fn bodiless<'c>(
+        &self,
+        mount: &'c Mount,
+        sessions: &'c Arc<SessionTable>,
+        session: Option<Arc<Session>>,
+        verb: Verb,
+        headers: &'c HeaderMap,
+    ) -> Call<'c> {
+        Call {
             verb,
             worker: self.worker,
-            headers: &headers,
+            headers,
             body: Bytes::new(),
             envelope: None,
             era: Era::Legacy,
             session,
-            sessions: table,
+            sessions,
             config: &mount.upstream_config,
-        };
-        Box::pin(mount.upstream.call(call)).await
+        }
     }
 
-    fn legacy_headers(&self, revision: Revision, greets: bool) -> HeaderMap {
+    /// The headers of a legacy client. Without a revision where none is agreed yet.
+    pub(crate) fn legacy_headers(&self, revision: Option<Revision>) -> HeaderMap {
         let mut headers = self.headers.clone();
         let both = const { HeaderValue::from_static("application/json, text/event-stream") };
         headers.insert(ACCEPT, both);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-        if !greets {
+        if let Some(revision) = revision {
             headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
         }
         headers
@@ -220,7 +252,7 @@ async fn last_message(mut body: AnswerBody) -> Result<Bytes, UpstreamError> {
 }
 
 /// Whether an answer is a stream of events.
-pub(super) fn is_stream(answer: &Answer) -> bool {
+pub(crate) fn is_stream(answer: &Answer) -> bool {
     let media = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     media.is_some_and(|media| media.starts_with(EVENT_STREAM))
 }

@@ -19,9 +19,12 @@ use std::sync::Arc;
 
 use ostler_mcp::{Era, method};
 
+pub use ask::Asker;
+pub(crate) use ask::is_stream;
 pub use legacy_client::{BridgedSession, Mirrors};
 pub use modern_client::Pool;
 pub use stream::Bridged;
+pub(crate) use stream::Writer;
 
 use crate::mount::Mount;
 use crate::mount::session::SessionLink;

@@ -1,4 +1,4 @@
-//! A body that the bridge writes: events, as they are asked for. Nothing runs while nobody reads, and dropping it ends
+//! A body that is written here: events, as they are asked for. Nothing runs while nobody reads, and dropping it ends
 //! what it holds upstream.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::upstream::BodyError;
 pub struct Bridged(BoxStream<'static, Result<Bytes, BodyError>>);
 
 /// What writes one.
-pub(super) trait Writer: Send + 'static {
+pub(crate) trait Writer: Send + 'static {
     /// The next events; nothing at the end.
     fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, BodyError>>> + Send;
 }
@@ -23,7 +23,7 @@ pub(super) trait Writer: Send + 'static {
 // === impl Bridged ===
 
 impl Bridged {
-    pub(super) fn new(writer: impl Writer) -> Self {
+    pub(crate) fn new(writer: impl Writer) -> Self {
         Self(Box::pin(stream::unfold(Some(writer), |writer| async {
             let mut writer = writer?;
             let next = writer.next().await?;

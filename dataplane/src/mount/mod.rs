@@ -13,6 +13,7 @@ use ostler_core::clock::WallClock;
 use ostler_core::name::ResourceName;
 
 use crate::bridge::{Mirrors, Pool};
+use crate::http_sse::Channels;
 use crate::upstream::health::{Reading, State};
 use crate::upstream::{Cause, Upstream};
 use bodies::Bodies;
@@ -50,6 +51,8 @@ pub struct MountRuntime {
     pub mirrors: Mirrors,
     /// Sessions that are held for clients that have none.
     pub pool: Pool,
+    /// Streams and sessions of clients of HTTP+SSE.
+    pub channels: Channels,
 }
 
 // === impl Mount ===
@@ -86,6 +89,11 @@ impl MountRuntime {
         Self::with(clock, Arc::clone(&self.metrics), Arc::clone(&self.bodies))
     }
 
+    /// Sessions that clients hold, whatever their transport.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len() + self.channels.len()
+    }
+
     fn with(clock: WallClock, metrics: Arc<MountMetrics>, bodies: Arc<Bodies>) -> Self {
         Self {
             sessions: Arc::new(SessionTable::new(clock.clone())),
@@ -95,7 +103,8 @@ impl MountRuntime {
             calls: TaskTracker::new(),
             cut: CancellationToken::new(),
             mirrors: Mirrors::default(),
-            pool: Pool::new(clock),
+            pool: Pool::new(clock.clone()),
+            channels: Channels::new(clock),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Request bodies in memory, because they are judged before they are sent: each bounded, those of a mount bounded, all
 //! together bounded, and none waited for longer than a client may take.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,15 +28,15 @@ pub struct BufferBudget {
 
 /// A body and the part of the budget it takes up.
 #[derive(Debug)]
-pub(super) struct Buffered<'m> {
+pub(super) struct Buffered<M: Deref<Target = Bodies>> {
     pub(super) bytes: Bytes,
-    _reserved: Option<Reserved<'m>>,
+    reserved: Option<Reserved<M>>,
 }
 
 #[derive(Debug)]
-struct Reserved<'m> {
+struct Reserved<M: Deref<Target = Bodies>> {
     budget: BufferBudget,
-    mount: &'m Bodies,
+    mount: M,
     bytes: usize,
 }
 
@@ -44,7 +45,7 @@ pub(super) async fn collect<'m>(
     mut incoming: Incoming,
     budget: &BufferBudget,
     mount: &'m Bodies,
-) -> Result<Buffered<'m>, Refusal> {
+) -> Result<Buffered<&'m Bodies>, Refusal> {
     let _place = mount.read().ok_or_else(|| {
         overloaded(format!(
             "mount has {BODIES_READ_PER_MOUNT_MAX} requests being received, as many as it may; try again"
@@ -83,7 +84,7 @@ async fn read<'m>(
     incoming: &mut Incoming,
     budget: &BufferBudget,
     mount: &'m Bodies,
-) -> Result<Buffered<'m>, Refusal> {
+) -> Result<Buffered<&'m Bodies>, Refusal> {
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
     let mut reserved = Reserved { budget: budget.clone(), mount, bytes: 0 };
     // What is only announced is judged and takes no memory of others: a client may never send it.
@@ -104,7 +105,7 @@ async fn read<'m>(
         }
     }
     let bytes = if whole.is_empty() { first } else { whole.freeze() };
-    Ok(Buffered { bytes, _reserved: Some(reserved) })
+    Ok(Buffered { bytes, reserved: Some(reserved) })
 }
 
 /// Whether one body may have this size, whatever others take up.
@@ -120,9 +121,19 @@ fn overloaded(detail: impl Into<String>) -> Refusal {
     Refusal::new(Reason::Overloaded, detail).retry_after(std::time::Duration::from_secs(1))
 }
 
-impl Buffered<'_> {
+impl Buffered<&Bodies> {
     pub(super) fn empty() -> Self {
-        Self { bytes: Bytes::new(), _reserved: None }
+        Self { bytes: Bytes::new(), reserved: None }
+    }
+
+    /// The same body, for longer than the request that brought it.
+    pub(super) fn keep(self, mount: &Arc<Bodies>) -> Buffered<Arc<Bodies>> {
+        let reserved = self.reserved.map(|mut reserved| Reserved {
+            budget: reserved.budget.clone(),
+            mount: Arc::clone(mount),
+            bytes: std::mem::take(&mut reserved.bytes),
+        });
+        Buffered { bytes: self.bytes, reserved }
     }
 }
 
@@ -154,7 +165,7 @@ impl BufferBudget {
 
 // === impl Reserved ===
 
-impl Reserved<'_> {
+impl<M: Deref<Target = Bodies>> Reserved<M> {
     fn grow_to(&mut self, total: usize) -> Result<(), Refusal> {
         fits(total)?;
         let missing = total.saturating_sub(self.bytes);
@@ -175,7 +186,7 @@ impl Reserved<'_> {
     }
 }
 
-impl Drop for Reserved<'_> {
+impl<M: Deref<Target = Bodies>> Drop for Reserved<M> {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
         self.mount.give_back(self.bytes);
@@ -188,7 +199,7 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    fn reserved<'m>(budget: &BufferBudget, mount: &'m Bodies) -> Reserved<'m> {
+    fn reserved<'m>(budget: &BufferBudget, mount: &'m Bodies) -> Reserved<&'m Bodies> {
         Reserved { budget: budget.clone(), mount, bytes: 0 }
     }
 
@@ -216,6 +227,17 @@ mod tests {
         assert!(reserved(&budget, &neighbour).grow_to(4 * MIB).is_ok());
         drop(held);
         assert_eq!((budget.used(), greedy.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_body_that_is_kept_is_counted_once_until_it_is_let_go() {
+        let (budget, mount) = (BufferBudget::new(100), Arc::new(Bodies::default()));
+        let mut first = reserved(&budget, &mount);
+        first.grow_to(60).unwrap();
+        let kept = Buffered { bytes: Bytes::new(), reserved: Some(first) }.keep(&mount);
+        assert_eq!((budget.used(), mount.bytes()), (60, 60));
+        drop(kept);
+        assert_eq!((budget.used(), mount.bytes()), (0, 0));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 mod aftermath;
 mod audit;
 mod body;
+mod http_sse;
 mod ids;
 mod refuse;
 mod route;
@@ -103,6 +104,18 @@ struct Routed {
     snapshot: Arc<Snapshot>,
     mount: Arc<Mount>,
     verb: Verb,
+    door: Door,
+}
+
+/// The transport that a request came by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Door {
+    /// Streamable HTTP, of every era.
+    Streamable,
+    /// HTTP+SSE: a client's stream.
+    Stream,
+    /// HTTP+SSE: a message of the client whose stream has this id, which is a secret.
+    Message(Box<str>),
 }
 
 /// What ends an answer that does not end by itself.
@@ -136,9 +149,6 @@ impl Pipeline {
     async fn judge_and_forward(&self, entrance: &Entrance, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
         let mut record = Record::start(self.ids.next(), text(&head.headers, TRACEPARENT));
-        if head.version == Version::HTTP_2 {
-            record.watch_unread(entrance.unread());
-        }
         let snapshot = self.shared.snapshots.load();
         let listener = Arc::clone(entrance.listener(snapshot.as_deref()));
         if let Err(error) = guard(&listener.guard, &head.headers, &head.uri) {
@@ -153,6 +163,19 @@ impl Pipeline {
             }
         };
         record.routed(&routed);
+        let door = match routed.door {
+            // Its answer is not on this connection.
+            Door::Message(ref id) => {
+                return self.take_message(head, incoming, id.clone(), routed, record).await;
+            }
+            ref door => door,
+        };
+        if head.version == Version::HTTP_2 {
+            record.watch_unread(entrance.unread());
+        }
+        if let Door::Stream = door {
+            return self.open_stream(&head.headers, &routed, entrance, record);
+        }
         let bodies = &routed.mount.runtime.bodies;
         let body = match self.read_body(&head.headers, incoming, routed.verb, bodies).await {
             Ok(body) => body,
@@ -188,7 +211,7 @@ impl Pipeline {
         incoming: Incoming,
         verb: Verb,
         bodies: &'m Bodies,
-    ) -> Result<body::Buffered<'m>, Refusal> {
+    ) -> Result<body::Buffered<&'m Bodies>, Refusal> {
         if verb != Verb::Post {
             return Ok(body::Buffered::empty());
         }
@@ -243,9 +266,6 @@ impl Pipeline {
             agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
-        let is_push = is_push(routed.verb, envelope.as_ref());
-        let place = limit(routed, is_push).map_err(|refusal| (refusal, id()))?;
-        record.hold(place);
         let call = Call {
             verb: routed.verb,
             worker: self.worker,
@@ -257,30 +277,47 @@ impl Pipeline {
             sessions: &routed.mount.runtime.sessions,
             config: &routed.mount.upstream_config,
         };
+        self.shared.call(call, routed, record).await.map_err(|refusal| (refusal, id()))
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Admission, the upstream, and what its answer says of it. The answer comes with what ends it at the latest.
+    async fn call(
+        &self,
+        call: Call<'_>,
+        routed: &Routed,
+        record: &mut Record,
+    ) -> Result<(Response<AnswerBody>, Ends), Refusal> {
+        let (verb, era, envelope) = (call.verb, call.era, call.envelope);
+        let is_push = is_push(verb, envelope);
+        record.hold(limit(routed, is_push)?);
         // Its own clock has the first word; this one is for a client that does not hear it.
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let answer = tokio::select! {
             answer = bridge::call(&routed.mount, call) => answer,
             () = routed.mount.runtime.cut.cancelled() => {
-                Err(refuse::drained(envelope.as_ref().map_or("", |envelope| &envelope.method)))
+                Err(refuse::drained(envelope.map_or("", |envelope| &envelope.method)))
             }
         };
         if let Ok(answer) = &answer
             && (is_push || matches!(answer.body(), AnswerBody::Events(_) | AnswerBody::Bridged(_)))
         {
-            record.asked(id());
+            record.asked(envelope.map(Asked::of).unwrap_or_default());
         }
         let ends = if is_push { Ends::WithMount } else { Ends::Within(total) };
-        if routed.verb == Verb::Post && routed.mount.upstream.doubts_era(era, &answer) {
-            self.shared.prober.ask_era(&routed.mount.upstream, &routed.mount.upstream_config);
+        if verb == Verb::Post && routed.mount.upstream.doubts_era(era, &answer) {
+            self.prober.ask_era(&routed.mount.upstream, &routed.mount.upstream_config);
         }
         answer.map(|answer| (answer, ends)).map_err(|error| {
             if error.fault != Fault::None {
-                self.shared.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
+                self.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
             }
-            let is_notification = routed.verb == Verb::Post
-                && envelope.as_ref().is_some_and(|envelope| !envelope.messages().any(Envelope::is_request));
-            (Refusal::upstream(error, is_notification), id())
+            let is_notification = verb == Verb::Post
+                && envelope.is_some_and(|envelope| !envelope.messages().any(Envelope::is_request));
+            Refusal::upstream(error, is_notification)
         })
     }
 }
@@ -348,7 +385,7 @@ impl Refusals {
     fn unrouted(&self, miss: &route::Miss) {
         match miss {
             route::Miss::UnknownMount { .. } => self.unknown_mount.increment(),
-            route::Miss::Method | route::Miss::NotFound => self.not_found.increment(),
+            route::Miss::Method { .. } | route::Miss::NotFound => self.not_found.increment(),
         }
     }
 
@@ -368,14 +405,30 @@ impl Refusals {
 }
 
 impl Routed {
-    fn new(snapshot: Arc<Snapshot>, mount: Arc<Mount>, method: &Method) -> Option<Self> {
-        let verb = match *method {
-            Method::POST => Verb::Post,
-            Method::GET => Verb::Get,
-            Method::DELETE => Verb::Delete,
-            _ => return None,
+    /// An error names the verbs that there are.
+    fn new(
+        snapshot: Arc<Snapshot>,
+        mount: Arc<Mount>,
+        door: Door,
+        method: &Method,
+    ) -> Result<Self, &'static str> {
+        let verb = match (&door, method.clone()) {
+            (Door::Streamable | Door::Message(_), Method::POST) => Verb::Post,
+            (Door::Streamable | Door::Stream, Method::GET) => Verb::Get,
+            (Door::Streamable, Method::DELETE) => Verb::Delete,
+            _ => return Err(door.verbs()),
         };
-        Some(Self { snapshot, mount, verb })
+        Ok(Self { snapshot, mount, verb, door })
+    }
+}
+
+impl Door {
+    fn verbs(&self) -> &'static str {
+        match self {
+            Self::Streamable => "POST, GET, DELETE",
+            Self::Stream => "GET",
+            Self::Message(_) => "POST",
+        }
     }
 }
 

@@ -177,6 +177,11 @@ pub(super) fn mount(refusal: Refusal, routed: &Routed, asked: &Asked, mut record
     audit::track(response, record)
 }
 
+/// A message that will be answered elsewhere, or not at all.
+pub(super) fn accepted() -> Served {
+    audit::untracked(plain(StatusCode::ACCEPTED))
+}
+
 /// A stream or a session's end that cannot be had is no MCP request; it says so with HTTP's own word.
 fn status_of(reason: Reason, verb: Verb) -> StatusCode {
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -209,10 +214,10 @@ pub(super) fn unrouted(miss: &Miss, listener: &Listener, mut record: Record) -> 
             };
             unmounted(Reason::UnknownMount, &detail, Some(&available), record)
         }
-        Miss::Method => {
+        Miss::Method { allow } => {
             record.outcome(Outcome::NotFound);
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
             audit::track(response, record)
         }
         Miss::NotFound => {

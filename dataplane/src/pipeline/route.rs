@@ -1,4 +1,5 @@
-//! Path to mount. `/mcp/<mount>` for every Streamable HTTP era; `/mcp` belongs to the default mount, if one is named.
+//! Path to mount. `/mcp/<mount>` for every Streamable HTTP era, `/sse/<mount>` for HTTP+SSE and below it a path for each
+//! client's messages; `/mcp` and `/sse` belong to the default mount, if one is named.
 //! A listener serves the mounts that config gives it; any other is as unknown there as one that does not exist.
 //! Nothing falls through to a default: running a tool on the wrong upstream is worse than an error.
 
@@ -6,22 +7,23 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::Routed;
+use super::{Door, Routed};
 use crate::listener::Listener;
 use crate::snapshot::Snapshot;
 
 /// Why a request belongs to no mount.
 #[derive(Debug)]
 pub(super) enum Miss {
-    /// Below `/mcp`, but no mount of that name.
+    /// Below `/mcp` or `/sse`, but no mount of that name.
     UnknownMount { snapshot: Option<Arc<Snapshot>>, asked: String },
-    /// A verb that the endpoint does not have.
-    Method,
+    /// A verb that the endpoint does not have; it has these.
+    Method { allow: &'static str },
     /// Not the MCP endpoint at all.
     NotFound,
 }
 
-const ENDPOINT: &str = "/mcp";
+const STREAMABLE: &str = "/mcp";
+const HTTP_SSE: &str = "/sse";
 
 pub(super) fn route(
     snapshot: Option<Arc<Snapshot>>,
@@ -29,17 +31,13 @@ pub(super) fn route(
     method: &Method,
     path: &str,
 ) -> Result<Routed, Miss> {
-    let Some(rest) = path.strip_prefix(ENDPOINT) else { return Err(Miss::NotFound) };
-    let name = match rest {
-        "" | "/" => None,
-        _ => Some(rest.strip_prefix('/').ok_or(Miss::NotFound)?),
-    };
+    let (door, name) = split(path).ok_or(Miss::NotFound)?;
     let Some(snapshot) = snapshot else {
         return Err(Miss::UnknownMount { snapshot: None, asked: name.unwrap_or_default().to_owned() });
     };
     let mount = match name {
         None => snapshot.default_mount(),
-        Some(name) => snapshot.mount(name.strip_suffix('/').unwrap_or(name)),
+        Some(name) => snapshot.mount(name),
     };
     let served = mount.filter(|mount| listener.serves(mount.name().as_str()));
     let Some(mount) = served.cloned() else {
@@ -48,5 +46,48 @@ pub(super) fn route(
             asked: name.unwrap_or_default().to_owned(),
         });
     };
-    Routed::new(snapshot, mount, method).ok_or(Miss::Method)
+    Routed::new(snapshot, mount, door, method).map_err(|allow| Miss::Method { allow })
+}
+
+/// The transport, and the mount's name if there is one.
+fn split(path: &str) -> Option<(Door, Option<&str>)> {
+    let (endpoint, door) = [(STREAMABLE, Door::Streamable), (HTTP_SSE, Door::Stream)]
+        .into_iter()
+        .find_map(|(endpoint, door)| Some((path.strip_prefix(endpoint)?, door)))?;
+    let name = match endpoint {
+        "" | "/" => return Some((door, None)),
+        _ => endpoint.strip_prefix('/')?,
+    };
+    let name = name.strip_suffix('/').unwrap_or(name);
+    match (&door, name.split_once('/')) {
+        (Door::Stream, Some((mount, id))) => Some((Door::Message(id.into()), Some(mount))),
+        _ => Some((door, Some(name))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_a_transport_and_a_mount_and_nothing_falls_through() {
+        let message = |id: &str| Door::Message(id.into());
+        for (path, split_to) in [
+            ("/mcp", Some((Door::Streamable, None))),
+            ("/mcp/", Some((Door::Streamable, None))),
+            ("/mcp/a", Some((Door::Streamable, Some("a")))),
+            ("/mcp/a/", Some((Door::Streamable, Some("a")))),
+            ("/mcp/a/b", Some((Door::Streamable, Some("a/b")))),
+            ("/sse", Some((Door::Stream, None))),
+            ("/sse/a", Some((Door::Stream, Some("a")))),
+            ("/sse/a/", Some((Door::Stream, Some("a")))),
+            ("/sse/a/id", Some((message("id"), Some("a")))),
+            ("/sse/a/id/more", Some((message("id/more"), Some("a")))),
+            ("/ssex", None),
+            ("/mcpx/a", None),
+            ("/", None),
+        ] {
+            assert_eq!(split(path), split_to, "{path}");
+        }
+    }
 }

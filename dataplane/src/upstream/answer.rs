@@ -129,6 +129,10 @@ impl AnswerBody {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
     /// Whether all of it is here, so that the upstream has no more to do with it.
     pub fn is_at_hand(&self) -> bool {
         matches!(self, Self::Empty | Self::Full(_))

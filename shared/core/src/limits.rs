@@ -261,6 +261,10 @@ pub const BRIDGED_TOOLS_MAX: usize = 10_000;
 pub const PARKED_CALLS_MAX: usize = 100;
 /// Before an upstream is listened to again that ended a subscription.
 pub const LISTEN_RETRY: Duration = Duration::from_secs(1);
+/// Events that wait to be written on one client's HTTP+SSE stream: a burst of progress. Whoever has more to say waits.
+pub const CHANNEL_QUEUE_MAX: usize = 64;
+/// The same in bytes: a large answer or many small ones. One event that is larger waits alone.
+pub const CHANNEL_QUEUE_BYTES_MAX: u32 = 1024 * 1024;
 /// A session nobody used for this long is forgotten.
 pub const SESSION_IDLE: Duration = Duration::from_secs(8 * 60 * 60);
 /// Mounts named in an `unknown_mount` error.

@@ -131,7 +131,7 @@ impl Reason {
                 status: 404,
                 retryable: false,
                 meaning: "no mount has this path",
-                remedy: "use /mcp/<mount> with a name from available_mounts; the bare /mcp needs a default_mount",
+                remedy: "use /mcp/<mount> or /sse/<mount> with a name from available_mounts; the bare path needs a default_mount",
             },
             Reason::UpstreamUnavailable => Facts {
                 name: "upstream_unavailable",

@@ -4,6 +4,7 @@ pub mod control;
 pub mod gate;
 pub mod grpc;
 pub mod http;
+pub mod http_sse;
 pub mod modern;
 pub mod net;
 pub mod process;

@@ -1,0 +1,122 @@
+//! The stream of a channel: first where to POST, then what there is to say. Everything that belongs to the channel ends when
+//! the stream's body is dropped, whoever drops it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+use ostler_core::limits::SSE_KEEP_ALIVE;
+use ostler_mcp::headers::{EVENT_STREAM, X_ACCEL_BUFFERING};
+use ostler_mcp::sse;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{Channel, Queue};
+use super::table::ChannelError;
+use crate::bridge::{Asker, Bridged, Writer};
+use crate::mount::Mount;
+use crate::upstream::{Answer, AnswerBody, BodyError, Verb};
+
+/// Writes the stream.
+struct Stream {
+    held: Held,
+    /// Not written yet.
+    endpoint: Option<Bytes>,
+    queue: Queue,
+}
+
+/// Ends the channel when it is dropped.
+struct Held {
+    mount: Arc<Mount>,
+    channel: Arc<Channel>,
+    asker: Asker,
+}
+
+/// Opens a channel. Its stream is the answer; the token tells that the stream may end after a `close`, since nothing is
+/// under way any more.
+///
+/// # Errors
+/// When the mount has as many as it may hold.
+pub(crate) fn open(
+    mount: &Arc<Mount>,
+    asker: Asker,
+    ending: [CancellationToken; 2],
+) -> Result<(Answer, [CancellationToken; 2]), ChannelError> {
+    let (channel, queue) = mount.runtime.channels.create()?;
+    let mut endpoint = BytesMut::new();
+    // With its leading slash, because there are clients that join it to the host as it is.
+    sse::encode_endpoint(&mut endpoint, &format!("/sse/{}/{}", mount.name(), channel.id()));
+    let ended = finish(mount, &channel, ending);
+    let held = Held { mount: Arc::clone(mount), channel, asker };
+    let stream = Stream { held, endpoint: Some(endpoint.freeze()), queue };
+    let mut answer = Response::new(AnswerBody::Bridged(Bridged::new(stream)));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok((answer, ended))
+}
+
+/// Closes the channel with its mount or its listener, lets its calls be answered, and says then which of both it was.
+fn finish(
+    mount: &Arc<Mount>,
+    channel: &Arc<Channel>,
+    [gone, listener]: [CancellationToken; 2],
+) -> [CancellationToken; 2] {
+    let (of_mount, of_listener) = (CancellationToken::new(), CancellationToken::new());
+    let ended = [of_mount.clone(), of_listener.clone()];
+    let (channel, cut) = (Arc::clone(channel), mount.runtime.cut.clone());
+    let over = channel.over().clone();
+    mount.upstream.tasks().spawn("http_sse_close", async move {
+        let which = tokio::select! {
+            () = gone.cancelled() => of_mount,
+            () = listener.cancelled() => of_listener,
+            () = over.cancelled() => return,
+        };
+        channel.close();
+        tokio::select! {
+            () = channel.calls.wait() => {}
+            () = cut.cancelled() => {}
+            () = over.cancelled() => {}
+        }
+        which.cancel();
+    });
+    ended
+}
+
+// === impl Stream ===
+
+impl Writer for Stream {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if let Some(endpoint) = self.endpoint.take() {
+            return Some(Ok(endpoint));
+        }
+        let over = self.held.channel.over();
+        tokio::select! {
+            biased;
+            () = over.cancelled() => None,
+            // Its sender lives in the channel.
+            waiting = self.queue.recv() => waiting.map(|waiting| Ok(waiting.event)),
+            () = sleep(SSE_KEEP_ALIVE) => Some(Ok(Bytes::from_static(sse::KEEP_ALIVE))),
+        }
+    }
+}
+
+// === impl Held ===
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.channel.close();
+        self.channel.over().cancel();
+        self.mount.runtime.channels.remove(&self.channel);
+        let Some(session) = self.channel.session() else { return };
+        let (mount, asker, revision) = (Arc::clone(&self.mount), self.asker.clone(), self.channel.revision());
+        self.mount.upstream.tasks().spawn_until_stopped("end http_sse session", async move {
+            let table = mount.runtime.channels.sessions();
+            // A server that ends no sessions by request forgets them by itself.
+            let _ = asker.in_session(&mount, table, Arc::clone(&session), revision, Verb::Delete, None).await;
+            table.remove(&session);
+        });
+    }
+}

@@ -1,0 +1,266 @@
+//! The stages of HTTP+SSE (2024-11-05 transports), which answers a message somewhere else than where it came. A request
+//! whose envelope was accepted is answered with 202, and everything after on its client's stream, refusals too: SDKs of that
+//! time take no error of a POST for an answer to what it brought.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use hyper::body::Incoming;
+use ostler_core::limits::UPSTREAM_STREAMS_MAX;
+use ostler_mcp::headers::{EVENT_STREAM, MCP_SESSION_ID};
+use ostler_mcp::{Envelope, Era, Kind, Reason, method};
+
+use super::audit::{self, Record};
+use super::body::Buffered;
+use super::refuse::{self, Asked, Refusal};
+use super::{Ends, Pipeline, Routed, Served, Shared, unambiguous};
+use crate::bridge::Asker;
+use crate::http_sse::{self, Channel};
+use crate::listener::Entrance;
+use crate::mount::bodies::Bodies;
+use crate::scanning;
+use crate::upstream::{Answer, Call, Cause, UpstreamError, Verb};
+
+/// A message that may be sent.
+struct Judged<'b> {
+    body: Buffered<&'b Bodies>,
+    channel: Arc<Channel>,
+    is_request: bool,
+}
+
+/// A message on its way, and whom it is for.
+struct Conversation {
+    shared: Arc<Shared>,
+    worker: usize,
+    asker: Asker,
+    channel: Arc<Channel>,
+    routed: Routed,
+}
+
+impl Pipeline {
+    /// Opens a client's stream. It is had whatever the upstream's state, since messages are judged one by one.
+    pub(super) fn open_stream(
+        &self,
+        headers: &HeaderMap,
+        routed: &Routed,
+        entrance: &Entrance,
+        mut record: Record,
+    ) -> Served {
+        record.message(None, Era::Legacy);
+        let mount = &routed.mount;
+        let full = |detail: String| {
+            Refusal::new(Reason::Overloaded, detail).retry_after(std::time::Duration::from_secs(1))
+        };
+        let Some(place) = mount.upstream.admit(&mount.upstream_config, true) else {
+            let detail = format!(
+                "upstream has {UPSTREAM_STREAMS_MAX} streams open, as many as it may; close some or try again"
+            );
+            return refuse::mount(full(detail), routed, &Asked::Nothing, record);
+        };
+        record.hold(Some(place));
+        let asker = Asker::new(self.worker, headers);
+        let ending = [mount.runtime.gone.clone(), entrance.ending()];
+        match http_sse::open(mount, asker, ending) {
+            Ok((answer, ended)) => {
+                record.watch_end(self.aftermath(routed, true));
+                audit::track_while(answer, record, ended)
+            }
+            Err(error) => refuse::mount(full(error.to_string()), routed, &Asked::Nothing, record),
+        }
+    }
+
+    /// Takes a message. What it is answered with goes to its client's stream.
+    pub(super) async fn take_message(
+        &self,
+        head: Parts,
+        incoming: Incoming,
+        id: Box<str>,
+        routed: Routed,
+        mut record: Record,
+    ) -> Served {
+        let mount = Arc::clone(&routed.mount);
+        let bodies = &mount.runtime.bodies;
+        let judged = match self.judge(&head.headers, incoming, &id, bodies, &routed, &mut record).await {
+            Ok(judged) => judged,
+            Err((refusal, asked)) => return refuse::mount(refusal, &routed, &asked, record),
+        };
+        let Judged { body, channel, is_request } = judged;
+        let body = body.keep(bodies);
+        let conversation = Conversation {
+            shared: Arc::clone(&self.shared),
+            worker: self.worker,
+            asker: Asker::new(self.worker, &head.headers),
+            channel: Arc::clone(&channel),
+            routed,
+        };
+        let over = channel.over().clone();
+        let conversation = channel.calls.track_future(async move {
+            tokio::select! {
+                biased;
+                () = over.cancelled() => {}
+                () = conversation.hold(body, record) => {}
+            }
+        });
+        if is_request {
+            mount.upstream.tasks().spawn_until_stopped("http_sse call", conversation);
+        } else {
+            // What follows it may rest on it.
+            conversation.await;
+        }
+        refuse::accepted()
+    }
+
+    /// The stages before admission.
+    async fn judge<'b>(
+        &self,
+        headers: &HeaderMap,
+        incoming: Incoming,
+        id: &str,
+        bodies: &'b Bodies,
+        routed: &Routed,
+        record: &mut Record,
+    ) -> Result<Judged<'b>, (Refusal, Asked)> {
+        let body = self.read_body(headers, incoming, Verb::Post, bodies).await;
+        let body = body.map_err(|refusal| (refusal, Asked::Nothing))?;
+        let envelope = self.scan(&body.bytes, bodies).await.map_err(|error| {
+            self.shared.refusals.malformed.increment();
+            let asked = error.id.as_deref().map_or(Asked::Nothing, |id| Asked::One(id.to_owned()));
+            (Refusal::malformed(&error), asked)
+        })?;
+        let refused = |refusal| (refusal, Asked::of(&envelope));
+        unambiguous(headers).map_err(refused)?;
+        record.message(Some(&envelope), Era::Legacy);
+        if envelope.kind == Kind::Batch {
+            let detail = "HTTP+SSE takes one message a POST; send each on its own";
+            return Err(refused(Refusal::new(Reason::InvalidRequest, detail)));
+        }
+        let channel = routed.mount.runtime.channels.get(id);
+        let open = channel.filter(|channel| !channel.is_closing() || !envelope.is_request());
+        let channel = open.ok_or_else(|| {
+            let detail = "no stream of this mount has this address; open another with GET /sse/<mount>";
+            refused(Refusal::new(Reason::SessionNotFound, detail))
+        })?;
+        let is_request = envelope.is_request();
+        drop(envelope);
+        Ok(Judged { body, channel, is_request })
+    }
+}
+
+// === impl Conversation ===
+
+impl Conversation {
+    /// Sends the message and puts what comes of it on the stream.
+    async fn hold(self, body: Buffered<Arc<Bodies>>, mut record: Record) {
+        // It was scanned before; only its bytes could be kept.
+        let Ok(envelope) = scanning::scan(&body.bytes).await else { return };
+        let request_id = record.id();
+        let greets = envelope.method == method::INITIALIZE;
+        let mount = &self.routed.mount;
+        let headers = self.asker.legacy_headers(self.channel.revision());
+        let call = Call {
+            verb: Verb::Post,
+            worker: self.worker,
+            headers: &headers,
+            body: body.bytes.clone(),
+            envelope: Some(&envelope),
+            era: Era::Legacy,
+            session: self.channel.session(),
+            sessions: mount.runtime.channels.sessions(),
+            config: &mount.upstream_config,
+        };
+        let served = match self.shared.call(call, &self.routed, &mut record).await {
+            Ok((answer, ends)) => {
+                if self.is_lost(&answer) {
+                    // The client has to begin anew, and only the end of its stream tells it so.
+                    return self.channel.over().cancel();
+                }
+                if greets {
+                    self.began(&answer);
+                }
+                self.track(answer, ends, record)
+            }
+            Err(refusal) => refuse::mount(refusal, &self.routed, &Asked::of(&envelope), record),
+        };
+        let is_stream = {
+            let media = served.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            media.is_some_and(|media| media.starts_with(EVENT_STREAM))
+        };
+        let hears = |response: &Envelope<'_>| {
+            if greets {
+                self.channel.agreed(response);
+            }
+        };
+        let Ok(relayed) = http_sse::relay(served.into_body(), is_stream, &self.channel, hears).await else {
+            return;
+        };
+        if envelope.is_request() && !relayed.answered {
+            let error = relayed.broken.unwrap_or_else(unanswered);
+            let refusal = Refusal::upstream(error, false);
+            let error = refusal.events(&Asked::of(&envelope).ids(), mount, request_id);
+            // Nobody is left to tell where it has ended.
+            let _ = self.channel.put(error.freeze()).await;
+        }
+        if envelope.method == method::NOTIFICATIONS_INITIALIZED && self.channel.claim_push() {
+            self.listen();
+        }
+    }
+
+    fn track(&self, answer: Answer, ends: Ends, mut record: Record) -> Served {
+        if answer.body().is_at_hand() {
+            record.hold(None);
+            return audit::track(answer, record);
+        }
+        record.watch_end(super::aftermath::Aftermath {
+            shared: Arc::clone(&self.shared),
+            mount: Arc::clone(&self.routed.mount),
+            is_push: false,
+        });
+        let runtime = &self.routed.mount.runtime;
+        match ends {
+            Ends::Within(limit) => audit::track_until(answer, record, limit, runtime.cut.clone()),
+            Ends::WithMount => {
+                audit::track_while(answer, record, [runtime.gone.clone(), self.channel.over().clone()])
+            }
+        }
+    }
+
+    /// Whether the upstream does not know the session any more (2025-11-25 transports, "Session Management").
+    fn is_lost(&self, answer: &Answer) -> bool {
+        answer.status() == http::StatusCode::NOT_FOUND
+            && answer.body().is_empty()
+            && self.channel.session().is_some()
+    }
+
+    /// Goes on in the session that the answer to `initialize` named.
+    fn began(&self, answer: &Answer) {
+        let sessions = self.routed.mount.runtime.channels.sessions();
+        let id = answer.headers().get(MCP_SESSION_ID).and_then(|id| id.to_str().ok());
+        if let Some(session) = id.and_then(|id| sessions.get(id)) {
+            self.channel.began(Some(session));
+        }
+    }
+
+    /// Listens to what the upstream says unasked.
+    fn listen(&self) {
+        let (mount, channel) = (Arc::clone(&self.routed.mount), Arc::clone(&self.channel));
+        let asker = self.asker.clone();
+        self.routed.mount.upstream.tasks().spawn_until_stopped("http_sse push", async move {
+            let over = channel.over().clone();
+            tokio::select! {
+                biased;
+                () = over.cancelled() => {}
+                () = http_sse::push(mount, channel, asker) => {}
+            }
+        });
+    }
+}
+
+fn unanswered() -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamInvalidResponse,
+        "upstream's answer ended without the response to this request; look at its log",
+    )
+    .doubt(Cause::InvalidAnswer)
+}
