@@ -19,6 +19,16 @@ fn refused(body: &str) -> EnvelopeError {
 }
 
 #[test]
+fn capabilities_are_there_only_as_an_object() {
+    for other in ["[]", "null", r#""all""#, "7"] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"_meta":{{"io.modelcontextprotocol/clientCapabilities":{other}}}}}}}"#
+        );
+        assert_eq!(accepted(&body).meta.client_capabilities, None, "{other}");
+    }
+}
+
+#[test]
 fn a_tool_call_shows_what_routing_and_policy_need() {
     let body = r#" {"jsonrpc":"2.0","id":"a-1","method":"tools/call","params":{"name":"echo","arguments":{"name":"no","id":9},
         "_meta":{"progressToken":7,"traceparent":"00-aa-bb-01","tracestate":"k=v","other":{"progressToken":8},
