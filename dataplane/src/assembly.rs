@@ -25,6 +25,7 @@ use crate::apply::generations::{Kept, Loaded};
 use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Revision, Source, rebind, references};
 use crate::deps::Deps;
 use crate::listener::{Listeners, Liveness, Workers};
+use crate::mount::journal::Journal;
 use crate::options::{ConfigFrom, Options, StartError};
 use crate::own::OwnListeners;
 use crate::pipeline::{self, BufferBudget};
@@ -95,7 +96,8 @@ impl DataPlane {
         };
         let own = OwnListeners::new(bound.into_iter().flatten().collect(), control);
         let listeners = Arc::new(listeners.beside(own.clone()));
-        let deps = deps.keeping_from(own);
+        let journal = Journal::open(&state, options.clock.clone());
+        let deps = deps.keeping_from(own).with_journal(journal);
         deps.orphans.take_over(&state).await;
         let core = Core::build(
             &options.fleet,
@@ -136,7 +138,7 @@ impl DataPlane {
             }
             core.deps.tasks.spawn_until_stopped("admin", admin::serve(Arc::clone(&admin), bound));
         }
-        core.deps.tasks.spawn_until_stopped("sweep", sweep(Arc::clone(&core.applier)));
+        core.deps.tasks.spawn_until_stopped("sweep", sweep(Arc::clone(&core.applier), core.deps.clone()));
         let followed = references::follow(Arc::clone(&core.applier), core.reload.subscribe());
         core.deps.tasks.spawn_until_stopped("references", followed);
         let rebind = rebind::follow(Arc::clone(&core.applier), core.deps.clone());
@@ -241,6 +243,11 @@ impl DataPlane {
             }
         }
         self.admin.applier.keeper.end_attempt().await;
+        if let Some(journal) = self.admin.deps.journal.clone() {
+            // A disk that hangs is not waited for.
+            let closed = tokio::task::spawn_blocking(move || journal.close());
+            let _ = tokio::time::timeout(deadline, closed).await;
+        }
         self.admin.deps.orphans.dismiss_guard().await;
         if !self.admin.deps.tasks.shutdown(deadline).await {
             tracing::warn!(left = self.admin.deps.tasks.len(), "some tasks did not end in time");
@@ -383,11 +390,14 @@ fn bind_admin(
 }
 
 /// Closes what nobody used for a while: pooled connections, idle children, expired sessions.
-async fn sweep(applier: Arc<Applier>) {
+async fn sweep(applier: Arc<Applier>, deps: Deps) {
     loop {
         tokio::time::sleep(POOL_IDLE_TIMEOUT / 2).await;
         let Some(snapshot) = applier.snapshots.load() else { continue };
         snapshot.upstreams().for_each(|upstream| upstream.sweep());
+        if let Some(journal) = &deps.journal {
+            journal.sweep();
+        }
         snapshot.mounts().for_each(|mount| {
             mount.runtime.sessions.sweep();
             mount.runtime.pool.sweep();

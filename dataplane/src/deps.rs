@@ -11,6 +11,7 @@ use ostler_core::rng::Jitter;
 use ostler_core::tasks::Tasks;
 use ostler_telemetry::metrics::Counter;
 
+use crate::mount::journal::Journal;
 use crate::orphans::Orphans;
 use crate::own::OwnListeners;
 
@@ -33,6 +34,8 @@ pub struct Deps {
     pub own: OwnListeners,
     /// Processes that outlive a stdio child.
     pub orphans: Arc<Orphans>,
+    /// What lets sessions go on in the next process; nothing where they end with this one.
+    pub journal: Option<Arc<Journal>>,
     seed: Arc<AtomicU64>,
 }
 
@@ -49,6 +52,7 @@ impl Deps {
             states_changed: Arc::default(),
             own: OwnListeners::default(),
             orphans: Arc::new(Orphans::new()),
+            journal: None,
             seed: Arc::new(AtomicU64::new(seed)),
         }
     }
@@ -57,6 +61,12 @@ impl Deps {
     #[must_use]
     pub fn keeping_from(self, own: OwnListeners) -> Self {
         Self { own, ..self }
+    }
+
+    /// The same, with sessions that go on in the next process.
+    #[must_use]
+    pub fn with_journal(self, journal: Arc<Journal>) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     /// A fresh source of jitter, different from every other of this data plane.

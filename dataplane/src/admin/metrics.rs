@@ -89,6 +89,11 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
         let count = keeper.findings.iter().filter(|finding| finding.kind == kind).count();
         exposition.value(Metric::ConfigGenerationFindings, &[kind.as_str()], count);
     }
+    if let Some(journal) = &admin.deps.journal {
+        exposition.value(Metric::SessionJournalSessions, &[], journal.len());
+        exposition.counter(Metric::SessionJournalFailures, &[], journal.failures());
+        exposition.value(Metric::SessionJournalFailing, &[], u8::from(journal.is_failing()));
+    }
     exposition.counter(Metric::ConfigPartsRead, &[], &status.parts_read);
     exposition.counter(Metric::UpstreamsBuilt, &[], &admin.deps.upstreams_built);
     exposition.value(Metric::SnapshotsRetiredAlive, &[], admin.applier.snapshots.retired_alive());
@@ -121,6 +126,8 @@ fn expose_mount(mount: &Mount, exposition: &mut Exposition) {
     let (name, upstream) = (mount.name().as_str(), mount.upstream.name.as_str());
     mount.runtime.metrics.expose(exposition, name, upstream);
     exposition.value(Metric::MountSessions, &[name, upstream], mount.runtime.session_count());
+    let restored = &mount.runtime.sessions.restored;
+    exposition.counter(Metric::MountSessionsRestored, &[name, upstream], restored);
     let now = mount.reading().state;
     for state in State::ALL {
         exposition.value(Metric::MountState, &[name, upstream, state.as_str()], u8::from(state == now));
@@ -153,6 +160,7 @@ fn expose_upstream(upstream: &Upstream, snapshot: &Snapshot, exposition: &mut Ex
             let metrics = &upstream.metrics;
             exposition.counter(Metric::UpstreamConnects, &[name, "ok"], &metrics.connects_ok);
             exposition.counter(Metric::UpstreamConnects, &[name, "failed"], &metrics.connects_failed);
+            exposition.counter(Metric::UpstreamSessionsReopened, &[name], &metrics.sessions_reopened);
             exposition.counter(Metric::UpstreamProbes, &[name, "alive"], &metrics.probes_alive);
             exposition.counter(Metric::UpstreamProbes, &[name, "dead"], &metrics.probes_dead);
         }

@@ -27,8 +27,18 @@ pub use stream::Bridged;
 pub(crate) use stream::Writer;
 
 use crate::mount::Mount;
-use crate::mount::session::SessionLink;
+use crate::mount::session::{LinkMemo, SessionLink};
 use crate::upstream::{Answer, Call, UpstreamError};
+
+/// What stands behind a session that was begun before this process was started; nothing where that makes none.
+pub fn restore(mount: &Mount, memo: &LinkMemo) -> Option<SessionLink> {
+    match memo {
+        LinkMemo::Bridged(memo) => {
+            BridgedSession::restore(memo).map(|session| SessionLink::Bridged(Arc::new(session)))
+        }
+        LinkMemo::Http(_) | LinkMemo::Stdio(_) => mount.upstream.restore(memo, &mount.upstream_config),
+    }
+}
 
 /// Serves a call by its mount's upstream, in whatever era that speaks.
 ///

@@ -3,6 +3,8 @@
 
 pub mod bodies;
 pub mod drain;
+pub mod journal;
+pub mod memo;
 pub mod metrics;
 pub mod session;
 
@@ -17,6 +19,7 @@ use crate::http_sse::Channels;
 use crate::upstream::health::{Reading, State};
 use crate::upstream::{Cause, Upstream};
 use bodies::Bodies;
+use journal::MountJournal;
 use metrics::MountMetrics;
 use session::SessionTable;
 use tokio_util::sync::CancellationToken;
@@ -80,13 +83,14 @@ impl Mount {
 // === impl MountRuntime ===
 
 impl MountRuntime {
-    pub fn new(clock: WallClock) -> Self {
-        Self::with(clock, Arc::default(), Arc::default())
+    /// Sessions are kept in the journal, where there is one.
+    pub fn new(clock: WallClock, journal: Option<MountJournal>) -> Self {
+        Self::with(clock, journal, Arc::default(), Arc::default())
     }
 
     /// The same mount on another upstream: its sessions are gone, its history is not.
-    pub fn on_new_upstream(&self, clock: WallClock) -> Self {
-        Self::with(clock, Arc::clone(&self.metrics), Arc::clone(&self.bodies))
+    pub fn on_new_upstream(&self, clock: WallClock, journal: Option<MountJournal>) -> Self {
+        Self::with(clock, journal, Arc::clone(&self.metrics), Arc::clone(&self.bodies))
     }
 
     /// Sessions that clients hold, whatever their transport.
@@ -94,9 +98,18 @@ impl MountRuntime {
         self.sessions.len() + self.channels.len()
     }
 
-    fn with(clock: WallClock, metrics: Arc<MountMetrics>, bodies: Arc<Bodies>) -> Self {
+    fn with(
+        clock: WallClock,
+        journal: Option<MountJournal>,
+        metrics: Arc<MountMetrics>,
+        bodies: Arc<Bodies>,
+    ) -> Self {
+        let sessions = match journal {
+            Some(journal) => SessionTable::kept(clock.clone(), journal),
+            None => SessionTable::new(clock.clone()),
+        };
         Self {
-            sessions: Arc::new(SessionTable::new(clock.clone())),
+            sessions: Arc::new(sessions),
             metrics,
             bodies,
             gone: CancellationToken::new(),

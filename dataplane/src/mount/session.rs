@@ -1,18 +1,23 @@
 //! Legacy sessions of one mount. The id that a client holds is the data plane's own: unguessable, meaningless
 //! elsewhere, and never the upstream's. The table is bounded; a full one forgets the session that was idle longest
-//! past its time, or refuses.
+//! past its time, or refuses. What a session needs after a restart is kept in the journal, where the mount has one, from the
+//! session's beginning to its end.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use http::HeaderValue;
 use ostler_core::clock::WallClock;
-use ostler_core::limits::{SESSION_IDLE, SESSIONS_PER_MOUNT_MAX};
+use ostler_core::limits::SESSIONS_PER_MOUNT_MAX;
 use ostler_core::rng::secret_token;
+use ostler_telemetry::metrics::Counter;
 
+use super::journal::{Found, MountJournal, Ticket, is_over};
+pub use super::memo::{BridgedMemo, HttpMemo, LinkMemo, StdioMemo};
 use crate::bridge::BridgedSession;
+use crate::upstream::http::HttpSession;
 use crate::upstream::stdio::StdioSession;
 
 /// One legacy session: what the client calls it, and what stands behind it.
@@ -20,24 +25,33 @@ use crate::upstream::stdio::StdioSession;
 pub struct Session {
     id: HeaderValue,
     pub link: SessionLink,
+    began_unix_ms: u64,
     last_used_unix_ms: AtomicU64,
+    journal: Option<MountJournal>,
 }
 
 /// The upstream's side of a session.
 #[derive(Debug)]
 pub enum SessionLink {
-    /// The upstream's own session id, never shown to a client.
-    Http { upstream_id: HeaderValue },
+    /// A session at a Streamable HTTP upstream.
+    Http(Arc<HttpSession>),
     /// A child, or a place at a shared one.
     Stdio(Arc<StdioSession>),
     /// Nothing: the upstream has no sessions.
     Bridged(Arc<BridgedSession>),
 }
 
+/// Tells a session that what it needs after a restart is another now. It is given to whatever knows that first.
+#[derive(Debug, Clone, Default)]
+pub struct Changed(Arc<OnceLock<Weak<Session>>>);
+
 /// The sessions of one mount.
 pub struct SessionTable {
     clock: WallClock,
     sessions: Mutex<HashMap<String, Arc<Session>>>,
+    journal: Option<MountJournal>,
+    /// Sessions of an earlier process that went on.
+    pub restored: Counter,
 }
 
 /// No session could be made.
@@ -56,63 +70,143 @@ impl Session {
     pub fn id(&self) -> &HeaderValue {
         &self.id
     }
+
+    /// Keeps what it needs after a restart, as that is now.
+    fn save(&self) -> Option<Ticket> {
+        let (journal, id) = (self.journal.as_ref()?, self.id.to_str().ok()?);
+        journal.put(id, self.began_unix_ms, self.link.memo()?)
+    }
+
+    fn is_over(&self, now_unix_ms: u64) -> bool {
+        is_over(self.began_unix_ms, self.last_used_unix_ms.load(Ordering::Relaxed), now_unix_ms)
+    }
+}
+
+// === impl SessionLink ===
+
+impl SessionLink {
+    fn memo(&self) -> Option<LinkMemo> {
+        match self {
+            Self::Http(session) => session.memo().map(LinkMemo::Http),
+            Self::Stdio(session) => session.memo().map(LinkMemo::Stdio),
+            Self::Bridged(session) => session.memo().map(LinkMemo::Bridged),
+        }
+    }
+
+    fn changed(&self) -> &Changed {
+        match self {
+            Self::Http(session) => session.changed(),
+            Self::Stdio(session) => session.changed(),
+            Self::Bridged(session) => session.changed(),
+        }
+    }
+}
+
+// === impl Changed ===
+
+impl Changed {
+    pub fn tell(&self) {
+        if let Some(session) = self.0.get().and_then(Weak::upgrade) {
+            // It is written soon; nobody waits for a setting to be.
+            let _ = session.save();
+        }
+    }
+
+    fn goes_to(&self, session: &Arc<Session>) {
+        // A link belongs to one session.
+        let _ = self.0.set(Arc::downgrade(session));
+    }
 }
 
 // === impl SessionTable ===
 
 impl SessionTable {
+    /// Sessions that end with the process.
     pub fn new(clock: WallClock) -> Self {
-        Self { clock, sessions: Mutex::default() }
+        Self { clock, sessions: Mutex::default(), journal: None, restored: Counter::default() }
     }
 
-    /// Mints a session.
+    /// Sessions that go on after it.
+    pub fn kept(clock: WallClock, journal: MountJournal) -> Self {
+        Self { journal: Some(journal), ..Self::new(clock) }
+    }
+
+    /// Mints a session. It is in the journal when this returns, unless the disk does not take it.
     ///
     /// # Errors
     /// When the mount has as many as it may hold, none of them idle past its time.
-    pub fn create(&self, link: SessionLink) -> Result<Arc<Session>, SessionError> {
-        let token = secret_token()?;
-        let mut id = HeaderValue::from_str(&token).unwrap_or(HeaderValue::from_static(""));
-        id.set_sensitive(true);
-        let session = Arc::new(Session { id, link, last_used_unix_ms: AtomicU64::new(self.clock.unix_ms()) });
-        let mut sessions = self.lock();
-        if sessions.len() >= SESSIONS_PER_MOUNT_MAX {
-            let expired = self.expired(&sessions);
-            for id in &expired {
-                sessions.remove(id);
-            }
-            if expired.is_empty() {
-                return Err(SessionError::Full);
-            }
+    pub async fn create(&self, link: SessionLink) -> Result<Arc<Session>, SessionError> {
+        let session = self.insert(link)?;
+        let ticket = session.save();
+        if let Some((journal, ticket)) = self.journal.as_ref().zip(ticket) {
+            journal.written(ticket).await;
         }
+        Ok(session)
+    }
+
+    fn insert(&self, link: SessionLink) -> Result<Arc<Session>, SessionError> {
+        let token = secret_token()?;
+        let session = self.session(&token, link, self.clock.unix_ms());
+        let mut sessions = self.lock();
+        self.make_room(&mut sessions)?;
         sessions.insert(token, Arc::clone(&session));
         Ok(session)
     }
 
     /// Finds a session and marks it used.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
-        let session = self.lock().get(id).cloned()?;
-        session.last_used_unix_ms.store(self.clock.unix_ms(), Ordering::Relaxed);
+        let now = self.clock.unix_ms();
+        let session = self.lock().get(id).filter(|session| !session.is_over(now)).cloned()?;
+        session.last_used_unix_ms.store(now, Ordering::Relaxed);
         Some(session)
     }
 
-    /// Forgets a session. What stands behind it ends when its last user lets go.
-    pub fn remove(&self, session: &Session) {
-        if let Ok(id) = session.id.to_str() {
-            self.lock().remove(id);
-        }
+    /// What an earlier process knew of a session that is not here. Cheap for an id that is nobody's.
+    pub fn look_up(&self, id: &str) -> Option<Found> {
+        self.journal.as_ref()?.find(id)
     }
 
-    /// Forgets the sessions that nobody used for [`SESSION_IDLE`].
+    /// Takes a session of an earlier process in, with what stands behind it now. Of several who do so at once all get the
+    /// first one's; nothing when it was ended meanwhile, or the table is full.
+    pub fn restore(&self, id: &str, began_unix_ms: u64, link: SessionLink) -> Option<Arc<Session>> {
+        let journal = self.journal.as_ref()?;
+        let mut sessions = self.lock();
+        if let Some(session) = sessions.get(id) {
+            return Some(Arc::clone(session));
+        }
+        self.make_room(&mut sessions).ok()?;
+        // Whoever ends a session takes it out of the journal first.
+        if !journal.holds(id) {
+            return None;
+        }
+        let session = self.session(id, link, began_unix_ms);
+        sessions.insert(id.to_owned(), Arc::clone(&session));
+        self.restored.increment();
+        Some(session)
+    }
+
+    /// Forgets a session for good. What stands behind it ends when its last user lets go.
+    pub fn remove(&self, session: &Session) {
+        let Ok(id) = session.id.to_str() else { return };
+        if let Some(journal) = &self.journal {
+            journal.end(id);
+        }
+        self.lock().remove(id);
+    }
+
+    /// Forgets the sessions whose time is up: nobody used them for [`ostler_core::limits::SESSION_IDLE`], or they began
+    /// longer ago than [`ostler_core::limits::SESSION_LIFETIME`]. Notes in the journal when the others were used.
     pub fn sweep(&self) -> usize {
         let mut sessions = self.lock();
-        let expired = self.expired(&sessions);
-        for id in &expired {
-            sessions.remove(id);
+        let expired = self.forget_expired(&mut sessions);
+        if let Some(journal) = &self.journal {
+            let used = |session: &Session| session.last_used_unix_ms.load(Ordering::Relaxed);
+            journal.touch_all(sessions.iter().map(|(id, session)| (id.as_str(), used(session))));
         }
-        expired.len()
+        expired
     }
 
-    /// Forgets all of them.
+    /// Lets go of all of them. They are in the journal still, for the next process.
     pub fn clear(&self) {
         self.lock().clear();
     }
@@ -125,11 +219,36 @@ impl SessionTable {
         self.len() == 0
     }
 
-    fn expired(&self, sessions: &HashMap<String, Arc<Session>>) -> Vec<String> {
-        let idle_ms = u64::try_from(SESSION_IDLE.as_millis()).unwrap_or(u64::MAX);
-        let cutoff = self.clock.unix_ms().saturating_sub(idle_ms);
-        let is_expired = |session: &Session| session.last_used_unix_ms.load(Ordering::Relaxed) < cutoff;
-        sessions.iter().filter(|(_, session)| is_expired(session)).map(|(id, _)| id.clone()).collect()
+    fn session(&self, id: &str, link: SessionLink, began_unix_ms: u64) -> Arc<Session> {
+        let mut value = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        let session = Arc::new(Session {
+            id: value,
+            link,
+            began_unix_ms,
+            last_used_unix_ms: AtomicU64::new(self.clock.unix_ms()),
+            journal: self.journal.clone(),
+        });
+        session.link.changed().goes_to(&session);
+        session
+    }
+
+    fn make_room(&self, sessions: &mut HashMap<String, Arc<Session>>) -> Result<(), SessionError> {
+        if sessions.len() >= SESSIONS_PER_MOUNT_MAX && self.forget_expired(sessions) == 0 {
+            return Err(SessionError::Full);
+        }
+        Ok(())
+    }
+
+    fn forget_expired(&self, sessions: &mut HashMap<String, Arc<Session>>) -> usize {
+        let now = self.clock.unix_ms();
+        let expired = sessions.extract_if(|_, session| session.is_over(now));
+        let ended = expired.inspect(|(id, _)| {
+            if let Some(journal) = &self.journal {
+                journal.end(id);
+            }
+        });
+        ended.count()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Session>>> {
@@ -145,16 +264,27 @@ impl fmt::Debug for SessionTable {
 
 #[cfg(test)]
 mod tests {
+    use ostler_core::limits::{SESSION_IDLE, SESSION_LIFETIME};
+
     use super::*;
+    use crate::upstream::http::HttpSession;
 
     fn http_link() -> SessionLink {
-        SessionLink::Http { upstream_id: HeaderValue::from_static("upstream") }
+        SessionLink::Http(Arc::new(HttpSession::named("upstream")))
     }
 
-    #[test]
-    fn ids_are_own_unguessable_and_forgotten_when_removed() {
+    async fn begin(table: &SessionTable) -> Arc<Session> {
+        table.create(http_link()).await.unwrap()
+    }
+
+    fn ms(duration: std::time::Duration) -> u64 {
+        u64::try_from(duration.as_millis()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn ids_are_own_unguessable_and_forgotten_when_removed() {
         let table = SessionTable::new(WallClock::manual(1_000));
-        let (a, b) = (table.create(http_link()).unwrap(), table.create(http_link()).unwrap());
+        let (a, b) = (begin(&table).await, begin(&table).await);
         assert_ne!(a.id(), b.id());
         assert_ne!(a.id(), "upstream");
         let id = a.id().to_str().unwrap().to_owned();
@@ -164,29 +294,54 @@ mod tests {
         assert_eq!(table.len(), 1);
     }
 
-    #[test]
-    fn an_idle_session_is_swept_and_a_used_one_kept() {
+    #[tokio::test]
+    async fn an_idle_session_is_swept_and_a_used_one_kept() {
         let clock = WallClock::manual(0);
         let table = SessionTable::new(clock.clone());
-        let idle_ms = u64::try_from(SESSION_IDLE.as_millis()).unwrap();
-        let _idle = table.create(http_link()).unwrap();
-        let used = table.create(http_link()).unwrap();
-        clock.advance(idle_ms / 2 + 1);
+        let _idle = begin(&table).await;
+        let used = begin(&table).await;
+        clock.advance(ms(SESSION_IDLE) / 2 + 1);
         table.get(used.id().to_str().unwrap()).unwrap();
-        clock.advance(idle_ms / 2 + 1);
+        clock.advance(ms(SESSION_IDLE) / 2 + 1);
         assert_eq!(table.sweep(), 1);
         assert_eq!(table.len(), 1);
     }
 
-    #[test]
-    fn a_full_table_refuses_until_sessions_expire() {
+    #[tokio::test]
+    async fn a_session_is_over_after_its_lifetime_however_much_it_is_used() {
+        let clock = WallClock::manual(0);
+        let table = SessionTable::new(clock.clone());
+        let session = begin(&table).await;
+        let id = session.id().to_str().unwrap();
+        let mut used = 0;
+        while clock.unix_ms() + ms(SESSION_IDLE) / 2 <= ms(SESSION_LIFETIME) {
+            clock.advance(ms(SESSION_IDLE) / 2);
+            assert!(table.get(id).is_some());
+            used += 1;
+        }
+        assert!(used > 10);
+        clock.advance(ms(SESSION_IDLE) / 2);
+        assert!(table.get(id).is_none(), "before any sweep");
+        assert_eq!(table.sweep(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_table_refuses_until_sessions_expire() {
         let clock = WallClock::manual(0);
         let table = SessionTable::new(clock.clone());
         for _ in 0..SESSIONS_PER_MOUNT_MAX {
-            table.create(http_link()).unwrap();
+            begin(&table).await;
         }
-        assert!(matches!(table.create(http_link()), Err(SessionError::Full)));
-        clock.advance(u64::try_from(SESSION_IDLE.as_millis()).unwrap() + 1);
-        assert!(table.create(http_link()).is_ok());
+        assert!(matches!(table.create(http_link()).await, Err(SessionError::Full)));
+        clock.advance(ms(SESSION_IDLE) + 1);
+        assert!(table.create(http_link()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn neither_id_shows_in_debug() {
+        let table = SessionTable::new(WallClock::manual(0));
+        let session = begin(&table).await;
+        let shown = format!("{session:?} {table:?}");
+        assert!(!shown.contains(session.id().to_str().unwrap()) && !shown.contains("upstream"), "{shown}");
     }
 }

@@ -9,7 +9,18 @@ use ostler_mcp::{Era, Reason};
 
 use super::Routed;
 use super::refuse::Refusal;
+use crate::bridge;
+use crate::mount::Mount;
 use crate::mount::session::Session;
+
+/// The session of this id: one that is at hand, or one that an earlier process had and that goes on here.
+fn known(id: &str, mount: &Mount) -> Option<Arc<Session>> {
+    let sessions = &mount.runtime.sessions;
+    sessions.get(id).or_else(|| {
+        let found = sessions.look_up(id)?;
+        sessions.restore(id, found.began_unix_ms, bridge::restore(mount, &found.link)?)
+    })
+}
 
 pub(super) fn find(headers: &HeaderMap, era: Era, routed: &Routed) -> Result<Option<Arc<Session>>, Refusal> {
     // The modern era has no sessions and ignores the header.
@@ -19,7 +30,7 @@ pub(super) fn find(headers: &HeaderMap, era: Era, routed: &Routed) -> Result<Opt
     let mut values = headers.get_all(MCP_SESSION_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let id = value.to_str().ok().filter(|_| values.next().is_none());
-    match id.and_then(|id| routed.mount.runtime.sessions.get(id)) {
+    match id.and_then(|id| known(id, &routed.mount)) {
         Some(session) => Ok(Some(session)),
         None => Err(Refusal::new(
             Reason::SessionNotFound,

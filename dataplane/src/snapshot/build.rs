@@ -86,10 +86,11 @@ fn mount(
     before: Option<&Arc<Mount>>,
     deps: &Deps,
 ) -> Arc<Mount> {
+    let journal = || deps.journal.as_ref().map(|journal| journal.of_mount(&config.name, upstream.identity));
     let runtime = match before {
         Some(before) if Arc::ptr_eq(&before.upstream, upstream) => Arc::clone(&before.runtime),
-        Some(before) => Arc::new(before.runtime.on_new_upstream(deps.clock.clone())),
-        None => Arc::new(MountRuntime::new(deps.clock.clone())),
+        Some(before) => Arc::new(before.runtime.on_new_upstream(deps.clock.clone(), journal())),
+        None => Arc::new(MountRuntime::new(deps.clock.clone(), journal())),
     };
     Arc::new(Mount {
         config: Arc::clone(config),

@@ -3,11 +3,13 @@
 //! long as the upstream's identity does.
 
 mod answer;
+mod buffered;
 mod cause;
 pub mod demands;
 mod error;
 pub mod health;
 pub mod http;
+mod settings;
 pub mod stdio;
 
 use std::sync::Arc;
@@ -28,7 +30,7 @@ pub use cause::{Cause, reference_markdown};
 pub use error::{Fault, UpstreamError};
 
 use crate::deps::Deps;
-use crate::mount::session::{Session, SessionTable};
+use crate::mount::session::{LinkMemo, Session, SessionLink, SessionTable};
 use health::{Evidence, Health};
 pub use http::Verdict;
 
@@ -89,6 +91,8 @@ pub struct UpstreamMetrics {
     pub connects_failed: Counter,
     pub probes_alive: Counter,
     pub probes_dead: Counter,
+    /// Sessions that the upstream had lost, and was made to open again.
+    pub sessions_reopened: Counter,
 }
 
 /// The children of a stdio upstream, in numbers.
@@ -187,6 +191,16 @@ impl Upstream {
             self.health.hold_probes(wait);
         }
         result
+    }
+
+    /// What stands behind a session that was begun before this process was started. Nothing is contacted or started before
+    /// somebody calls; nothing where it makes no session here.
+    pub fn restore(&self, memo: &LinkMemo, config: &CompiledUpstream) -> Option<SessionLink> {
+        match (&self.transport, memo) {
+            (UpstreamTransport::Http(http), LinkMemo::Http(memo)) => http.restore(memo),
+            (UpstreamTransport::Stdio(stdio), LinkMemo::Stdio(memo)) => stdio.restore(memo, config),
+            _ => None,
+        }
     }
 
     /// Whether an answer's head says already how the call went: an HTTP upstream's body may still break, and an error of

@@ -19,6 +19,7 @@ pub mod ordered;
 pub mod pace;
 pub mod parent;
 pub mod rng;
+pub mod seal;
 pub mod signal;
 pub mod state_dir;
 pub mod supervisor;

@@ -267,6 +267,35 @@ pub const CHANNEL_QUEUE_MAX: usize = 64;
 pub const CHANNEL_QUEUE_BYTES_MAX: u32 = 1024 * 1024;
 /// A session nobody used for this long is forgotten.
 pub const SESSION_IDLE: Duration = Duration::from_secs(8 * 60 * 60);
+/// A session is forgotten after this long however much it is used: an id that leaked is not good for ever, and a client
+/// that is told 404 begins another at once.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// A client's `initialize` that is kept, to open its session again where the upstream or this process has lost it: icons as
+/// `data:` URIs included. A session that was begun with a longer one does not survive that.
+pub const SESSION_INITIALIZE_BYTES_MAX: usize = 32 * 1024;
+/// An upstream's answer to an `initialize` or a setting that is sent again; instructions may be long.
+pub const INITIALIZE_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// How long an upstream may take to accept a setting in a session that was opened again.
+pub const SETTING_AGAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is kept of one session for the time after a restart, unsealed. Settings beyond it are left out.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 64 * 1024;
+/// What is kept of all sessions together, in memory and on disk: some twenty thousand. Beyond it the mount that has most
+/// gives up those that were idle longest.
+pub const JOURNAL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a session in the journal counts as beside its record.
+pub const JOURNAL_ENTRY_BYTES: usize = 256;
+/// A journal that is larger was not written by Ostler and is not read.
+pub const JOURNAL_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// What the journal's file may hold beyond twice what is alive before it is written anew.
+pub const JOURNAL_SLACK_BYTES: usize = 1024 * 1024;
+/// How long `initialize` waits for its record to be written. A disk that takes longer counts as failing.
+pub const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
+/// Records that are written within this time of each other are synced together.
+pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
+/// Batches of records after which the journal is synced, however soon the next one follows.
+pub const JOURNAL_BATCHES_UNSYNCED_MAX: u32 = 16;
+/// A session's time of use is written when it is this much later than the one on disk; little beside [`SESSION_IDLE`].
+pub const JOURNAL_USED_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Mounts named in an `unknown_mount` error.
 pub const AVAILABLE_MOUNTS_MAX: usize = 100;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, SharedDisk, SystemDisk};
+use crate::disk::{Disk, NewFile, SharedDisk, SystemDisk};
 
 /// An opened state folder.
 #[derive(Debug, Clone)]
@@ -143,6 +143,15 @@ impl StateDir {
             .map_err(|cause| StateDirError::Write { path, cause })
     }
 
+    /// The same, and keeps the file open for what follows; that is not synced here.
+    ///
+    /// # Errors
+    /// As [`StateDir::write_atomic`].
+    pub fn write_and_append(&self, name: &str, bytes: &[u8]) -> Result<Box<dyn NewFile>, StateDirError> {
+        replace(self.disk.as_ref(), &self.path, name, bytes)
+            .map_err(|cause| StateDirError::Write { path: self.path.join(name), cause })
+    }
+
     /// Gives a file in this folder another name, for good.
     ///
     /// # Errors
@@ -216,20 +225,27 @@ impl Drop for Published {
 }
 
 fn write_atomic(disk: &dyn Disk, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace(disk, folder, name, bytes).map(drop)
+}
+
+fn replace(disk: &dyn Disk, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<Box<dyn NewFile>> {
     let temporary = folder.join(temporary_name(name));
-    let written =
-        write_whole(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, &folder.join(name)));
+    let written = write_whole(disk, &temporary, bytes)
+        .and_then(|file| disk.rename(&temporary, &folder.join(name)).map(|()| file));
     if written.is_err() {
         // Half a file must not hold the space that the next try needs; one that stays is removed by that.
         let _ = disk.remove(&temporary);
     }
-    written.and_then(|()| disk.sync_folder(folder))
+    let file = written?;
+    disk.sync_folder(folder)?;
+    Ok(file)
 }
 
-fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn NewFile>> {
     let mut file = disk.create(path)?;
     file.write(bytes)?;
-    file.sync()
+    file.sync()?;
+    Ok(file)
 }
 
 fn temporary_name(name: &str) -> String {

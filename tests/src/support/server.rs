@@ -1,8 +1,10 @@
 //! A scripted MCP server over Streamable HTTP. It behaves until it is told to misbehave, and remembers what it was
 //! sent.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -35,6 +37,8 @@ pub enum Manner {
     Html,
     /// Nothing, until released.
     Hang,
+    /// The same, each answer an event stream.
+    LegacyEvents,
     /// A session that it has never heard of.
     SessionLost,
 }
@@ -62,6 +66,12 @@ struct State {
     manner: Mutex<Manner>,
     seen: Mutex<Vec<Seen>>,
     sessions: Mutex<u32>,
+    /// Sessions that it knows, once it looks at what clients name.
+    known: Mutex<Option<BTreeSet<String>>>,
+    /// The revision that it wants to speak, whatever it is asked for.
+    revision: Mutex<Option<&'static str>>,
+    fails_next_handshake: AtomicBool,
+    executed: Mutex<Vec<Value>>,
     release: Notify,
     events: Mutex<Option<mpsc::Receiver<String>>>,
     push: Mutex<Option<mpsc::Receiver<String>>>,
@@ -96,6 +106,31 @@ impl FakeServer {
 
     pub fn behave(&self, manner: Manner) {
         *lock(&self.state.manner) = manner;
+    }
+
+    /// Forgets its sessions, as a restart does, and answers 404 to whoever names one of them.
+    pub fn lose_sessions(&self) {
+        *lock(&self.state.known) = Some(BTreeSet::new());
+    }
+
+    /// Answers each `initialize` with this revision from now on.
+    pub fn insist_on(&self, revision: &'static str) {
+        *lock(&self.state.revision) = Some(revision);
+    }
+
+    /// Calls of tools that were executed, and not refused for their session.
+    pub fn executed(&self) -> Vec<Value> {
+        lock(&self.state.executed).clone()
+    }
+
+    /// The next `initialize` is answered with 503.
+    pub fn fail_next_handshake(&self) {
+        self.state.fails_next_handshake.store(true, Ordering::Relaxed);
+    }
+
+    /// Messages of this method that it was sent.
+    pub fn count(&self, method: &str) -> usize {
+        self.seen().iter().filter(|seen| seen.body["method"] == method).count()
     }
 
     /// Lets one hanging request go on.
@@ -181,6 +216,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         Seen { method: head.method.clone(), headers: head.headers.clone(), body: message.clone(), raw };
     lock(&state.seen).push(seen);
     let manner = *lock(&state.manner);
+    if is_lost(&state, &head.headers) {
+        return Ok(plain(404, ""));
+    }
     Ok(match manner {
         Manner::Unauthorized => {
             let mut response = plain(401, "");
@@ -197,7 +235,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             message_answer(&state, &head.method, &head.headers, &message)
         }
         Manner::SessionLost => plain(404, ""),
-        Manner::Legacy | Manner::Modern => {
+        Manner::Legacy | Manner::LegacyEvents | Manner::Modern => {
             if head.method == Method::GET {
                 let push = lock(&state.push).take();
                 return Ok(push.map_or_else(|| stream(&state), events_of));
@@ -209,11 +247,32 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             }
             if manner == Manner::Modern {
                 modern(&state, &message)
+            } else if manner == Manner::LegacyEvents {
+                as_events(message_answer(&state, &head.method, &head.headers, &message)).await
             } else {
                 message_answer(&state, &head.method, &head.headers, &message)
             }
         }
     })
+}
+
+fn is_lost(state: &State, headers: &HeaderMap) -> bool {
+    let named = headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
+    let known = lock(&state.known);
+    named.zip(known.as_ref()).is_some_and(|(named, known)| !known.contains(named))
+}
+
+/// A JSON answer as the one event of a stream.
+async fn as_events(answer: Response<Body>) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    if head.status != 200 || body.is_empty() {
+        return Response::from_parts(head, Full::new(body).boxed());
+    }
+    let event = format!("event: message\ndata: {}\n\n", String::from_utf8_lossy(&body));
+    let mut answer = Response::from_parts(head, Full::new(Bytes::from(event)).boxed());
+    answer.headers_mut().insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+    answer
 }
 
 fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: &Value) -> Response<Body> {
@@ -229,10 +288,18 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
     let session = headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
     let result = match message["method"].as_str() {
         Some("initialize") => {
+            if state.fails_next_handshake.swap(false, Ordering::Relaxed) {
+                return plain(503, "");
+            }
             let mut sessions = lock(&state.sessions);
             *sessions += 1;
             let id = format!("{}-session-{}", state.name, *sessions);
-            let result = json!({"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}, "logging": {}}, "serverInfo": {"name": state.name, "version": "1"}});
+            if let Some(known) = &mut *lock(&state.known) {
+                known.insert(id.clone());
+            }
+            let asked = message["params"]["protocolVersion"].as_str().unwrap_or_default();
+            let revision = lock(&state.revision).unwrap_or(asked);
+            let result = json!({"protocolVersion": revision, "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}, "logging": {}}, "serverInfo": {"name": state.name, "version": "1"}});
             let mut response = rpc(message, &result);
             response.headers_mut().insert("mcp-session-id", id.parse().expect("a header"));
             return response;
@@ -245,6 +312,7 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
         Some("logging/setLevel" | "resources/subscribe") => json!({}),
         Some("resources/read") => return error(200, &message["id"], -32002, "Resource not found"),
         Some("tools/call") => {
+            lock(&state.executed).push(message.clone());
             let text = json!({"server": state.name, "session": session, "arguments": message["params"]["arguments"]});
             json!({"content": [{"type": "text", "text": text.to_string()}]})
         }

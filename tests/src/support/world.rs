@@ -140,6 +140,11 @@ impl LegacyClient {
         client
     }
 
+    /// One that has shaken hands before, with whoever was there.
+    pub fn at(addr: SocketAddr, mount: &str, session: &str) -> Self {
+        Self { addr, path: format!("/mcp/{mount}"), session: session.to_owned() }
+    }
+
     pub async fn post(&self, message: &Value) -> Answer {
         self.ask(message).send().await
     }

@@ -106,10 +106,11 @@ async fn start(mount: &Arc<Mount>, call: &Call<'_>) -> Result<Answer, UpstreamEr
     let result = initialize_result(discovered, caller.revision, mount.name().as_str())
         .map_err(|error| invalid(&error.to_string()))?;
     mount.upstream.health.set_era(Era::Modern);
-    let session = BridgedSession::new(caller, &result);
+    let session = BridgedSession::new(caller, &result, &call.body);
     let session = call
         .sessions
         .create(SessionLink::Bridged(Arc::new(session)))
+        .await
         .map_err(|error| UpstreamError::new(Reason::Overloaded, error.to_string()))?;
     let id = envelope.id.map_or("null", |id| id.raw());
     let mut answer = json(message::result(id, &result));

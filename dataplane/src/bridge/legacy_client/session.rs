@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
-use ostler_core::limits::{BRIDGED_CALLS_MAX, BRIDGED_SUBSCRIPTIONS_MAX};
+use ostler_core::limits::{BRIDGED_CALLS_MAX, BRIDGED_SUBSCRIPTIONS_MAX, SESSION_INITIALIZE_BYTES_MAX};
+use ostler_core::rng::Jitter;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::bridge::legacy_client::Caller;
 use ostler_mcp::{Envelope, Kind, Reason, error, message, method};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::ask::unbridgeable;
 use super::{bare, exchange, json, push};
 use crate::mount::Mount;
+use crate::mount::session::{BridgedMemo, Changed};
 use crate::upstream::{Answer, Call, UpstreamError, Verb};
 
 /// A session of a legacy client on an upstream that has none.
@@ -30,6 +32,9 @@ pub struct BridgedSession {
     subscribed: watch::Sender<u64>,
     next: AtomicU64,
     ended: CancellationToken,
+    /// The client's message; nothing where it is too large to be kept.
+    initialize: Option<Bytes>,
+    changed: Changed,
 }
 
 struct State {
@@ -61,22 +66,59 @@ pub(super) struct Listening(Arc<BridgedSession>);
 // === impl BridgedSession ===
 
 impl BridgedSession {
-    /// `initialized` is the result that the client is given.
-    pub(super) fn new(caller: Caller, initialized: &str) -> Self {
-        let state = State {
-            caller,
-            subscriptions: BTreeSet::new(),
-            calls: HashMap::new(),
-            questions: HashMap::new(),
-        };
+    /// `initialized` is the result that the client is given, and `initialize` what it has sent.
+    pub(super) fn new(caller: Caller, initialized: &str, initialize: &Bytes) -> Self {
+        Self::with(caller, BTreeSet::new(), pushes(initialized), 1, initialize)
+    }
+
+    /// As it was before this process was started; nothing where that makes no session.
+    pub(in crate::bridge) fn restore(memo: &BridgedMemo) -> Option<Self> {
+        let initialize = Bytes::copy_from_slice(memo.initialize.as_bytes());
+        let mut caller = Caller::of_initialize(Envelope::scan(&initialize).ok()?.params).ok()?;
+        caller.log_level = memo.log_level.clone();
+        let subscriptions = memo.subscriptions.iter().take(BRIDGED_SUBSCRIPTIONS_MAX).cloned().collect();
+        // The client may answer late what the process before has asked.
+        let first = Jitter::from_entropy().below(1 << 30) << 20;
+        Some(Self::with(caller, subscriptions, memo.pushes, first, &initialize))
+    }
+
+    fn with(
+        caller: Caller,
+        subscriptions: BTreeSet<String>,
+        pushes: bool,
+        first: u64,
+        initialize: &Bytes,
+    ) -> Self {
+        let is_kept = initialize.len() <= SESSION_INITIALIZE_BYTES_MAX;
+        let state = State { caller, subscriptions, calls: HashMap::new(), questions: HashMap::new() };
         Self {
             state: Mutex::new(state),
-            pushes: pushes(initialized),
+            pushes,
             listening: AtomicBool::new(false),
             subscribed: watch::Sender::new(0),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(first),
             ended: CancellationToken::new(),
+            // A copy, since the body may be a piece of something larger.
+            initialize: is_kept.then(|| Bytes::copy_from_slice(initialize)),
+            changed: Changed::default(),
         }
+    }
+
+    /// What it takes to restore it; nothing where its `initialize` is too large to be kept.
+    pub fn memo(&self) -> Option<BridgedMemo> {
+        let initialize = std::str::from_utf8(self.initialize.as_ref()?).ok()?.to_owned();
+        let state = self.lock();
+        Some(BridgedMemo {
+            initialize,
+            log_level: state.caller.log_level.clone(),
+            subscriptions: state.subscriptions.iter().cloned().collect(),
+            pushes: self.pushes,
+        })
+    }
+
+    /// Tells when its memo changes.
+    pub fn changed(&self) -> &Changed {
+        &self.changed
     }
 
     /// Serves a call that names this session.
@@ -124,6 +166,7 @@ impl BridgedSession {
                 let params = Members::parse_optional(envelope.params, "params").ok();
                 let level = params.and_then(|params| params.text("level"));
                 self.lock().caller.log_level = Some(level.ok_or_else(|| unbridgeable("the level"))?);
+                self.changed.tell();
                 done()
             }
             method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
@@ -186,6 +229,7 @@ impl BridgedSession {
         drop(state);
         if changed {
             self.subscribed.send_modify(|number| *number += 1);
+            self.changed.tell();
         }
         Ok(())
     }

@@ -216,6 +216,11 @@ impl Held {
 // === impl Sent ===
 
 impl Sent {
+    /// Nothing that may not be sent again.
+    pub(super) fn nothing() -> Self {
+        Self { is_repeatable: true }
+    }
+
     pub(super) fn of(call: &Call<'_>) -> Self {
         let mut messages = call.envelope.into_iter().flat_map(Envelope::messages);
         Self { is_repeatable: messages.all(|message| method::is_repeatable(&message.method)) }

@@ -1,14 +1,18 @@
-//! Streamable HTTP upstreams: one endpoint, answers passed on as they come.
+//! Streamable HTTP upstreams: one endpoint, answers passed on as they come, and sessions that are opened again when the
+//! upstream has lost them.
 
 mod body;
 mod connect;
 mod headers;
+mod heal;
 mod keep_alive;
+mod message;
 mod pool;
 mod probe;
 #[cfg(test)]
 mod resend;
 mod response;
+mod session;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,32 +20,37 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{HOST, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts, Transport};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::{HEAD_BYTES_MAX, RETRY_AFTER_MAX};
 use ostler_mcp::Reason;
+use ostler_mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use tokio::time::{Instant, timeout};
 
-use super::{Answer, Call, Cause, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
+use super::buffered::Buffered;
+use super::{Answer, AnswerBody, Call, Cause, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
 use crate::deps::Deps;
-use crate::mount::session::SessionLink;
+use crate::mount::session::{HttpMemo, SessionLink};
 use body::Sent;
 pub use body::{EventBody, JsonBody};
 use connect::Connector;
+pub(super) use heal::{revision_in, revision_of};
 use pool::{Lease, Pools, SendError};
 pub(super) use probe::Finding;
 pub use probe::Verdict;
+pub use session::{HttpSession, UpstreamSession};
 
 /// What is sent up: bytes at hand, or nothing.
 type RequestBody = http_body_util::Full<Bytes>;
 
-/// Runtime state of a Streamable HTTP upstream: its connections.
+/// Runtime state of a Streamable HTTP upstream: its connections, and what is remembered of its sessions, in bytes.
 #[derive(Debug)]
 pub struct HttpUpstream {
     connector: Connector,
     pools: Arc<Pools>,
+    remembered: Arc<Buffered>,
     clock: WallClock,
 }
 
@@ -51,7 +60,7 @@ impl HttpUpstream {
     pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
         let pools = Arc::new(Pools::new(deps.workers));
         let connector = Connector::new(transport, deps, pools.keep_alive());
-        Self { connector, pools, clock: deps.clock.clone() }
+        Self { connector, pools, remembered: Arc::default(), clock: deps.clock.clone() }
     }
 
     pub(super) async fn call(
@@ -60,12 +69,32 @@ impl HttpUpstream {
         metrics: &UpstreamMetrics,
     ) -> Result<Answer, UpstreamError> {
         let Transport::Http(transport) = &call.config.transport else { return Err(wrong_transport(&call)) };
-        let started = Instant::now();
-        let request = build_request(&call, transport)?;
-        let timeouts = &call.config.timeouts;
-        let sent = Sent::of(&call);
-        let (response, lease) = self.send(call.worker, request, sent, timeouts, metrics).await?;
-        response::judge(response, lease, &call, sent, started, &self.clock).await
+        let session = http_session(&call)?;
+        let current = session.map(|session| session.current());
+        let asked = Asked { upstream: self, call: &call, transport, metrics, started: Instant::now() };
+        let (response, lease) = asked.send(current.as_ref(), true).await?;
+        if let (Some(session), Some(lost)) = (session, &current)
+            && heal::is_lost(response.status(), &call, lost)
+        {
+            // Boxed: it is large, and upstreams seldom lose sessions.
+            let healed = Box::pin(heal::heal(self, &call, transport, session, lost, metrics)).await;
+            return match healed.map_err(heal::Unhealed::into_error) {
+                Ok(_) if !heal::is_sent_again(&call) => Ok(accepted()),
+                Ok(current) => {
+                    drop((response, lease));
+                    let (response, lease) = asked.send(Some(&current), false).await?;
+                    asked.judge(response, lease, Some(&current)).await
+                }
+                Err(Some(error)) => Err(error),
+                Err(None) => asked.judge(response, lease, Some(lost)).await,
+            };
+        }
+        asked.judge(response, lease, current.as_ref()).await
+    }
+
+    /// What stands behind a session that was begun before this process was started; nothing where that makes none.
+    pub(super) fn restore(&self, memo: &HttpMemo) -> Option<SessionLink> {
+        HttpSession::restore(memo, &self.remembered).map(|session| SessionLink::Http(Arc::new(session)))
     }
 
     /// Sends on a pooled connection or a new one. A request that provably never left on a stale connection is sent
@@ -129,22 +158,78 @@ impl HttpUpstream {
     }
 }
 
-fn build_request(call: &Call<'_>, transport: &HttpTransport) -> Result<Request<RequestBody>, UpstreamError> {
+/// A call on its way, which may be sent once more.
+struct Asked<'a> {
+    upstream: &'a HttpUpstream,
+    call: &'a Call<'a>,
+    transport: &'a HttpTransport,
+    metrics: &'a UpstreamMetrics,
+    started: Instant,
+}
+
+// === impl Asked ===
+
+impl Asked<'_> {
+    /// Sends it in that session. `resumes` says whether the session is the one whose events the client may name.
+    async fn send(
+        &self,
+        session: Option<&Arc<UpstreamSession>>,
+        resumes: bool,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let request = build_request(self.call, self.transport, session, resumes);
+        let (timeouts, sent) = (&self.call.config.timeouts, Sent::of(self.call));
+        self.upstream.send(self.call.worker, request, sent, timeouts, self.metrics).await
+    }
+
+    async fn judge(
+        &self,
+        response: Response<Incoming>,
+        lease: Lease,
+        session: Option<&Arc<UpstreamSession>>,
+    ) -> Result<Answer, UpstreamError> {
+        let upstream = self.upstream;
+        response::judge(response, lease, self.call, session, self.started, upstream).await
+    }
+}
+
+fn http_session<'c>(call: &'c Call<'_>) -> Result<Option<&'c Arc<HttpSession>>, UpstreamError> {
+    match call.session.as_ref().map(|session| &session.link) {
+        None => Ok(None),
+        Some(SessionLink::Http(session)) => Ok(Some(session)),
+        Some(_) => Err(wrong_transport(call)),
+    }
+}
+
+/// What a message without a request in it is answered with.
+fn accepted() -> Answer {
+    let mut answer = Response::new(AnswerBody::Empty);
+    *answer.status_mut() = StatusCode::ACCEPTED;
+    answer
+}
+
+fn build_request(
+    call: &Call<'_>,
+    transport: &HttpTransport,
+    session: Option<&Arc<UpstreamSession>>,
+    resumes: bool,
+) -> Request<RequestBody> {
     let method = match call.verb {
         Verb::Post => Method::POST,
         Verb::Get => Method::GET,
         Verb::Delete => Method::DELETE,
     };
     let mut headers = headers::forwarded(call.headers, call.era);
-    if let Some(session) = &call.session {
-        let SessionLink::Http { upstream_id } = &session.link else { return Err(wrong_transport(call)) };
-        headers.insert(ostler_mcp::headers::MCP_SESSION_ID, upstream_id.clone());
+    if let Some(session) = session {
+        headers.insert(MCP_SESSION_ID, session.id.clone());
+    }
+    if !resumes {
+        headers.remove(LAST_EVENT_ID);
     }
     let mut request = Request::new(RequestBody::new(call.body.clone()));
     *request.method_mut() = method;
     *request.uri_mut() = transport.path_and_query.clone().into();
     *request.headers_mut() = with_own_headers(headers, transport);
-    Ok(request)
+    request
 }
 
 /// Adds the upstream's own headers, which win over anything that came from the client.

@@ -3,19 +3,18 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use ostler_config::{HttpTransport, Transport};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::PROBE_BODY_BYTES_MAX;
-use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
-use ostler_mcp::{Envelope, Era, Revision, method, sse};
+use ostler_mcp::headers::{JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
+use ostler_mcp::{Envelope, Era, Revision, method};
 
 use super::connect::Connector;
-use super::{RequestBody, headers, with_own_headers};
+use super::message::response_in;
+use super::{RequestBody, with_own_headers};
 use crate::upstream::{Cause, CompiledUpstream, Fault, UpstreamError, UpstreamMetrics};
 
 /// What a probe found out.
@@ -71,7 +70,7 @@ async fn exchange(
     let status = response.status();
     let retry_after =
         super::retry_after(response.headers(), clock).filter(|_| matches!(status.as_u16(), 429 | 503));
-    let message = message_of(response).await;
+    let message = response_in(response, PROBE_BODY_BYTES_MAX).await;
     let finding = Finding::of(status, message.is_some());
     Ok(Verdict { finding, era: message.and_then(|message| era_of_message(&message)), retry_after })
 }
@@ -126,48 +125,6 @@ fn request(transport: &HttpTransport) -> Request<RequestBody> {
     *request.uri_mut() = transport.path_and_query.clone().into();
     *request.headers_mut() = with_own_headers(headers, transport);
     request
-}
-
-/// The JSON-RPC response in the answer, if there is one.
-async fn message_of(response: Response<Incoming>) -> Option<Bytes> {
-    let media = headers::media_type(response.headers());
-    let mut incoming = response.into_body();
-    if media.as_deref() == Some(EVENT_STREAM) {
-        return message_of_stream(incoming).await;
-    }
-    let mut body = BytesMut::new();
-    while let Some(Ok(frame)) = incoming.frame().await {
-        let Some(data) = frame.data_ref() else { continue };
-        if body.len() + data.len() > PROBE_BODY_BYTES_MAX {
-            return None;
-        }
-        body.extend_from_slice(data);
-    }
-    is_response(&body).then(|| body.freeze())
-}
-
-/// The same of a stream, which need not end for it.
-async fn message_of_stream(mut incoming: Incoming) -> Option<Bytes> {
-    let mut decoder = sse::Decoder::new(PROBE_BODY_BYTES_MAX);
-    let mut read = 0;
-    while let Some(Ok(frame)) = incoming.frame().await {
-        let Some(data) = frame.data_ref() else { continue };
-        read += data.len();
-        if read > PROBE_BODY_BYTES_MAX {
-            return None;
-        }
-        decoder.push(data);
-        while let Ok(Some(event)) = decoder.next_event() {
-            if let Some(data) = event.data.filter(|data| is_response(data)) {
-                return Some(data);
-            }
-        }
-    }
-    None
-}
-
-fn is_response(body: &[u8]) -> bool {
-    Envelope::scan(body).is_ok_and(|envelope| envelope.is_response())
 }
 
 /// An answer that is no JSON-RPC says nothing of the era.

@@ -1,6 +1,9 @@
 //! What becomes of an upstream's answer: passed on, or turned into an error of our own. Status and media type are judged
 //! here, and with them who judges the body.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
@@ -11,8 +14,10 @@ use ostler_mcp::{Awaited, Envelope, Era, Reason, method};
 use tokio::time::Instant;
 
 use super::body::{ANOTHER_ID, Collected, EventBody, JsonBody, Role, Sent, Source, invalid};
-use super::{Lease, headers, retry_after};
+use super::session::{HttpSession, Setter, UpstreamSession};
+use super::{HttpUpstream, Lease, headers, heal, retry_after};
 use crate::mount::session::SessionLink;
+use crate::upstream::settings::Setting;
 use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 
 /// Passes the answer on, or says what is wrong with it.
@@ -20,10 +25,11 @@ pub(super) async fn judge(
     response: Response<Incoming>,
     lease: Lease,
     call: &Call<'_>,
-    sent: Sent,
+    session: Option<&Arc<UpstreamSession>>,
     started: Instant,
-    clock: &WallClock,
+    upstream: &HttpUpstream,
 ) -> Result<Answer, UpstreamError> {
+    let (sent, clock) = (Sent::of(call), &upstream.clock);
     let (head, incoming) = response.into_parts();
     let shape = Shape::of(&head.headers, &incoming);
     let source = Source::new(incoming, lease, sent);
@@ -34,7 +40,7 @@ pub(super) async fn judge(
         (200..=299, Shape::Json) if call.verb == Verb::Post => {
             whole(clocked(source, call, started), call).await?
         }
-        (200..=299, Shape::Events) => stream(source, call, started),
+        (200..=299, Shape::Events) => stream(source, call, session, started),
         (401 | 403, _) => return Err(unauthorized(status)),
         (400..=599, Shape::Json) => match error(clocked(source, call, started), call).await {
             Some(body) => body,
@@ -43,8 +49,12 @@ pub(super) async fn judge(
         _ => bare(status, &head.headers, call, clock).map_err(|error| sent.mark(error))?,
     };
     forget_lost_session(status, call);
+    let at_hand = match &body {
+        AnswerBody::Full(bytes) => bytes.clone(),
+        _ => None,
+    };
     let mut answer_headers = headers::returned(&head.headers);
-    if let Some(session_id) = own_session_id(&head.headers, status, call)? {
+    if let Some(session_id) = own_session_id(&head.headers, status, call, at_hand, upstream).await? {
         answer_headers.insert(MCP_SESSION_ID, session_id);
     }
     if matches!(body, AnswerBody::Empty) {
@@ -100,7 +110,12 @@ async fn whole(mut source: Source, call: &Call<'_>) -> Result<AnswerBody, Upstre
     let awaited = awaited(call);
     match source.collect().await {
         Ok(Collected::Whole(bytes)) => match AnswerScan::whole(&bytes, &awaited) {
-            Ok(heard) if heard.answers(&awaited) => Ok(AnswerBody::full(bytes)),
+            Ok(heard) if heard.answers(&awaited) => {
+                if let Some(setter) = setter(call).filter(|_| !heard.error) {
+                    setter.accepted();
+                }
+                Ok(AnswerBody::full(bytes))
+            }
             Ok(_) => Err(source.invalid(ANOTHER_ID)),
             Err(malformed) => Err(source.invalid(malformed)),
         },
@@ -121,12 +136,28 @@ async fn error(mut source: Source, call: &Call<'_>) -> Option<AnswerBody> {
     passes.then(|| AnswerBody::full(bytes))
 }
 
-fn stream(source: Source, call: &Call<'_>, started: Instant) -> AnswerBody {
+/// What the call sets in its session, if it sets anything.
+fn setter(call: &Call<'_>) -> Option<Setter> {
+    let SessionLink::Http(session) = &call.session.as_ref()?.link else { return None };
+    Some(Setter::new(session, Setting::of(call.envelope?, &call.body)?))
+}
+
+fn stream(
+    source: Source,
+    call: &Call<'_>,
+    session: Option<&Arc<UpstreamSession>>,
+    started: Instant,
+) -> AnswerBody {
     let listens = call.envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
     let source = if listens || call.verb == Verb::Get { source } else { clocked(source, call, started) };
     let role = match call.verb {
-        Verb::Get => Role::Push,
-        _ => Role::Answer { awaited: awaited(call), is_legacy: call.era == Era::Legacy },
+        Verb::Get => Role::Push(session.cloned()),
+        _ => Role::Answer {
+            awaited: awaited(call),
+            is_legacy: call.era == Era::Legacy,
+            session: session.cloned(),
+            setter: setter(call),
+        },
     };
     AnswerBody::Stream(Box::new(EventBody::new(source, role)))
 }
@@ -159,7 +190,7 @@ fn unauthorized(status: StatusCode) -> UpstreamError {
     .doubt(Cause::Unauthorized)
 }
 
-fn unavailable(status: StatusCode, headers: &HeaderMap, clock: &WallClock) -> UpstreamError {
+pub(super) fn unavailable(status: StatusCode, headers: &HeaderMap, clock: &WallClock) -> UpstreamError {
     let error = UpstreamError::new(
         Reason::UpstreamUnavailable,
         format!("upstream answered HTTP {}; look at its log", status.as_u16()),
@@ -170,8 +201,8 @@ fn unavailable(status: StatusCode, headers: &HeaderMap, clock: &WallClock) -> Up
     }
 }
 
-/// A 404 to a session's request means that the upstream has lost it: the client starts a new one, as the specification
-/// tells it to.
+/// A 404 to a session's request means that the upstream has lost it, and does not open another: the client starts a new one,
+/// as the specification tells it to.
 fn forget_lost_session(status: StatusCode, call: &Call<'_>) {
     let Some(session) = &call.session else { return };
     if status == StatusCode::NOT_FOUND || (call.verb == Verb::Delete && status.is_success()) {
@@ -180,12 +211,14 @@ fn forget_lost_session(status: StatusCode, call: &Call<'_>) {
 }
 
 /// The id that the client gets in place of the upstream's: minted at `initialize`, repeated after.
-fn own_session_id(
-    upstream: &HeaderMap,
+async fn own_session_id(
+    headers: &HeaderMap,
     status: StatusCode,
     call: &Call<'_>,
+    answer: Option<Bytes>,
+    upstream: &HttpUpstream,
 ) -> Result<Option<http::HeaderValue>, UpstreamError> {
-    let Some(upstream_id) = upstream.get(MCP_SESSION_ID) else { return Ok(None) };
+    let Some(upstream_id) = headers.get(MCP_SESSION_ID) else { return Ok(None) };
     if call.era == Era::Modern || !status.is_success() {
         return Ok(None);
     }
@@ -205,11 +238,14 @@ fn own_session_id(
             "upstream's session id is too long or not visible ASCII; correct the upstream",
         ));
     }
-    let mut upstream_id = upstream_id.clone();
-    upstream_id.set_sensitive(true);
+    let revision = answer.as_deref().and_then(heal::revision_in);
+    // In a batch there may be more than the handshake.
+    let initialize = call.envelope.filter(|envelope| envelope.is_request()).map(|_| &call.body);
+    let session = HttpSession::new(upstream_id.clone(), initialize, revision, &upstream.remembered);
     let session = call
         .sessions
-        .create(SessionLink::Http { upstream_id })
+        .create(SessionLink::Http(Arc::new(session)))
+        .await
         .map_err(|error| UpstreamError::new(Reason::Overloaded, error.to_string()))?;
     Ok(Some(session.id().clone()))
 }

@@ -20,8 +20,8 @@ use super::queue::{Item, Receiver, queue};
 use super::reply;
 use super::rewrite;
 use super::routes::{OpenError, Route, Seat};
-use super::settings::Setting;
 use crate::upstream::health::Evidence;
+use crate::upstream::settings::Setting;
 use crate::upstream::{Answer, Call, Fault, UpstreamError};
 
 /// A request on its way.

@@ -14,16 +14,17 @@ use super::link::Link;
 use super::queue::{Item, queue};
 use super::rewrite;
 use super::routes::Route;
-use super::settings::Settings;
 use crate::upstream::UpstreamError;
+use crate::upstream::http::revision_of;
+use crate::upstream::settings::Settings;
 
 /// What is said to a child first.
 #[derive(Debug, Clone)]
 pub(super) enum Opening {
     /// Nothing: a modern child, or a client's own `initialize` follows.
     None,
-    /// The session's `initialize`, sent again; its client has the answer already.
-    Again(Bytes),
+    /// The session's `initialize`, sent again; its client has the answer already, and in it the revision.
+    Again { initialize: Bytes, revision: Option<String> },
     /// Our own `initialize`, with no capabilities.
     Own(Revision),
 }
@@ -38,7 +39,9 @@ pub(super) async fn greet(
     let asked = async {
         match opening {
             Opening::None => Ok(None),
-            Opening::Again(body) => repeat(link, body).await.map(|()| None),
+            Opening::Again { initialize, revision } => {
+                repeat(link, initialize, revision.as_deref()).await.map(|()| None)
+            }
             Opening::Own(revision) => ask(link, *revision).await.map(Some),
         }
     };
@@ -47,10 +50,15 @@ pub(super) async fn greet(
     Ok(greeting)
 }
 
-async fn repeat(link: &Link, body: &Bytes) -> Result<(), UpstreamError> {
+/// A child that refuses, or wants to speak another revision than the client was told, is not what the session began with.
+async fn repeat(link: &Link, body: &Bytes, revision: Option<&str>) -> Result<(), UpstreamError> {
     let id = Envelope::scan(body).ok().and_then(|envelope| Some(envelope.id?.raw().to_owned()));
     let Some(id) = id else { return Err(errors::start_refused()) };
-    initialize(link, &id, |_| body.to_vec()).await?.map(|_| ()).ok_or_else(errors::session_lost)
+    let result = initialize(link, &id, |_| body.to_vec()).await?.ok_or_else(errors::session_lost)?;
+    match revision.is_none_or(|revision| revision_of(&result).as_deref() == Some(revision)) {
+        true => Ok(()),
+        false => Err(errors::session_lost()),
+    }
 }
 
 async fn ask(link: &Link, revision: Revision) -> Result<Bytes, UpstreamError> {

@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors;
 use super::keeper::Keeper;
-use super::queue::Buffered;
 use crate::deps::Deps;
 use crate::upstream::UpstreamError;
+use crate::upstream::buffered::Buffered;
 use crate::upstream::health::Health;
 
 pub(super) struct Host {

@@ -26,9 +26,9 @@ use super::handshake::{self, Opening};
 use super::host::{Host, StartRight};
 use super::inbound::Inbound;
 use super::link::Link;
-use super::settings::Settings;
 use super::{child, errors};
 use crate::upstream::health::Evidence;
+use crate::upstream::settings::Settings;
 use crate::upstream::{Cause, Fault, UpstreamError};
 
 pub(super) struct Keeper {
@@ -136,6 +136,14 @@ impl Keeper {
     /// How the next start greets the child.
     pub(super) fn open_with(&self, opening: Opening) {
         *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = opening;
+    }
+
+    /// The client's `initialize` that the next child is greeted with.
+    pub(super) fn initialize(&self) -> Option<Bytes> {
+        match &*self.opening.lock().unwrap_or_else(PoisonError::into_inner) {
+            Opening::Again { initialize, .. } => Some(initialize.clone()),
+            Opening::None | Opening::Own(_) => None,
+        }
     }
 
     pub(super) fn greeting(&self) -> Option<Bytes> {

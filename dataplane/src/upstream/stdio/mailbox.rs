@@ -7,7 +7,8 @@ use bytes::Bytes;
 use ostler_core::limits::CHILD_MAILBOX_MAX;
 use tokio::sync::mpsc;
 
-use super::queue::{Buffered, Push, Receiver, Share};
+use super::queue::{Push, Receiver};
+use crate::upstream::buffered::{Buffered, Share};
 
 /// The session has an open GET stream; the specification leaves a second one to the server, the SDKs refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

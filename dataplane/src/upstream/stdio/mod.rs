@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `host` | what all children of the upstream share: places, counters, stop signals |
 //! | `session`, `mount`, `modern` | the three ways to serve: a child per legacy session, one legacy child for all (`share: mount`), one modern child |
-//! | `keeper`, `handshake`, `settings` | keeping one child running: start, greeting, what clients had set, backoff, idle end |
+//! | `keeper`, `handshake` | keeping one child running: start, greeting, what clients had set, backoff, idle end |
 //! | `exchange`, `clock`, `reply` | one request: its place, its time, its answer |
 //! | `link`, `routes`, `inbound`, `judge` | one running child: what it owes, where its messages go, whether it lives |
 //! | `mailbox`, `seats`, `queue` | streams towards clients, each bounded |
@@ -37,7 +37,6 @@ mod rewrite;
 mod routes;
 mod seats;
 mod session;
-mod settings;
 mod stderr;
 mod talk;
 
@@ -55,7 +54,7 @@ pub use session::StdioSession;
 use super::health::Health;
 use super::{Answer, Call, Children, Fault, UpstreamError, Verb};
 use crate::deps::Deps;
-use crate::mount::session::SessionLink;
+use crate::mount::session::{SessionLink, StdioMemo};
 use host::Host;
 use modern::ModernChild;
 use mount::MountChild;
@@ -134,6 +133,15 @@ impl StdioUpstream {
             Some(child) => session::take_seat(&self.host, child, call, envelope).await,
             None => session::start(&self.host, call, envelope).await,
         }
+    }
+
+    /// What stands behind a session of before this process was started; nothing where that makes none.
+    pub fn restore(&self, memo: &StdioMemo, config: &CompiledUpstream) -> Option<SessionLink> {
+        if let Some(child) = &self.mount {
+            child.greet_as(config);
+        }
+        session::restore(&self.host, self.mount.as_ref(), memo)
+            .map(|session| SessionLink::Stdio(Arc::new(session)))
     }
 
     fn delete(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {

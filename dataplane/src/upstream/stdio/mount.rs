@@ -24,6 +24,7 @@ use super::rewrite;
 use super::routes::Seat;
 use super::seats::Seats;
 use super::{errors, reply};
+use crate::upstream::settings::Settings;
 use crate::upstream::{Answer, Call, UpstreamError};
 
 pub(super) struct MountChild {
@@ -51,6 +52,11 @@ impl MountChild {
         self.keeper.set_warm(warm);
     }
 
+    /// How the next child is greeted.
+    pub(super) fn greet_as(&self, config: &CompiledUpstream) {
+        self.keeper.open_with(Opening::Own(revision(config.protocol)));
+    }
+
     /// Starts the child if it is warm and a start is due.
     pub(super) fn keep_warm(&self) {
         if !self.keeper.is_warm()
@@ -63,6 +69,10 @@ impl MountChild {
             // What comes of it is recorded where it happens.
             let _ = keeper.link().await;
         });
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.keeper.settings
     }
 
     pub(super) fn join(&self) -> Seat {
@@ -86,7 +96,7 @@ impl MountChild {
         envelope: &Envelope<'_>,
     ) -> Result<Answer, UpstreamError> {
         let Some(id) = &envelope.id else { return Err(errors::invalid_message("initialize needs an id")) };
-        self.keeper.open_with(Opening::Own(revision(call.config.protocol)));
+        self.greet_as(call.config);
         Clock::start(&call.config.timeouts).within(self.keeper.link()).await??;
         let greeting = self.keeper.greeting().ok_or_else(errors::start_refused)?;
         let result = std::str::from_utf8(&greeting).map_err(|_| errors::start_refused())?;

@@ -5,13 +5,13 @@
 //! than a few.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use ostler_core::limits::{CHILD_BUFFERED_BYTES_MAX, CHILD_CLIENT_BYTES_MAX, CHILD_CLIENT_QUEUE_MAX};
+use ostler_core::limits::CHILD_CLIENT_QUEUE_MAX;
 use tokio::sync::mpsc;
 
 use crate::upstream::UpstreamError;
+use crate::upstream::buffered::{Buffered, Refused, Share};
 
 /// Something for the client of a stream.
 #[derive(Debug)]
@@ -22,18 +22,6 @@ pub(super) enum Item {
     Response(Bytes, Option<i64>),
     /// There will be no response.
     Failed(Box<UpstreamError>),
-}
-
-/// Bytes that wait for the clients of one upstream.
-#[derive(Debug, Default)]
-pub(super) struct Buffered(AtomicUsize);
-
-/// Bytes counted for as long as this lives, for one client and for all.
-#[derive(Debug)]
-pub(super) struct Share {
-    bytes: usize,
-    own: Arc<Buffered>,
-    all: Arc<Buffered>,
 }
 
 /// The child's end; it never waits.
@@ -57,10 +45,6 @@ pub(super) struct Push {
     client: mpsc::WeakSender<Bytes>,
 }
 
-/// The client is gone or does not keep up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused;
-
 /// A queue whose bytes count for its upstream too.
 pub(super) fn queue(all: &Arc<Buffered>) -> (Sender, Receiver) {
     let (sender, receiver) = mpsc::channel(CHILD_CLIENT_QUEUE_MAX);
@@ -76,41 +60,6 @@ impl Item {
             Self::Message(line) | Self::Response(line, _) => line.len(),
             Self::Failed(_) => 0,
         }
-    }
-}
-
-// === impl Buffered ===
-
-impl Buffered {
-    pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// The first always fits: a line has its own limit.
-    fn add(&self, bytes: usize, bytes_max: usize) -> bool {
-        let held = self.0.fetch_add(bytes, Ordering::Relaxed);
-        held == 0 || held.saturating_add(bytes) <= bytes_max
-    }
-}
-
-// === impl Share ===
-
-impl Share {
-    /// Counts the bytes.
-    ///
-    /// # Errors
-    /// [`Refused`] when the client, or all together, have too many already.
-    pub(super) fn take(bytes: usize, own: &Arc<Buffered>, all: &Arc<Buffered>) -> Result<Self, Refused> {
-        let share = Self { bytes, own: Arc::clone(own), all: Arc::clone(all) };
-        let fits = own.add(bytes, CHILD_CLIENT_BYTES_MAX) & all.add(bytes, CHILD_BUFFERED_BYTES_MAX);
-        fits.then_some(share).ok_or(Refused)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.own.0.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -161,6 +110,8 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
+    use ostler_core::limits::{CHILD_BUFFERED_BYTES_MAX, CHILD_CLIENT_BYTES_MAX};
+
     use super::*;
 
     fn line(bytes: usize) -> Item {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ostler_mcp::envelope::canonical_id;
 
 use super::queue::{Item, Sender};
-use super::settings::Setting;
 use crate::upstream::UpstreamError;
+use crate::upstream::settings::Setting;
 
 /// A client of a child: 0 for the one session of an own child, the seat at a shared legacy child. Modern requests have
 /// none, since nothing ties two of them together.

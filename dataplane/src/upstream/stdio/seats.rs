@@ -9,8 +9,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::mailbox::Busy;
-use super::queue::{Buffered, Push, Receiver};
+use super::queue::{Push, Receiver};
 use super::routes::Seat;
+use crate::upstream::buffered::Buffered;
 
 #[derive(Debug)]
 pub(super) struct Seats {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::StatusCode;
+use ostler_core::limits::SESSION_INITIALIZE_BYTES_MAX;
 use ostler_core::lines::frame;
 use ostler_mcp::headers::MCP_SESSION_ID;
 use ostler_mcp::{Envelope, Kind};
@@ -19,17 +21,20 @@ use super::mailbox::Mailbox;
 use super::mount::MountChild;
 use super::routes::Seat;
 use super::{errors, reply};
-use crate::mount::session::SessionLink;
+use crate::mount::session::{Changed, SessionLink, StdioMemo};
+use crate::upstream::http::revision_in;
+use crate::upstream::settings::{Owner, Settings};
 use crate::upstream::{Answer, Call, UpstreamError};
 
 /// What stands behind a session. When the last one lets go of it, a child of its own ends.
 pub struct StdioSession {
     host: Arc<Host>,
     place: Place,
+    changed: Changed,
 }
 
 enum Place {
-    Own { keeper: Arc<Keeper>, mailbox: Arc<Mailbox> },
+    Own { keeper: Arc<Keeper>, mailbox: Arc<Mailbox>, revision: Option<String> },
     Seat { child: Arc<MountChild>, seat: Seat },
 }
 
@@ -47,9 +52,10 @@ pub(super) async fn start(
     if !accepted {
         return Ok(reply::json(line));
     }
-    keeper.open_with(Opening::Again(call.body.clone()));
-    let place = Place::Own { keeper, mailbox };
-    with_session(call, StdioSession { host: Arc::clone(host), place }, reply::json(line))
+    let revision = revision_in(&line);
+    keeper.open_with(Opening::Again { initialize: call.body.clone(), revision: revision.clone() });
+    let session = StdioSession::new(host, Place::Own { keeper, mailbox, revision });
+    with_session(call, session, reply::json(line)).await
 }
 
 /// Starts a session with a seat at the mount's child.
@@ -61,13 +67,43 @@ pub(super) async fn take_seat(
 ) -> Result<Answer, UpstreamError> {
     let answer = child.initialize(call, envelope).await?;
     let place = Place::Seat { child: Arc::clone(child), seat: child.join() };
-    with_session(call, StdioSession { host: Arc::clone(host), place }, answer)
+    with_session(call, StdioSession::new(host, place), answer).await
 }
 
-fn with_session(call: &Call<'_>, session: StdioSession, mut answer: Answer) -> Result<Answer, UpstreamError> {
+/// A session of before this process was started. Nothing is started before somebody calls; nothing where the upstream serves
+/// its sessions in another way now.
+pub(super) fn restore(
+    host: &Arc<Host>,
+    shared: Option<&Arc<MountChild>>,
+    memo: &StdioMemo,
+) -> Option<StdioSession> {
+    let place = match (shared, &memo.initialize) {
+        (Some(child), None) => Place::Seat { child: Arc::clone(child), seat: child.join() },
+        (None, Some(initialize)) => {
+            let mailbox = Arc::new(Mailbox::new(&host.buffered));
+            let initialize = Bytes::copy_from_slice(initialize.as_bytes());
+            let revision = memo.revision.clone();
+            let opening = Opening::Again { initialize, revision: revision.clone() };
+            let keeper = Keeper::new(host, Inbound::Session(Arc::clone(&mailbox)), opening);
+            Place::Own { keeper, mailbox, revision }
+        }
+        _ => return None,
+    };
+    let session = StdioSession::new(host, place);
+    let (settings, owner) = session.settings();
+    settings.restore(owner, &memo.settings);
+    Some(session)
+}
+
+async fn with_session(
+    call: &Call<'_>,
+    session: StdioSession,
+    mut answer: Answer,
+) -> Result<Answer, UpstreamError> {
     let session = call
         .sessions
         .create(SessionLink::Stdio(Arc::new(session)))
+        .await
         .map_err(|error| UpstreamError::new(ostler_mcp::Reason::Overloaded, error.to_string()))?;
     answer.headers_mut().insert(MCP_SESSION_ID, session.id().clone());
     debug_assert_eq!(answer.status(), StatusCode::OK);
@@ -77,6 +113,41 @@ fn with_session(call: &Call<'_>, session: StdioSession, mut answer: Answer) -> R
 // === impl StdioSession ===
 
 impl StdioSession {
+    fn new(host: &Arc<Host>, place: Place) -> Self {
+        let session = Self { host: Arc::clone(host), place, changed: Changed::default() };
+        let (settings, owner) = session.settings();
+        settings.tell(owner, session.changed.clone());
+        session
+    }
+
+    /// What it takes to restore it; nothing where its `initialize` is too large to be kept.
+    pub fn memo(&self) -> Option<StdioMemo> {
+        let (settings, owner) = self.settings();
+        let settings = settings.of(owner);
+        match &self.place {
+            Place::Own { keeper, revision, .. } => {
+                let initialize = keeper.initialize()?;
+                let initialize = Some(std::str::from_utf8(&initialize).ok()?.to_owned())
+                    .filter(|text| text.len() <= SESSION_INITIALIZE_BYTES_MAX)?;
+                Some(StdioMemo { initialize: Some(initialize), revision: revision.clone(), settings })
+            }
+            Place::Seat { .. } => Some(StdioMemo { initialize: None, revision: None, settings }),
+        }
+    }
+
+    /// Tells when its memo changes.
+    pub fn changed(&self) -> &Changed {
+        &self.changed
+    }
+
+    /// Where its settings are, and whose they are there.
+    fn settings(&self) -> (&Settings, Owner) {
+        match &self.place {
+            Place::Own { keeper, .. } => (&keeper.settings, OWN_SEAT),
+            Place::Seat { child, seat } => (child.settings(), *seat),
+        }
+    }
+
     /// Whether its child is, or would be, one of this upstream's.
     pub(super) fn is_at(&self, host: &Arc<Host>) -> bool {
         Arc::ptr_eq(&self.host, host)

@@ -57,6 +57,7 @@ metrics! {
     RequestDuration: Histogram "ostler_mount_request_duration_seconds" ["mount", "upstream"] "From the request's head to the head of its answer.";
     MountInFlight: Gauge "ostler_mount_in_flight" ["mount", "upstream"] "Requests and streams under way.";
     MountSessions: Gauge "ostler_mount_sessions" ["mount", "upstream"] "Legacy sessions held.";
+    MountSessionsRestored: Counter "ostler_mount_sessions_restored_total" ["mount", "upstream"] "Legacy sessions of an earlier process that went on in this one.";
     MountState: Gauge "ostler_mount_state" ["mount", "upstream", "state"] "1 for the state the mount is in, 0 for the others.";
 
     MountsDraining: Gauge "ostler_mounts_draining" [] "Mounts that config removed or gave another upstream and that still finish requests.";
@@ -76,6 +77,7 @@ metrics! {
     UpstreamBufferedBytes: Gauge "ostler_upstream_buffered_bytes" ["upstream"] "Messages of stdio children that wait for clients to read them.";
     UpstreamMessagesDropped: Counter "ostler_upstream_messages_dropped_total" ["upstream"] "Messages of stdio children that no client was there to take.";
     UpstreamChildExits: Counter "ostler_upstream_child_exits_total" ["upstream"] "stdio children that ended without being asked to.";
+    UpstreamSessionsReopened: Counter "ostler_upstream_sessions_reopened_total" ["upstream"] "Sessions that the upstream had lost, and was made to open again.";
     UpstreamProbes: Counter "ostler_upstream_probes_total" ["upstream", "result"] "Health probes, by result: alive, dead.";
 
     // Data plane: config and process.
@@ -85,6 +87,9 @@ metrics! {
     ConfigApplies: Counter "ostler_config_applies_total" ["source", "result"] "Candidates judged, by source (stream, file, disk, last_resort) and result (applied, unchanged, rejected).";
     ConfigPersistFailures: Counter "ostler_config_persist_failures_total" [] "Times the last-known-good config, or the mark of an attempt, could not be written.";
     ConfigPersistFailing: Gauge "ostler_config_persist_failing" [] "1 while the disk does not take the last-known-good config; what is served does not depend on it, a restart would.";
+    SessionJournalSessions: Gauge "ostler_session_journal_sessions" [] "Legacy sessions that a restart would find.";
+    SessionJournalFailures: Counter "ostler_session_journal_failures_total" [] "Times the session journal could not be written.";
+    SessionJournalFailing: Gauge "ostler_session_journal_failing" [] "1 while the disk does not take the session journal; sessions go on, and those that began meanwhile would not survive a restart.";
     ConfigGenerationFindings: Gauge "ostler_config_generation_findings" ["kind"] "Files of the last-known-good config that were not as they should be at start, by kind: damaged, later_format, crash_looping and rejected are not used; suspicious and exposed are.";
     ConfigPartsRead: Counter "ostler_config_parts_read_total" [] "Parts of candidates that were read and judged; what a config has in common with the one before it is not.";
     UpstreamsBuilt: Counter "ostler_config_upstreams_built_total" [] "Upstreams built anew, with connections, sessions and health of their own, because config changed what they are.";

@@ -10,6 +10,8 @@
 //! without an error when the upstream ends or loses it: an error would be the response, and the client would not resume.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +19,9 @@ use ostler_core::limits::ANSWER_HELD_BYTES_MAX;
 use ostler_mcp::Awaited;
 use ostler_mcp::answer::Malformed;
 use ostler_mcp::sse::{Block, Passing};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::super::session::{Setter, UpstreamSession};
 use super::{ANOTHER_ID, Broken, Source};
 use crate::upstream::{BodyError, Cause, Tail, UpstreamError};
 
@@ -27,12 +31,19 @@ const CLOSE_LINE: &[u8] = b"\nevent: incomplete\n\n";
 const CLOSE_EVENT: &[u8] = b"event: incomplete\n\n";
 
 /// What the stream is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(in crate::upstream::http) enum Role {
-    /// It answers these requests; a legacy one may be resumed.
-    Answer { awaited: Awaited, is_legacy: bool },
-    /// The server's own stream, on which it may answer any request of the session that is being resumed.
-    Push,
+    /// It answers these requests; a legacy one may be resumed, in this session. What it sets there counts when it is
+    /// answered.
+    Answer {
+        awaited: Awaited,
+        is_legacy: bool,
+        session: Option<Arc<UpstreamSession>>,
+        setter: Option<Setter>,
+    },
+    /// The server's own stream, on which it may answer any request of the session that is being resumed. It ends with
+    /// the session.
+    Push(Option<Arc<UpstreamSession>>),
 }
 
 /// A stream on its way.
@@ -44,6 +55,10 @@ pub struct EventBody {
     is_push: bool,
     is_legacy: bool,
     can_be_resumed: bool,
+    session: Option<Arc<UpstreamSession>>,
+    setter: Option<Setter>,
+    /// Of a push stream: another session has taken this one's place.
+    lost: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The beginning of an event that has not ended.
     held: BytesMut,
     /// The unfinished event has begun to leave; and whether what left of it ends in the middle of a line.
@@ -71,10 +86,14 @@ impl EventBody {
     }
 
     pub(in crate::upstream::http) fn new(source: Source, role: Role) -> Self {
-        let (awaited, is_push, is_legacy) = match role {
-            Role::Answer { awaited, is_legacy } => (awaited, false, is_legacy),
-            Role::Push => (Awaited::default(), true, false),
+        let (awaited, is_push, is_legacy, session, setter) = match role {
+            Role::Answer { awaited, is_legacy, session, setter } => {
+                (awaited, false, is_legacy, session, setter)
+            }
+            Role::Push(session) => (Awaited::default(), true, false, session, None),
         };
+        let lost = session.as_ref().filter(|_| is_push);
+        let lost = lost.map(|session| Box::pin(session.lost.clone().cancelled_owned()));
         Self {
             source,
             passing: Passing::default(),
@@ -82,6 +101,9 @@ impl EventBody {
             is_push,
             is_legacy,
             can_be_resumed: false,
+            session,
+            setter,
+            lost,
             held: BytesMut::new(),
             leaving: None,
             out: VecDeque::new(),
@@ -114,6 +136,16 @@ impl EventBody {
                     return Poll::Ready(Some(Err(*error)));
                 }
                 None => {}
+            }
+            if let Some(lost) = &mut self.lost
+                && lost.as_mut().poll(cx).is_ready()
+            {
+                self.lost = None;
+                if !self.closing().is_empty() {
+                    self.out.push_back(Bytes::from_static(self.closing()));
+                }
+                self.end = Some(Ok(()));
+                continue;
             }
             match ready!(self.source.poll_data(cx)) {
                 Some(Ok(chunk)) => self.pass(chunk),
@@ -235,13 +267,22 @@ impl EventBody {
                 return Err(self.source.invalid(ANOTHER_ID));
             }
             self.awaited.settle(&heard);
+            if self.awaited.is_over()
+                && let Some(setter) = self.setter.take().filter(|_| !heard.error)
+            {
+                setter.accepted();
+            }
         }
         Ok(Verdict::Passes)
     }
 
     /// The upstream has ended the stream.
     fn ended(&mut self) -> Result<(), BodyError> {
-        if self.is_push || self.awaited.is_over() || self.can_be_resumed {
+        if self.is_push || self.awaited.is_over() {
+            return Ok(());
+        }
+        if self.can_be_resumed {
+            self.leave_to_resumption();
             return Ok(());
         }
         let error = self.source.invalid("the stream ended without it");
@@ -259,9 +300,17 @@ impl EventBody {
             return Ok(());
         }
         if self.can_be_resumed && matches!(broken, Broken::Lost(_)) {
+            self.leave_to_resumption();
             return Err(BodyError { error, tail: Tail::Silent });
         }
         Err(self.fail(error))
+    }
+
+    /// Its client may ask for the rest.
+    fn leave_to_resumption(&self) {
+        if let Some(session) = &self.session {
+            session.await_resumption();
+        }
     }
 
     /// Ends with an error event for each request that waits.

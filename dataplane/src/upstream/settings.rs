@@ -1,8 +1,8 @@
-//! What clients have set at a child: log level and resource subscriptions. A child that follows another is told them again,
-//! so that nobody has to notice that the first one died.
+//! What clients have set in their sessions: log level and resource subscriptions. A child or an upstream's session that
+//! follows another is told them again, so that nobody has to notice that the first one is gone.
 //!
-//! A setting counts once the child has accepted it, and for as long as its session lives. The table is bounded; what does
-//! not fit is not remembered, and the log says so.
+//! A setting counts once it was accepted, and for as long as its session lives. The table is bounded; what does not fit is
+//! not remembered, and the log says so.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,16 @@ use bytes::Bytes;
 use ostler_core::limits::{CHILD_SETTING_BYTES_MAX, CHILD_SETTINGS_MAX};
 use ostler_mcp::{Envelope, method};
 
-use super::queue::{Buffered, Share};
-use super::routes::Seat;
+use super::buffered::{Buffered, Share};
+use crate::mount::session::Changed;
 
-/// A request that changes what the child does later.
+/// Whose setting it is: the seat of a session at a shared child, [`ONLY_OWNER`] where there is one session.
+pub(super) type Owner = u64;
+
+/// The owner where there is one session.
+pub(super) const ONLY_OWNER: Owner = 0;
+
+/// A request that changes what the upstream does later.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     /// The resource; nothing for the log level.
@@ -23,7 +29,7 @@ pub(super) struct Setting {
     request: Option<Bytes>,
 }
 
-/// The settings at one keeper's children. Their bytes count for the upstream, like messages that wait.
+/// The settings at one keeper's children, or in one session. Their bytes count for the upstream, like messages that wait.
 #[derive(Debug)]
 pub(super) struct Settings {
     own: Arc<Buffered>,
@@ -34,7 +40,9 @@ pub(super) struct Settings {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    set: HashMap<(Seat, Option<Arc<str>>), Kept>,
+    set: HashMap<(Owner, Option<Arc<str>>), Kept>,
+    /// Who is told when an owner's settings change.
+    told: HashMap<Owner, Changed>,
 }
 
 /// What one session has set last, of one resource or of the log level.
@@ -71,10 +79,20 @@ impl Settings {
         Self { own: Arc::default(), all: Arc::clone(all), table: Mutex::default() }
     }
 
-    /// The child has accepted it. False when there is no room to remember it.
-    pub(super) fn accepted(&self, seat: Seat, setting: &Setting) -> bool {
+    /// The upstream has accepted it. False when there is no room to remember it.
+    pub(super) fn accepted(&self, owner: Owner, setting: &Setting) -> bool {
+        let is_kept = self.keep(owner, setting);
+        // The session's record is written from here, and reads this table.
+        let told = self.lock().told.get(&owner).cloned();
+        if let Some(changed) = told {
+            changed.tell();
+        }
+        is_kept
+    }
+
+    fn keep(&self, owner: Owner, setting: &Setting) -> bool {
         let mut table = self.lock();
-        let key = (seat, setting.uri.clone());
+        let key = (owner, setting.uri.clone());
         let Some(request) = &setting.request else {
             table.set.remove(&key);
             return true;
@@ -89,9 +107,37 @@ impl Settings {
         true
     }
 
+    /// Says who is told when this owner's settings change, until it is forgotten.
+    pub(super) fn tell(&self, owner: Owner, changed: Changed) {
+        self.lock().told.insert(owner, changed);
+    }
+
+    /// Takes over what an owner had set before this process was started.
+    pub(super) fn restore(&self, owner: Owner, requests: &[String]) {
+        for request in requests {
+            let setting = Envelope::scan(request.as_bytes())
+                .ok()
+                .and_then(|envelope| Setting::of(&envelope, &Bytes::copy_from_slice(request.as_bytes())));
+            if let Some(setting) = setting {
+                self.keep(owner, &setting);
+            }
+        }
+    }
+
+    /// What one owner has set, oldest first, as the requests that did it.
+    pub(super) fn of(&self, owner: Owner) -> Vec<String> {
+        let table = self.lock();
+        let mut own: Vec<_> =
+            table.set.iter().filter(|((other, _), _)| *other == owner).map(|(_, kept)| kept).collect();
+        own.sort_by_key(|kept| kept.number);
+        own.into_iter().map(|kept| String::from_utf8_lossy(&kept.request).into_owned()).collect()
+    }
+
     /// The session is over.
-    pub(super) fn forget(&self, seat: Seat) {
-        self.lock().set.retain(|(owner, _), _| *owner != seat);
+    pub(super) fn forget(&self, owner: Owner) {
+        let mut table = self.lock();
+        table.set.retain(|(other, _), _| *other != owner);
+        table.told.remove(&owner);
     }
 
     pub(super) fn subscribes(&self) -> bool {
@@ -134,8 +180,8 @@ mod tests {
     #[test]
     fn the_last_level_and_each_resource_once_are_said_again_for_sessions_that_live() {
         let settings = Settings::new(&Arc::default());
-        for (seat, body) in [(1, DEBUG), (1, ON), (2, ERROR), (2, ON)] {
-            assert!(settings.accepted(seat, &setting(body)));
+        for (owner, body) in [(1, DEBUG), (1, ON), (2, ERROR), (2, ON)] {
+            assert!(settings.accepted(owner, &setting(body)));
         }
         assert_eq!(settings.requests(), [ERROR, ON]);
         settings.forget(2);
@@ -149,8 +195,8 @@ mod tests {
     fn the_table_is_bounded_and_a_known_setting_may_still_change() {
         let settings = Settings::new(&Arc::default());
         assert!(settings.accepted(0, &setting(DEBUG)));
-        for seat in 1..CHILD_SETTINGS_MAX {
-            assert!(settings.accepted(seat as u64, &setting(ON)));
+        for owner in 1..CHILD_SETTINGS_MAX {
+            assert!(settings.accepted(owner as u64, &setting(ON)));
         }
         assert!(!settings.accepted(0, &setting(ON)));
         assert!(settings.accepted(0, &setting(ERROR)));

@@ -1,0 +1,171 @@
+//! An upstream that answers 404 to a request that names a session has lost the session and executed nothing.
+
+use http_body_util::BodyExt as _;
+use ostler_dataplane::DataPlane;
+use ostler_tests::support::http::Ask;
+use ostler_tests::support::server::{FakeServer, Manner};
+use ostler_tests::support::world::{LegacyClient, admin, config, one_mount, standalone};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{set_level, subscribe, told};
+
+async fn scene() -> (TempDir, FakeServer, DataPlane, LegacyClient) {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, dataplane) = one_mount(dir.path()).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    (dir, server, dataplane, client)
+}
+
+async fn finds_its_session_again(manner: Manner) {
+    let (_dir, server, dataplane, client) = scene().await;
+    server.behave(manner);
+    // What was set last counts, and what was refused does not.
+    for message in [set_level(1, "error"), set_level(2, "debug"), subscribe(3, "a:b")] {
+        assert_eq!(client.post(&message).await.status, 200);
+    }
+    assert_eq!(told(&client.who(4).await)["session"], "up-session-1");
+    server.lose_sessions();
+    let seen = server.seen().len();
+    let answer = client.who(5).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(told(&answer), json!({"server": "up", "session": "up-session-2", "arguments": {"x": 5}}));
+    let since: Vec<_> = server.seen().into_iter().skip(seen).collect();
+    let said: Vec<_> = since.iter().map(|seen| seen.body["method"].as_str().unwrap()).collect();
+    assert_eq!(
+        said,
+        [
+            "tools/call",
+            "initialize",
+            "notifications/initialized",
+            "logging/setLevel",
+            "resources/subscribe",
+            "tools/call"
+        ]
+    );
+    assert_eq!(since[3].body["params"]["level"], "debug");
+    assert!(since[1].headers.get("mcp-session-id").is_none());
+    assert!(since[2..].iter().all(|seen| seen.headers["mcp-session-id"] == "up-session-2"));
+    assert_eq!(told(&client.who(6).await)["session"], "up-session-2", "and it stays");
+    assert_eq!(server.count("initialize"), 2);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_upstream_lost_is_opened_again_with_all_that_was_set_in_it() {
+    finds_its_session_again(Manner::Legacy).await;
+}
+
+#[tokio::test]
+async fn the_same_where_the_upstream_answers_with_event_streams() {
+    finds_its_session_again(Manner::LegacyEvents).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_was_restarted_answers_the_next_call_without_the_client_doing_anything() {
+    let (_dir, server, dataplane, client) = scene().await;
+    client.who(1).await;
+    let server = FakeServer::start_at("back", server.stop().await).await;
+    server.lose_sessions();
+    assert_eq!(told(&client.who(2).await)["session"], "back-session-1");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn all_callers_of_a_lost_session_share_one_handshake() {
+    let (_dir, server, dataplane, client) = scene().await;
+    server.lose_sessions();
+    let calls = (0..20).map(|id| {
+        let client = client.clone();
+        async move { told(&client.who(id).await) }
+    });
+    for (id, told) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
+        assert_eq!((&told["session"], &told["arguments"]["x"]), (&json!("up-session-2"), &json!(id)));
+    }
+    assert_eq!(server.count("initialize"), 2);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_comes_back_with_another_revision_sends_its_clients_to_start_anew() {
+    let (_dir, server, dataplane, client) = scene().await;
+    server.lose_sessions();
+    server.insist_on("2025-06-18");
+    assert_eq!(client.who(1).await.status, 404);
+    assert_eq!(client.who(2).await.status, 404, "it is forgotten here too");
+    assert_eq!(server.count("tools/call"), 1, "nothing is sent into a session of another revision");
+    dataplane.shutdown().await;
+}
+
+/// The 404 says that the session is gone; that it cannot be opened now says nothing more.
+#[tokio::test]
+async fn a_session_that_cannot_be_opened_again_now_is_opened_by_the_next_call() {
+    let (_dir, server, dataplane, client) = scene().await;
+    server.lose_sessions();
+    server.fail_next_handshake();
+    let told_off = client.who(1).await;
+    let error = &told_off.json()["error"];
+    assert_eq!((told_off.status.as_u16(), &error["code"]), (200, &json!(-31003)));
+    assert_eq!(error["data"]["retryable"], true, "it was not executed: {error}");
+    assert_eq!(told(&client.who(2).await)["session"], "up-session-2");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_answers_a_question_of_the_lost_session_is_not_said_to_the_next() {
+    let (_dir, server, dataplane, client) = scene().await;
+    server.lose_sessions();
+    let seen = server.seen().len();
+    let answer = client.post(&json!({"jsonrpc": "2.0", "id": 1, "result": {"roots": []}})).await;
+    assert_eq!(answer.status, 202);
+    let since: Vec<_> = server.seen().into_iter().skip(seen).collect();
+    assert!(since[1..].iter().all(|seen| seen.body.get("result").is_none()), "{since:?}");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_push_stream_of_a_lost_session_ends_and_is_opened_in_the_next() {
+    let (_dir, server, dataplane, client) = scene().await;
+    let get = || {
+        Ask::new(dataplane.mcp_addr(), "GET", "/mcp/up")
+            .header("accept", "text/event-stream")
+            .header("mcp-session-id", &client.session)
+            .header("mcp-protocol-version", "2025-11-25")
+            .header("last-event-id", "of-the-lost-one")
+    };
+    let feed = server.next_push_streams();
+    let stream = get().open().await;
+    server.lose_sessions();
+    assert_eq!(client.who(1).await.status, 200);
+    let end = tokio::time::timeout(ostler_tests::support::PATIENCE, stream.into_body().collect()).await;
+    assert!(end.expect("the old stream goes on").unwrap().to_bytes().is_empty());
+    drop(feed);
+    server.lose_sessions();
+    // A GET finds the session lost as well, and names no event of it in the next.
+    let mut next = get().open().await;
+    assert_eq!(next.status(), 200);
+    assert!(next.body_mut().frame().await.unwrap().unwrap().is_data());
+    let seen = server.seen();
+    let last = seen.iter().rfind(|seen| seen.method == "GET").unwrap();
+    assert!(last.headers.get("last-event-id").is_none());
+    assert_eq!(last.headers["mcp-session-id"], "up-session-3");
+    drop(next);
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_deleted_session_is_not_opened_again() {
+    let (dir, server, dataplane, client) = scene().await;
+    let delete =
+        Ask::new(dataplane.mcp_addr(), "DELETE", "/mcp/up").header("mcp-session-id", &client.session);
+    assert!(delete.send().await.status.is_success());
+    server.lose_sessions();
+    assert_eq!(client.who(1).await.status, 404);
+    assert_eq!(server.count("initialize"), 1);
+    dataplane.shutdown().await;
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let client = LegacyClient::at(dataplane.mcp_addr(), "up", &client.session);
+    assert_eq!(client.who(2).await.status, 404);
+    assert_eq!(admin(&dataplane, &dir.path().join("state"), "/mounts").await["mounts"][0]["sessions"], 0);
+    dataplane.shutdown().await;
+}
