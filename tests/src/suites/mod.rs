@@ -5,5 +5,7 @@ pub mod control_dead;
 pub mod crash_control;
 pub mod crash_dataplane;
 pub mod isolation;
+#[cfg(unix)]
+pub mod sessions;
 pub mod soak;
 pub mod swaps;

@@ -14,6 +14,8 @@ mod idle_memory;
 mod isolation;
 mod processes;
 mod report;
+#[cfg(unix)]
+mod sessions;
 mod soak;
 #[cfg(target_os = "linux")]
 mod swap_cost;
@@ -81,6 +83,9 @@ enum Suite {
     IsolationFlood,
     /// A mount beside one that is full and stalled.
     IsolationStall,
+    /// 100 legacy sessions while the data plane is killed and upgraded under them.
+    #[cfg(unix)]
+    Sessions,
     /// A day of trouble in minutes: everything returns to its level, and every error has its cause.
     Soak,
     /// Calls of every kind while config changes under them.
@@ -108,6 +113,10 @@ fn main() -> ExitCode {
 impl Suite {
     /// Whether this program makes load itself.
     fn is_load(self) -> bool {
+        #[cfg(unix)]
+        if self == Self::Sessions {
+            return true;
+        }
         matches!(self, Self::IsolationFlood | Self::IsolationStall | Self::Soak | Self::Swaps)
     }
 }
@@ -133,6 +142,8 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
         }
         Suite::IsolationFlood => on_release(isolation::flood())?,
         Suite::IsolationStall => on_release(isolation::stall())?,
+        #[cfg(unix)]
+        Suite::Sessions => on_release(sessions::run())?,
         Suite::Soak => on_release(soak::run())?,
         Suite::Swaps => on_release(swaps::run())?,
     };
