@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use ostler_core::name::ResourceName;
 
 use crate::duration;
-use crate::validated::{Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport};
+use crate::validated::{Bundle, Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport};
 
 /// A JSON value whose maps are always sorted, whatever features `serde_json` is built with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,12 @@ pub(crate) fn settings(default_mount: Option<&ResourceName>) -> Canonical {
 pub(crate) fn mount(mount: &Mount) -> Canonical {
     let mut map = MapBuilder::new(Defaults::LeaveOut);
     map.put("upstream", text(mount.upstream.as_str()));
+    map.finish()
+}
+
+pub(crate) fn bundle(bundle: &Bundle) -> Canonical {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    map.put("mounts", Canonical::List(bundle.mounts.iter().map(|name| text(name.as_str())).collect()));
     map.finish()
 }
 

@@ -152,19 +152,19 @@ codes! {
     // 03: what the values mean together.
     BadName = "OST0301", "bad_name", Error,
         "a name is not allowed",
-        "Names of upstreams and mounts are permanent ids and parts of URLs; names of listeners are labels of metrics.",
+        "Names of upstreams, mounts and bundles are permanent ids and parts of URLs; names of listeners are labels of metrics.",
         "Use lower-case letters, digits, `-` and `_`, at most 63, starting and ending with a letter or digit, without `__`.";
     NameConflict = "OST0302", "name_conflict", Error,
         "two things claim one mount name",
-        "Every upstream is mounted under its own name unless it says `mount: false`.",
-        "Rename the mount, or write `mount: false` in the upstream of that name.";
+        "Every upstream is mounted under its own name unless it says `mount: false`, and a bundle has a name that nothing else has.",
+        "Rename the mount or bundle, or write `mount: false` in the upstream of that name.";
     UnknownUpstream = "OST0303", "unknown_upstream", Error,
         "a mount names an upstream that does not exist",
         "A mount must lead somewhere.",
         "Name one of the `upstreams`, or add it.";
     UnknownMount = "OST0304", "unknown_mount", Error,
-        "`default_mount` or a listener names a mount that does not exist",
-        "The bare path must lead somewhere, and a listener must serve what it says.",
+        "`default_mount`, a listener or a bundle names a mount that does not exist",
+        "The bare path must lead somewhere, a listener must serve what it says, and a bundle is made of mounts, not of bundles.",
         "Name one of the mounts; an upstream with `mount: false` has none of its own.";
     TransportChoice = "OST0305", "transport_choice", Error,
         "an upstream needs exactly one of `http` and `stdio`",
@@ -245,6 +245,10 @@ codes! {
         "no mount leads to an upstream",
         "It says `mount: false`, and no entry of `mounts` names it.",
         "Add a mount, or remove the upstream.";
+    MountTwice = "OST0324", "mount_twice", Error,
+        "a bundle names a mount twice",
+        "Its tools would stand in the bundle's lists twice under the same names.",
+        "Keep one of the two.";
 
     // 04: what this host makes of it.
     NotAllowedHere = "OST0401", "not_allowed_here", Error,

@@ -23,8 +23,9 @@ pub struct Compiled {
     pub digest: Digest,
     pub upstreams: BTreeMap<ResourceName, Arc<CompiledUpstream>>,
     pub mounts: BTreeMap<ResourceName, Arc<CompiledMount>>,
+    pub bundles: BTreeMap<ResourceName, Arc<CompiledBundle>>,
     pub listeners: BTreeMap<ResourceName, Arc<CompiledListener>>,
-    /// The mount that owns the bare path.
+    /// The mount or bundle that owns the bare path.
     pub default_mount: Option<ResourceName>,
 }
 
@@ -51,6 +52,8 @@ pub struct CompiledUpstream {
 pub enum Transport {
     Http(HttpTransport),
     Stdio(StdioTransport),
+    /// Other mounts of the same config.
+    Bundle,
 }
 
 #[derive(Clone)]
@@ -84,6 +87,17 @@ pub struct CompiledMount {
     pub part: Digest,
 }
 
+/// A bundle, as a mount whose upstream is other mounts.
+#[derive(Debug, Clone)]
+pub struct CompiledBundle {
+    pub mount: Arc<CompiledMount>,
+    /// Its identity is the bundle's name alone, so that sessions stay while members come and go. It waits as long as the most
+    /// patient of its members does, and has as many places as all of them.
+    pub upstream: Arc<CompiledUpstream>,
+    /// Its mounts, in their order.
+    pub members: Vec<ResourceName>,
+}
+
 #[derive(Debug, Clone)]
 pub struct CompiledListener {
     pub name: ResourceName,
@@ -91,7 +105,7 @@ pub struct CompiledListener {
     pub tls: Option<CompiledTls>,
     /// In lower case and without brackets.
     pub allowed_hosts: Vec<String>,
-    /// The mounts that it serves; `None` for all.
+    /// The mounts and bundles that it serves; `None` for all.
     pub mounts: Option<BTreeSet<ResourceName>>,
     /// The first reference that could not be resolved, as written. Then the listener has no usable `tls`.
     pub unresolved: Option<String>,

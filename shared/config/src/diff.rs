@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ostler_core::name::ResourceName;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, Canonical, Defaults};
@@ -56,6 +57,16 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
     let (before, after) = (mounts(from), mounts(to));
     for name in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
         push(&mut changes, format!("mounts.{name}"), before.get(name).cloned(), after.get(name).cloned());
+    }
+
+    let bundles = |config: &Validated| -> BTreeMap<String, String> {
+        let listed = |mounts: &[ResourceName]| mounts.iter().map(ResourceName::as_str).collect::<Vec<_>>().join(", ");
+        config.bundles().values().map(|it| (it.name.to_string(), format!("[{}]", listed(&it.mounts)))).collect()
+    };
+    let (before, after) = (bundles(from), bundles(to));
+    for name in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        let path = format!("bundles.{name}.mounts");
+        push(&mut changes, path, before.get(name).cloned(), after.get(name).cloned());
     }
 
     let listeners = |config: &Validated| {

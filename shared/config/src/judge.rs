@@ -200,12 +200,14 @@ impl Assembly {
         let nowhere = Place::default();
         let root = tree.push(Value::Invalid, nowhere);
         let mut document = Vec::new();
-        let (mut upstreams, mut mounts, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut upstreams, mut mounts) = (Vec::new(), Vec::new());
+        let (mut bundles, mut listeners) = (Vec::new(), Vec::new());
         for part in parts {
             let Some(content) = self.read(part, tree) else { continue };
             let target = match part.kind {
                 PartKind::Upstream => &mut upstreams,
                 PartKind::Mount => &mut mounts,
+                PartKind::Bundle => &mut bundles,
                 PartKind::Listener => &mut listeners,
                 PartKind::Settings => {
                     self.settings(part, content, tree, &mut document);
@@ -216,7 +218,9 @@ impl Assembly {
             let key_node = tree.push(Value::Null, nowhere);
             target.push(Entry { key: part.name.as_str().into(), key_node, value: content });
         }
-        for (key, entries) in [("upstreams", upstreams), ("mounts", mounts), ("listeners", listeners)] {
+        let maps =
+            [("upstreams", upstreams), ("mounts", mounts), ("bundles", bundles), ("listeners", listeners)];
+        for (key, entries) in maps {
             let value = tree.push(Value::Invalid, nowhere);
             let key_node = tree.push(Value::Null, nowhere);
             tree.set_map(value, entries);
@@ -251,14 +255,14 @@ impl Assembly {
         }
     }
 
-    /// The document's own keys. The three maps have parts of their own.
+    /// The document's own keys. The four maps have parts of their own.
     fn settings(&mut self, part: &Part, content: NodeId, tree: &Tree, document: &mut Vec<Entry>) {
         let Value::Map(entries) = tree.value(content) else {
             self.find(part, Code::WrongType, "the settings part is not a map", "fetch the version again");
             return;
         };
         for entry in entries {
-            if matches!(&*entry.key, "upstreams" | "mounts" | "listeners" | "upstream") {
+            if matches!(&*entry.key, "upstreams" | "mounts" | "bundles" | "listeners" | "upstream") {
                 let message = format!("the key `{}` does not belong into the settings part", entry.key);
                 self.find(part, Code::UnknownKey, &message, "ship it as parts of its own");
             } else {
@@ -271,6 +275,7 @@ impl Assembly {
         let path = match part.kind {
             PartKind::Upstream => format!("upstreams.{}", path_step(&part.name)),
             PartKind::Mount => format!("mounts.{}", path_step(&part.name)),
+            PartKind::Bundle => format!("bundles.{}", path_step(&part.name)),
             PartKind::Listener => format!("listeners.{}", path_step(&part.name)),
             PartKind::Settings => String::new(),
             PartKind::Unknown(ref kind) => format!("{}.{}", path_step(kind), path_step(&part.name)),

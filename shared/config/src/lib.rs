@@ -42,7 +42,7 @@ pub use compile::{
     unusable_tls,
 };
 pub use compiled::{
-    Compiled, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport, SecretFile,
+    Compiled, CompiledBundle, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport, SecretFile,
     SecretString, StdioTransport, Transport,
 };
 pub use diagnostic::{Diagnostic, Judged, Report, Severity};
@@ -57,6 +57,6 @@ pub use rejudge::{Rejudged, rejudge_parts};
 pub use schema::schema;
 pub use validate::listener::overlap;
 pub use validated::{
-    HttpUpstream, Limits, Listener, ListenerTls, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream,
+    Bundle, HttpUpstream, Limits, Listener, ListenerTls, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream,
     Timeouts, Upstream, UpstreamTransport, Validated,
 };

@@ -22,14 +22,16 @@ pub struct Part {
     pub kind: PartKind,
     pub name: String,
     pub sha256: Digest,
-    /// Canonical JSON: the value that stands under `upstreams.<name>`, `mounts.<name>` or `listeners.<name>`, or the document
-    /// without these three maps.
+    /// Canonical JSON: the value that stands under `upstreams.<name>`, `mounts.<name>`, `bundles.<name>` or `listeners.<name>`,
+    /// or the document without these four maps.
     pub bytes: Bytes,
 }
 
 /// What a part describes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PartKind {
+    /// An entry of `bundles`.
+    Bundle,
     /// An entry of `listeners`.
     Listener,
     /// An entry of `mounts`. Automatic mounts follow from the upstreams and are no parts.
@@ -44,14 +46,17 @@ pub enum PartKind {
 
 /// The parts of a config, sorted, and its digest.
 pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
-    let Meaning { upstreams, mounts, listeners, default_mount } = meaning;
-    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + listeners.len() + 1);
+    let Meaning { upstreams, mounts, bundles, listeners, default_mount } = meaning;
+    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 1);
     parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &canonical::settings(default_mount.as_ref())));
     for upstream in upstreams.values() {
         parts.push(Part::of(PartKind::Upstream, upstream.name.as_str(), &canonical::upstream(upstream)));
     }
     for mount in mounts.values().filter(|mount| !mount.automatic) {
         parts.push(Part::of(PartKind::Mount, mount.name.as_str(), &canonical::mount(mount)));
+    }
+    for bundle in bundles.values() {
+        parts.push(Part::of(PartKind::Bundle, bundle.name.as_str(), &canonical::bundle(bundle)));
     }
     for listener in listeners.values() {
         parts.push(Part::of(PartKind::Listener, listener.name.as_str(), &canonical::listener(listener)));
@@ -112,6 +117,7 @@ impl fmt::Debug for Part {
 impl PartKind {
     pub fn as_str(&self) -> &str {
         match self {
+            Self::Bundle => "bundle",
             Self::Listener => "listener",
             Self::Mount => "mount",
             Self::Settings => "settings",
@@ -123,6 +129,7 @@ impl PartKind {
     /// What a data plane must say that it understands before it is sent such a part, beyond those of the first build.
     pub fn capability(&self) -> Option<&'static str> {
         match self {
+            Self::Bundle => Some("bundles.v1"),
             Self::Listener => Some("listeners.v1"),
             Self::Mount | Self::Settings | Self::Upstream | Self::Unknown(_) => None,
         }
@@ -132,6 +139,7 @@ impl PartKind {
     pub fn from_wire<'a>(kind: impl Into<Cow<'a, str>>) -> Self {
         let kind = kind.into();
         match &*kind {
+            "bundle" => Self::Bundle,
             "listener" => Self::Listener,
             "mount" => Self::Mount,
             "settings" => Self::Settings,

@@ -30,11 +30,15 @@ pub(crate) struct RawDocument {
     /// Mounts in addition to the automatic ones: `/mcp/<name>` leads to the upstream.
     #[schemars(extend("propertyNames" = name_rule()))]
     pub(crate) mounts: Option<Located<Entries<RawMount>>>,
+    /// Several mounts at one endpoint: `/mcp/<name>` has the tools, prompts and resources of all of them, each under the name
+    /// of its mount. A bundle's name is no other's, be it a mount or an upstream.
+    #[schemars(extend("propertyNames" = name_rule()))]
+    pub(crate) bundles: Option<Located<Entries<RawBundle>>>,
     /// Further addresses for MCP clients, by name, beside the data plane's own `--listen`. A data plane that takes its config
     /// from control opens only what its `--allow-listen` names.
     #[schemars(extend("propertyNames" = name_rule()))]
     pub(crate) listeners: Option<Located<Entries<RawListener>>>,
-    /// The mount that also owns the bare path `/mcp`. Without it the bare path is answered with `unknown_mount`.
+    /// The mount or bundle that also owns the bare path `/mcp`. Without it the bare path is answered with `unknown_mount`.
     pub(crate) default_mount: Option<Located<String>>,
 }
 
@@ -136,6 +140,16 @@ pub(crate) struct RawMount {
     pub(crate) upstream: Option<Located<String>>,
 }
 
+/// Several mounts at one endpoint.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Bundle")]
+pub(crate) struct RawBundle {
+    /// Its mounts, in the order of its lists. A tool `create` of the mount `github` is `github__create` there.
+    #[schemars(required, length(min = 1, max = 256))]
+    pub(crate) mounts: Option<Located<Vec<Located<String>>>>,
+}
+
 /// An address at which MCP clients connect. Its socket stays open from version to version while the address stays.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -149,7 +163,7 @@ pub(crate) struct RawListener {
     /// Host names that clients may use for it, beside its own address and the names of loopback.
     #[schemars(length(max = 64))]
     pub(crate) allowed_hosts: Option<Located<Vec<Located<String>>>>,
-    /// The mounts that it serves; all without it.
+    /// The mounts and bundles that it serves; all without it.
     #[schemars(length(min = 1))]
     pub(crate) mounts: Option<Located<Vec<Located<String>>>>,
 }

@@ -48,8 +48,9 @@ fn rejudge(parts: &Arc<[Part]>, before: &Validated) -> Option<Rejudged> {
     let difference = Difference::between(before.parts(), parts)?;
     let known = difference.what_stays(before)?;
     // Few and small, and what they say depends on all others.
-    let of_the_whole =
-        parts.iter().filter(|part| matches!(part.kind, PartKind::Settings | PartKind::Listener));
+    let is_of_the_whole =
+        |part: &&Part| matches!(part.kind, PartKind::Settings | PartKind::Bundle | PartKind::Listener);
+    let of_the_whole = parts.iter().filter(is_of_the_whole);
     let changed = difference.come.iter().copied();
     let changed = changed.filter(|part| matches!(part.kind, PartKind::Upstream | PartKind::Mount));
 
@@ -148,7 +149,7 @@ impl<'p> Difference<'p> {
                 PartKind::Mount => {
                     stays.mounts.remove(name);
                 }
-                PartKind::Settings | PartKind::Listener | PartKind::Unknown(_) => {}
+                PartKind::Settings | PartKind::Bundle | PartKind::Listener | PartKind::Unknown(_) => {}
             }
         }
         let upstreams = self.come.iter().filter(|part| part.kind == PartKind::Upstream);

@@ -25,6 +25,7 @@ pub struct Validated(Arc<Content>);
 struct Content {
     upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
     mounts: BTreeMap<ResourceName, Mount>,
+    bundles: BTreeMap<ResourceName, Bundle>,
     listeners: BTreeMap<ResourceName, Listener>,
     default_mount: Option<ResourceName>,
     parts: Arc<[Part]>,
@@ -126,6 +127,14 @@ pub struct Mount {
     pub automatic: bool,
 }
 
+/// Several mounts at one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    pub name: ResourceName,
+    /// In the order of its lists, each once.
+    pub mounts: Vec<ResourceName>,
+}
+
 /// An address at which MCP clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
@@ -136,7 +145,7 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// In lower case and without brackets.
     pub allowed_hosts: BTreeSet<String>,
-    /// The mounts that it serves; `None` for all.
+    /// The mounts and bundles that it serves; `None` for all.
     pub mounts: Option<BTreeSet<ResourceName>>,
 }
 
@@ -151,8 +160,8 @@ pub struct ListenerTls {
 
 impl Validated {
     pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
-        let Meaning { upstreams, mounts, listeners, default_mount } = meaning;
-        Self(Arc::new(Content { upstreams, mounts, listeners, default_mount, parts, digest, values }))
+        let Meaning { upstreams, mounts, bundles, listeners, default_mount } = meaning;
+        Self(Arc::new(Content { upstreams, mounts, bundles, listeners, default_mount, parts, digest, values }))
     }
 
     /// An upper bound on the values of its parts, for the limit on them.
@@ -178,6 +187,10 @@ impl Validated {
     /// Those written under `mounts` and the automatic ones.
     pub fn mounts(&self) -> &BTreeMap<ResourceName, Mount> {
         &self.0.mounts
+    }
+
+    pub fn bundles(&self) -> &BTreeMap<ResourceName, Bundle> {
+        &self.0.bundles
     }
 
     pub fn listeners(&self) -> &BTreeMap<ResourceName, Listener> {

@@ -28,6 +28,10 @@ const _: () =
 pub const CONFIG_RESOURCES_MAX: usize = 10_000;
 /// Entries of `listeners`: each is a socket on every traffic worker, with connections of its own.
 pub const CONFIG_LISTENERS_MAX: usize = 64;
+/// Entries of `bundles`: each is read and judged with every version, and has sessions and a cache of lists.
+pub const CONFIG_BUNDLES_MAX: usize = 256;
+/// Mounts of one bundle: each is asked for its lists at once, on behalf of one client.
+pub const BUNDLE_MOUNTS_MAX: usize = 256;
 /// `allowed_hosts` of one listener; each is compared with the `Host` of every request.
 pub const CONFIG_HOSTS_MAX: usize = 64;
 /// Headers of one upstream; servers commonly refuse more than a hundred altogether.

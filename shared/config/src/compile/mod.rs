@@ -2,6 +2,7 @@
 //!
 //! Every refusal is reported, not the first. A message may name a reference, never its value.
 
+mod bundle;
 mod glob;
 mod listener;
 mod lookup;
@@ -22,10 +23,10 @@ pub use glob::{GlobError, GlobList};
 pub use listener::{unbindable, unusable_tls};
 pub use lookup::{Lookup, ProcessLookup};
 
-use crate::compiled::{Compiled, CompiledMount, CompiledUpstream};
+use crate::compiled::{Compiled, CompiledBundle, CompiledMount, CompiledUpstream};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::parts::PartKind;
-use crate::validated::{Upstream, Validated};
+use crate::validated::{Bundle, Upstream, Validated};
 use resolve::Resolver;
 
 /// What the machine that compiles allows and how it looks references up.
@@ -68,6 +69,7 @@ pub fn recompile(config: &Validated, host: &Host<'_>, before: Option<&Compiled>)
     let mut diagnostics = Vec::new();
     let upstreams = upstreams(config, host, before, &mut diagnostics);
     let mounts = mounts(config, &upstreams, before);
+    let bundles = bundles(config, &upstreams, before);
     let listeners = config
         .listeners()
         .values()
@@ -81,7 +83,7 @@ pub fn recompile(config: &Validated, host: &Host<'_>, before: Option<&Compiled>)
         return Err(Report { diagnostics });
     }
     let default_mount = config.default_mount().cloned();
-    Ok(Compiled { digest: config.digest(), upstreams, mounts, listeners, default_mount })
+    Ok(Compiled { digest: config.digest(), upstreams, mounts, bundles, listeners, default_mount })
 }
 
 fn upstreams(
@@ -125,6 +127,22 @@ fn mounts(
     }
     keep_only(&mut compiled, config.mounts());
     compiled
+}
+
+fn bundles(
+    config: &Validated,
+    upstreams: &BTreeMap<ResourceName, Arc<CompiledUpstream>>,
+    before: Option<&Compiled>,
+) -> BTreeMap<ResourceName, Arc<CompiledBundle>> {
+    let compile = |bundle: &Bundle| {
+        let part = part_digest(config, &PartKind::Bundle, bundle.name.as_str());
+        let of = |name: &ResourceName| upstreams.get(&config.mounts().get(name)?.upstream);
+        let kept = before.and_then(|before| before.bundles.get(&bundle.name));
+        let compiled = bundle::compile(bundle, part, bundle.mounts.iter().filter_map(of).map(Arc::as_ref));
+        let kept = kept.filter(|kept| bundle::is_same(kept, &compiled));
+        (bundle.name.clone(), kept.map_or_else(|| Arc::new(compiled), Arc::clone))
+    };
+    config.bundles().values().map(compile).collect()
 }
 
 /// Removes what is not wanted. Everything wanted is there, so that nothing need be looked for while there are as many.

@@ -52,14 +52,14 @@ fn resolved(text: &str, lookup: &Fake) -> Compiled {
 fn http<'a>(compiled: &'a Compiled, name: &str) -> &'a HttpTransport {
     match &compiled.upstreams[name].transport {
         Transport::Http(http) => http,
-        Transport::Stdio(_) => panic!("{name} is stdio"),
+        _ => panic!("{name} is not http"),
     }
 }
 
 fn stdio<'a>(compiled: &'a Compiled, name: &str) -> &'a StdioTransport {
     match &compiled.upstreams[name].transport {
         Transport::Stdio(stdio) => stdio,
-        Transport::Http(_) => panic!("{name} is http"),
+        _ => panic!("{name} is not stdio"),
     }
 }
 

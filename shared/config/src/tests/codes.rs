@@ -105,6 +105,7 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::LiteralSecret => http("    headers: { Authorization: Bearer hunter2 }\n"),
         Code::NoUpstream => found("version: 1\n"),
         Code::UnmountedUpstream => http("    mount: false\n"),
+        Code::MountTwice => http("bundles: { both: { mounts: [a, a] } }\n"),
         Code::NotAllowedHere => {
             compiled("version: 1\nupstream: { stdio: { command: npx } }\n", GlobList::none())
         }

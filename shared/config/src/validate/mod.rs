@@ -1,6 +1,7 @@
 //! Raw → Validated: the meaning of every value, and of all values together. Every mistake is reported; what is mistaken is
 //! left out, so that nothing is reported that only follows from it.
 
+mod bundle;
 pub(crate) mod listener;
 mod names;
 mod stdio;
@@ -18,9 +19,9 @@ use crate::codes::Code;
 use crate::de::did_you_mean;
 use crate::located::{Entries, Located};
 use crate::node::NodeId;
-use crate::raw::{RawDocument, RawListener, RawMount, RawUpstream};
+use crate::raw::{RawBundle, RawDocument, RawListener, RawMount, RawUpstream};
 use crate::reporter::Reporter;
-use crate::validated::{Listener, Mount, Upstream};
+use crate::validated::{Bundle, Listener, Mount, Upstream};
 
 /// The only version of the language.
 const VERSION: i64 = 1;
@@ -32,6 +33,7 @@ const SINGULAR: &str = "default";
 pub(crate) struct Meaning {
     pub(crate) upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
     pub(crate) mounts: BTreeMap<ResourceName, Mount>,
+    pub(crate) bundles: BTreeMap<ResourceName, Bundle>,
     pub(crate) listeners: BTreeMap<ResourceName, Listener>,
     pub(crate) default_mount: Option<ResourceName>,
 }
@@ -47,6 +49,7 @@ pub(crate) fn validate(document: Located<RawDocument>, known: Meaning, reporter:
     let singular = judge.singular(raw.upstream, raw.default_mount.as_ref(), raw.upstreams.as_ref());
     judge.upstreams(raw.upstreams);
     judge.mounts(raw.mounts);
+    judge.bundles(raw.bundles);
     judge.default_mount(raw.default_mount, singular);
     judge.listeners(raw.listeners);
     judge.warn_of_unmounted();
@@ -82,6 +85,8 @@ struct Judge<'a> {
     upstreams: BTreeMap<ResourceName, Option<NodeId>>,
     /// Mounts that the document names or implies, understood or not.
     mounts: BTreeSet<ResourceName>,
+    /// Bundles that the document names, understood or not.
+    bundles: BTreeSet<ResourceName>,
     /// Upstreams that explicit mounts lead to.
     led_to: BTreeSet<ResourceName>,
     /// Names that were refused: whoever uses one makes no further mistake.
@@ -99,6 +104,7 @@ impl<'a> Judge<'a> {
             reporter,
             upstreams: BTreeMap::new(),
             mounts: BTreeSet::new(),
+            bundles: BTreeSet::new(),
             led_to: BTreeSet::new(),
             refused: HashSet::new(),
             unsure: false,
@@ -243,6 +249,49 @@ impl<'a> Judge<'a> {
         None
     }
 
+    fn bundles(&mut self, bundles: Option<Located<Entries<RawBundle>>>) {
+        let Some(Located { at, value: Some(Entries(entries)) }) = bundles else { return };
+        self.count(at, entries.len(), limits::CONFIG_BUNDLES_MAX, "bundles");
+        let mut understood = Vec::new();
+        for (name, raw) in entries {
+            let parsed = names::resource(&name, "a bundle", self.reporter);
+            match &parsed {
+                Some(parsed) => {
+                    let is_mount = self.mounts.contains(parsed) || self.meaning.mounts.contains_key(parsed);
+                    let is_upstream =
+                        self.upstreams.contains_key(parsed) || self.meaning.upstreams.contains_key(parsed);
+                    if is_mount || is_upstream {
+                        let what = if is_mount { "a mount" } else { "an upstream" };
+                        let message = format!("{what} is already named `{parsed}`");
+                        self.reporter.report(Code::NameConflict, name.at, message, "rename this bundle");
+                    }
+                    self.bundles.insert(parsed.clone());
+                }
+                None => self.refused.extend(name.value),
+            }
+            understood.push((parsed, name.at, raw));
+        }
+        let mut judged = BTreeMap::new();
+        for (name, at, raw) in understood {
+            let mounts = bundle::validate(raw, at, |name| self.existing_member(name), self.reporter);
+            if let Some(name) = name {
+                judged.insert(name.clone(), Bundle { name, mounts });
+            }
+        }
+        self.meaning.bundles = judged;
+    }
+
+    /// A mount that a bundle names.
+    fn existing_member(&self, name: &Located<String>) -> Option<ResourceName> {
+        let text = name.value.as_deref()?;
+        if !self.bundles.contains(text) || self.mounts.contains(text) {
+            return self.existing_mount(name);
+        }
+        let message = format!("`{text}` is a bundle, and bundles are made of mounts");
+        self.reporter.report(Code::UnknownMount, name.at, message, "name the mounts of that bundle");
+        None
+    }
+
     fn default_mount(&mut self, default_mount: Option<Located<String>>, singular: bool) {
         if singular {
             self.meaning.default_mount = ResourceName::parse(SINGULAR).ok();
@@ -284,7 +333,7 @@ impl<'a> Judge<'a> {
         let Located { at, value } = name;
         let text = value.as_deref()?;
         let known = || self.meaning.mounts.get_key_value(text).map(|(name, _)| name);
-        if let Some(found) = self.mounts.get(text).or_else(known) {
+        if let Some(found) = self.mounts.get(text).or_else(known).or_else(|| self.bundles.get(text)) {
             return Some(found.clone());
         }
         if self.refused.contains(text) {
