@@ -17,6 +17,7 @@ pub mod apply;
 mod args;
 mod assembly;
 pub mod bridge;
+pub mod bundle;
 mod deps;
 mod guard;
 pub mod http_sse;

@@ -128,6 +128,10 @@ fn expose_mount(mount: &Mount, exposition: &mut Exposition) {
     exposition.value(Metric::MountSessions, &[name, upstream], mount.runtime.session_count());
     let restored = &mount.runtime.sessions.restored;
     exposition.counter(Metric::MountSessionsRestored, &[name, upstream], restored);
+    if let Some(bundled) = &mount.bundled {
+        exposition.value(Metric::BundleMembersMissing, &[name], bundled.bundle.missing());
+        exposition.value(Metric::BundleNamesLeftOut, &[name], bundled.bundle.left_out());
+    }
     let now = mount.reading().state;
     for state in State::ALL {
         exposition.value(Metric::MountState, &[name, upstream, state.as_str()], u8::from(state == now));

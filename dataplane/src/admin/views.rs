@@ -88,7 +88,7 @@ fn mount_view(mount: &Mount, reading: Reading, in_flight: i64) -> MountView<'sta
         name: mount.name().to_string(),
         path: format!("/mcp/{}", mount.name()),
         upstream: mount.upstream.name.to_string(),
-        transport: if mount.upstream.is_probed() { "http" } else { "stdio" },
+        transport: mount.upstream.transport(),
         state: reading.state.as_str(),
         reason: reading.reason.as_str(),
         since_unix_ms: reading.since_unix_ms,

@@ -318,6 +318,9 @@ impl Applier {
         let replaced = self.listeners.commit(listeners, swap);
         let Some(current) = self.snapshots.load() else { return };
         self.prober.watch(&current, replaced.as_deref());
+        for bundled in current.mounts().filter_map(|mount| mount.bundled.as_ref()) {
+            bundled.bundle.adopt(&bundled.members, &self.prober);
+        }
         if let Some(replaced) = replaced {
             retire(&replaced, &current, &self.draining, &self.deps);
         }

@@ -31,7 +31,7 @@ pub struct Asker {
 // === impl Asker ===
 
 impl Asker {
-    pub(super) fn of(call: &Call<'_>) -> Self {
+    pub(crate) fn of(call: &Call<'_>) -> Self {
         Self::new(call.worker, call.headers)
     }
 
@@ -45,7 +45,7 @@ impl Asker {
     }
 
     /// Sends a modern message, with the headers that mirror it.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         mount: &Mount,
         body: Vec<u8>,
@@ -66,17 +66,17 @@ impl Asker {
             config: &mount.upstream_config,
         };
         // Boxed: it is large, and most calls are not bridged.
-        Box::pin(mount.upstream.call(call)).await
+        Box::pin(mount.call(call)).await
     }
 
     /// `server/discover` in nobody's name; the response.
-    pub(super) async fn discover(&self, mount: &Mount) -> Result<Bytes, UpstreamError> {
+    pub(crate) async fn discover(&self, mount: &Mount) -> Result<Bytes, UpstreamError> {
         let client = Implementation { name: "ostler", version: build::VERSION };
         response(self.send(mount, message::discover(0, Revision::LATEST, client), &[]).await?).await
     }
 
     /// Sends a legacy message in a session of the data plane's own.
-    pub(super) async fn legacy(
+    pub(crate) async fn legacy(
         &self,
         mount: &Mount,
         table: &Arc<SessionTable>,
@@ -99,11 +99,11 @@ impl Asker {
             sessions: table,
             config: &mount.upstream_config,
         };
-        Box::pin(mount.upstream.call(call)).await
+        Box::pin(mount.call(call)).await
     }
 
     /// The same without a message: the session's stream, or its end.
-    pub(super) async fn legacy_bodiless(
+    pub(crate) async fn legacy_bodiless(
         &self,
         mount: &Mount,
         table: &Arc<SessionTable>,
@@ -113,7 +113,7 @@ impl Asker {
     ) -> Result<Answer, UpstreamError> {
         let headers = self.legacy_headers(Some(revision));
         let call = self.bodiless(mount, table, session, verb, &headers);
-        Box::pin(mount.upstream.call(call)).await
+        Box::pin(mount.call(call)).await
     }
 
     /// The same in a session of a client's, which may be bridged. `last_id` says where to go on from.
@@ -155,6 +155,17 @@ impl Asker {
         }
     }
 
+    /// Index of the traffic worker that it asks on.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// The headers of a modern message of ours.
+    pub(crate) fn mirrored_of(&self, body: &[u8]) -> Result<HeaderMap, UpstreamError> {
+        let envelope = Envelope::scan(body).map_err(|_| unbridgeable("the message"))?;
+        self.mirrored(&envelope, &[])
+    }
+
     /// The headers of a legacy client. Without a revision where none is agreed yet.
     pub(crate) fn legacy_headers(&self, revision: Option<Revision>) -> HeaderMap {
         let mut headers = self.headers.clone();
@@ -191,7 +202,7 @@ impl Asker {
 }
 
 /// The response in an answer, collected.
-pub(super) async fn response(answer: Answer) -> Result<Bytes, UpstreamError> {
+pub(crate) async fn response(answer: Answer) -> Result<Bytes, UpstreamError> {
     match answer.into_body() {
         AnswerBody::Full(Some(bytes)) => Ok(bytes),
         AnswerBody::Empty | AnswerBody::Full(None) => Err(invalid("it is empty")),
@@ -201,7 +212,7 @@ pub(super) async fn response(answer: Answer) -> Result<Bytes, UpstreamError> {
 }
 
 /// The response in an upstream's stream, which stays whole for the client; nothing where it does not come soon.
-pub(super) async fn peek(body: &mut AnswerBody) -> Result<Option<Bytes>, UpstreamError> {
+pub(crate) async fn peek(body: &mut AnswerBody) -> Result<Option<Bytes>, UpstreamError> {
     let (mut decoder, mut read, mut size) = (sse::Decoder::default(), Vec::new(), 0);
     let mut found = None;
     while found.is_none() && size <= SSE_EVENT_BYTES_MAX {
@@ -221,7 +232,7 @@ pub(super) async fn peek(body: &mut AnswerBody) -> Result<Option<Bytes>, Upstrea
 }
 
 /// A JSON answer that is too large to be at hand.
-pub(super) async fn collect(mut body: AnswerBody) -> Result<Bytes, UpstreamError> {
+pub(crate) async fn collect(mut body: AnswerBody) -> Result<Bytes, UpstreamError> {
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|broken| broken.error)?.into_data() else { continue };
@@ -258,7 +269,7 @@ pub(crate) fn is_stream(answer: &Answer) -> bool {
 }
 
 /// The upstream's answer is not what its era says.
-pub(super) fn invalid(why: &str) -> UpstreamError {
+pub(crate) fn invalid(why: &str) -> UpstreamError {
     UpstreamError::new(
         Reason::UpstreamInvalidResponse,
         format!("upstream's answer cannot be turned into the client's protocol era: {why}"),
@@ -267,7 +278,7 @@ pub(super) fn invalid(why: &str) -> UpstreamError {
 }
 
 /// The client's message is not what its era says.
-pub(super) fn unbridgeable(what: &str) -> UpstreamError {
+pub(crate) fn unbridgeable(what: &str) -> UpstreamError {
     UpstreamError::new(
         Reason::InvalidParams,
         format!(

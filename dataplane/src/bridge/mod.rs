@@ -10,10 +10,10 @@
 //! What becomes of each message is `ostler_mcp::bridge`'s. It must never touch a socket or a child: every call goes through
 //! [`crate::upstream::Upstream::call`], so that every transport is bridged alike.
 
-mod ask;
+pub(crate) mod ask;
 mod legacy_client;
 mod modern_client;
-mod stream;
+pub(crate) mod stream;
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ pub use ask::Asker;
 pub(crate) use ask::is_stream;
 pub use legacy_client::{BridgedSession, Mirrors};
 pub use modern_client::Pool;
+pub(crate) use modern_client::know_era;
 pub use stream::Bridged;
 pub(crate) use stream::Writer;
 
@@ -48,7 +49,7 @@ pub async fn call(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, Upstream
     if call.era == Era::Modern {
         return match modern_client::is_needed(mount, &call).await {
             true => modern_client::serve(mount, call).await,
-            false => mount.upstream.call(call).await,
+            false => mount.call(call).await,
         };
     }
     match call.session.as_ref().map(|session| &session.link) {
@@ -62,6 +63,6 @@ pub async fn call(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, Upstream
         {
             legacy_client::initialize(mount, call).await
         }
-        _ => mount.upstream.call(call).await,
+        _ => mount.call(call).await,
     }
 }

@@ -1,6 +1,7 @@
 //! A mount: a name on the agent's port, the upstream behind it, and what belongs to the mount alone: sessions, metrics.
 //! A mount never reaches into another.
 
+pub mod admission;
 pub mod bodies;
 pub mod drain;
 pub mod journal;
@@ -15,9 +16,10 @@ use ostler_core::clock::WallClock;
 use ostler_core::name::ResourceName;
 
 use crate::bridge::{Mirrors, Pool};
+use crate::bundle::{self, Bundled};
 use crate::http_sse::Channels;
 use crate::upstream::health::{Reading, State};
-use crate::upstream::{Cause, Upstream};
+use crate::upstream::{Answer, Call, Cause, Upstream, UpstreamError};
 use bodies::Bodies;
 use journal::MountJournal;
 use metrics::MountMetrics;
@@ -34,6 +36,8 @@ pub struct Mount {
     /// Its runtime, kept from snapshot to snapshot while its identity stays.
     pub upstream: Arc<Upstream>,
     pub runtime: Arc<MountRuntime>,
+    /// What stands behind a bundle in an upstream's place.
+    pub bundled: Option<Bundled>,
 }
 
 /// What a mount keeps from snapshot to snapshot.
@@ -65,9 +69,23 @@ impl Mount {
         &self.config.name
     }
 
-    /// The mount's health, which is its upstream's unless config keeps it from being used.
+    /// Sends a call to what stands behind the mount.
+    ///
+    /// # Errors
+    /// As [`Upstream::call`].
+    pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+        match &self.bundled {
+            None => self.upstream.call(call).await,
+            Some(bundled) => bundle::serve(bundled, call).await,
+        }
+    }
+
+    /// The mount's health, which is its upstream's unless config keeps it from being used, and of a bundle its members'.
     pub fn reading(&self) -> Reading {
         let reading = self.upstream.health.reading();
+        if let Some(bundled) = &self.bundled {
+            return bundled.reading(reading);
+        }
         if self.upstream_config.unresolved.is_some() {
             return Reading {
                 state: State::Down,

@@ -21,9 +21,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::aftermath::Aftermath;
 use super::ids::RequestId;
-use super::refuse::{self, Asked, Refusal};
+use super::refuse::{Asked, Refusal};
 use super::{Routed, Served};
 use crate::listener::{Offered, Unread, Watched};
+use crate::mount::admission;
 use crate::mount::metrics::{MountMetrics, Outcome};
 use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
 
@@ -332,7 +333,7 @@ impl Tracked {
     fn interrupt(&mut self) {
         let Some(record) = &mut self.record else { return };
         self.is_cut = true;
-        let error = refuse::drained(record.method.as_deref().unwrap_or_default());
+        let error = admission::drained(record.method.as_deref().unwrap_or_default());
         self.body.interrupt(error, record.asked.ids());
     }
 

@@ -28,7 +28,6 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
-use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_mcp::headers::{
     JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored, TRACEPARENT,
 };
@@ -39,12 +38,12 @@ use tokio::sync::Semaphore;
 
 use crate::bridge;
 use crate::listener::Entrance;
-use crate::mount::Mount;
 use crate::mount::bodies::Bodies;
+use crate::mount::{Mount, admission};
 use crate::prober::Prober;
 use crate::scanning;
 use crate::snapshot::{Snapshot, SnapshotCell};
-use crate::upstream::{AnswerBody, Call, Fault, InFlight, Verb};
+use crate::upstream::{AnswerBody, Call, Fault, Verb};
 use aftermath::Aftermath;
 use audit::Record;
 pub use audit::TrackedBody;
@@ -293,13 +292,14 @@ impl Shared {
     ) -> Result<(Response<AnswerBody>, Ends), Refusal> {
         let (verb, era, envelope) = (call.verb, call.era, call.envelope);
         let is_push = is_push(verb, envelope);
-        record.hold(limit(routed, is_push)?);
+        let place = admission::admit(&routed.mount, is_push);
+        record.hold(Some(place.map_err(|error| Refusal::upstream(error, false))?));
         // Its own clock has the first word; this one is for a client that does not hear it.
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let answer = tokio::select! {
             answer = bridge::call(&routed.mount, call) => answer,
             () = routed.mount.runtime.cut.cancelled() => {
-                Err(refuse::drained(envelope.map_or("", |envelope| &envelope.method)))
+                Err(admission::drained(envelope.map_or("", |envelope| &envelope.method)))
             }
         };
         if let Ok(answer) = &answer
@@ -337,28 +337,6 @@ fn agree(headers: &HeaderMap, envelope: &Envelope<'_>, era: Era) -> Result<(), R
 /// Whether the answer is a stream on which the server speaks unasked, which has no end of its own.
 fn is_push(verb: Verb, envelope: Option<&Envelope<'_>>) -> bool {
     verb == Verb::Get || envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN)
-}
-
-/// Admission: a mount that is down fails fast, a full one refuses at once. Server-push streams wait for nothing, so they
-/// take no place among the calls but have places of their own.
-fn limit(routed: &Routed, is_push: bool) -> Result<Option<InFlight>, Refusal> {
-    let mount = &routed.mount;
-    if let Some(reference) = &mount.upstream_config.unresolved {
-        return Err(Refusal::unresolved(reference));
-    }
-    if !mount.upstream.health.admit() {
-        return Err(Refusal::down(&mount.upstream.health));
-    }
-    mount.upstream.admit(&mount.upstream_config, is_push).map(Some).ok_or_else(|| {
-        let detail = if is_push {
-            format!(
-                "upstream has {UPSTREAM_STREAMS_MAX} streams open, as many as it may; close some or try again"
-            )
-        } else {
-            "upstream has as many calls in flight as `limits.in_flight` allows; try again".to_owned()
-        };
-        Refusal::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
-    })
 }
 
 impl Runtimes {

@@ -18,7 +18,6 @@ use super::{Routed, Served};
 use crate::listener::Listener;
 use crate::mount::Mount;
 use crate::mount::metrics::Outcome;
-use crate::upstream::health::Health;
 use crate::upstream::{AnswerBody, UpstreamError, Verb};
 
 /// Why a request that reached its mount gets no answer from its upstream.
@@ -63,12 +62,6 @@ impl Asked {
             Self::Batch(ids) => ids.iter().map(|id| id.as_str().into()).collect(),
         }
     }
-}
-
-/// A call that outlived its mount, or this process, for longer than it may.
-pub(super) fn drained(method: &str) -> UpstreamError {
-    let detail = "a newer config removed the mount or gave it another upstream, or the data plane is stopping, and the call did not end in time; it may have been executed";
-    UpstreamError::new(Reason::UpstreamUnavailable, detail).after_sending(method)
 }
 
 // === impl Refusal ===
@@ -145,20 +138,6 @@ impl Refusal {
             body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
         }
         body.to_json()
-    }
-
-    pub(super) fn down(health: &Health) -> Self {
-        let reading = health.reading();
-        let detail =
-            format!("upstream is down ({}); Ostler keeps probing it, try again later", reading.reason);
-        Self::new(Reason::UpstreamUnavailable, detail).retry_after(health.retry_after())
-    }
-
-    pub(super) fn unresolved(reference: &str) -> Self {
-        let detail = format!(
-            "upstream needs `${{{reference}}}`, which is not set where the data plane runs; tell its operator"
-        );
-        Self::new(Reason::UpstreamUnavailable, detail)
     }
 }
 

@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ostler_config::{Compiled, CompiledMount, CompiledUpstream};
+use ostler_config::{Compiled, CompiledBundle, CompiledMount, CompiledUpstream};
+use ostler_core::digest::Digest;
 use ostler_core::name::ResourceName;
 use ostler_core::ordered::difference;
 
 use super::{Alive, Snapshot};
 use crate::apply::Revision;
+use crate::bundle::{Bundle, Bundled};
 use crate::deps::Deps;
 use crate::listener::Listener;
+use crate::mount::journal::MountJournal;
 use crate::mount::{Mount, MountRuntime};
 use crate::upstream::Upstream;
 
@@ -34,6 +37,8 @@ pub fn prepare(
 ) -> Prepared {
     let (mut upstreams, mut mounts) =
         previous.map(|previous| (previous.upstreams.clone(), previous.mounts.clone())).unwrap_or_default();
+    // Built last, of all that is built before.
+    let bundles: BTreeMap<_, _> = mounts.extract_if(.., |_, mount| mount.bundled.is_some()).collect();
     let nothing = (BTreeMap::new(), BTreeMap::new());
     let before = previous.map_or((&nothing.0, &nothing.1), |previous| {
         (&previous.compiled.upstreams, &previous.compiled.mounts)
@@ -76,6 +81,12 @@ pub fn prepare(
         let mount = mount(config, upstream_config, upstream, mounts.get(name), deps);
         mounts.insert(name.clone(), mount);
     }
+    let bundles: Vec<_> = compiled
+        .bundles
+        .iter()
+        .map(|(name, config)| (name.clone(), bundle(config, &mounts, bundles.get(name), deps)))
+        .collect();
+    mounts.extend(bundles);
     Prepared { compiled, mounts, upstreams, listeners }
 }
 
@@ -86,7 +97,7 @@ fn mount(
     before: Option<&Arc<Mount>>,
     deps: &Deps,
 ) -> Arc<Mount> {
-    let journal = || deps.journal.as_ref().map(|journal| journal.of_mount(&config.name, upstream.identity));
+    let journal = || journal(deps, &config.name, upstream.identity);
     let runtime = match before {
         Some(before) if Arc::ptr_eq(&before.upstream, upstream) => Arc::clone(&before.runtime),
         Some(before) => Arc::new(before.runtime.on_new_upstream(deps.clock.clone(), journal())),
@@ -97,6 +108,46 @@ fn mount(
         upstream_config: Arc::clone(upstream_config),
         upstream: Arc::clone(upstream),
         runtime,
+        bundled: None,
+    })
+}
+
+fn journal(deps: &Deps, mount: &ResourceName, identity: Digest) -> Option<MountJournal> {
+    deps.journal.as_ref().map(|journal| journal.of_mount(mount, identity))
+}
+
+/// A bundle as a mount, unless it is what it was: described as before, with the very same members.
+fn bundle(
+    config: &CompiledBundle,
+    mounts: &BTreeMap<ResourceName, Arc<Mount>>,
+    before: Option<&Arc<Mount>>,
+    deps: &Deps,
+) -> Arc<Mount> {
+    let members: Vec<_> = config.members.iter().filter_map(|name| mounts.get(name)).cloned().collect();
+    let before = before.and_then(|before| Some((before, before.bundled.as_ref()?)));
+    if let Some((before, bundled)) = before {
+        let same = bundled.members.iter().map(Arc::as_ptr).eq(members.iter().map(Arc::as_ptr));
+        if same && Arc::ptr_eq(&before.upstream_config, &config.upstream) {
+            return Arc::clone(before);
+        }
+    }
+    let name = &config.mount.name;
+    let (upstream, runtime, kept) = match before {
+        Some((before, bundled)) => {
+            (Arc::clone(&before.upstream), Arc::clone(&before.runtime), Arc::clone(&bundled.bundle))
+        }
+        None => (
+            Arc::new(Upstream::new(&config.upstream, deps)),
+            Arc::new(MountRuntime::new(deps.clock.clone(), journal(deps, name, config.upstream.identity))),
+            Arc::new(Bundle::new(name.clone(), deps)),
+        ),
+    };
+    Arc::new(Mount {
+        config: Arc::clone(&config.mount),
+        upstream_config: Arc::clone(&config.upstream),
+        upstream,
+        runtime,
+        bundled: Some(Bundled { bundle: kept, members: members.into() }),
     })
 }
 

@@ -41,6 +41,7 @@ pub enum Cause {
     InitializeRefused,
     InitializeTimeout,
     SecretUnresolved,
+    MembersDown,
     Removed,
     Replaced,
 }
@@ -58,7 +59,7 @@ const fn facts(word: &'static str, meaning: &'static str) -> Facts {
 // === impl Cause ===
 
 impl Cause {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NotContacted,
         Self::Answered,
         Self::ProbeAnswered,
@@ -92,6 +93,7 @@ impl Cause {
         Self::InitializeRefused,
         Self::InitializeTimeout,
         Self::SecretUnresolved,
+        Self::MembersDown,
         Self::Removed,
         Self::Replaced,
     ];
@@ -152,6 +154,9 @@ impl Cause {
             Self::InitializeTimeout => facts("initialize_timeout", "the process did not answer its greeting"),
             Self::SecretUnresolved => {
                 facts("secret_unresolved", "a reference in the config has no value here")
+            }
+            Self::MembersDown => {
+                facts("members_down", "mounts of the bundle are down; the others are served")
             }
             Self::Removed => facts("removed", "a newer config has no such mount; its last requests finish"),
             Self::Replaced => {

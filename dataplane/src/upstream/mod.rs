@@ -22,7 +22,7 @@ use ostler_core::digest::Digest;
 use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_core::name::ResourceName;
 use ostler_core::tasks::Tasks;
-use ostler_mcp::{Envelope, Era};
+use ostler_mcp::{Envelope, Era, Reason};
 use ostler_telemetry::metrics::{Counter, Gauge};
 
 pub use answer::{AnswerBody, BodyError, Tail};
@@ -127,6 +127,8 @@ pub(crate) struct Unheard;
 enum UpstreamTransport {
     Http(Box<http::HttpUpstream>),
     Stdio(stdio::StdioUpstream),
+    /// Other mounts. It is never called: a bundle's mount calls them.
+    Bundle,
 }
 
 /// Holds one of the upstream's places, for a call in flight or for a server-push stream.
@@ -143,6 +145,11 @@ impl Upstream {
     pub fn new(config: &CompiledUpstream, deps: &Deps) -> Self {
         let health = Arc::new(Health::new(deps.clock.clone(), Arc::clone(&deps.states_changed)));
         let transport = match &config.transport {
+            Transport::Bundle => {
+                health.set_era(Era::Modern);
+                health.record(Evidence::Answered);
+                UpstreamTransport::Bundle
+            }
             Transport::Http(http) => UpstreamTransport::Http(Box::new(http::HttpUpstream::new(http, deps))),
             Transport::Stdio(stdio) => {
                 let name = config.name.clone();
@@ -180,6 +187,9 @@ impl Upstream {
         let result = match &self.transport {
             UpstreamTransport::Http(http) => http.call(call, &self.metrics).await,
             UpstreamTransport::Stdio(stdio) => stdio.call(call).await,
+            UpstreamTransport::Bundle => {
+                Err(UpstreamError::new(Reason::InternalError, "a bundle has no upstream of its own"))
+            }
         };
         let is_known = result.as_ref().map_or(true, |answer| self.tells(answer));
         if is_known && let Some(evidence) = Evidence::of(&result) {
@@ -208,13 +218,14 @@ impl Upstream {
     fn tells(&self, answer: &Answer) -> bool {
         match self.transport {
             UpstreamTransport::Http(_) => answer.body().is_at_hand() && !answer.status().is_server_error(),
-            UpstreamTransport::Stdio(_) => true,
+            UpstreamTransport::Stdio(_) | UpstreamTransport::Bundle => true,
         }
     }
 
-    /// What came of an answer that streamed; a child's own keeper knows of its streams.
+    /// What came of an answer that streamed; a child's own keeper knows of its streams, and a bundle's members of
+    /// theirs.
     pub fn record_end(&self, end: Result<(), &UpstreamError>) {
-        if let UpstreamTransport::Stdio(_) = self.transport {
+        if !self.is_probed() {
             return;
         }
         let evidence = match end {
@@ -247,6 +258,15 @@ impl Upstream {
         }
     }
 
+    /// How it is reached, in one word.
+    pub fn transport(&self) -> &'static str {
+        match self.transport {
+            UpstreamTransport::Http(_) => "http",
+            UpstreamTransport::Stdio(_) => "stdio",
+            UpstreamTransport::Bundle => "bundle",
+        }
+    }
+
     /// Whether a probe can tell anything: a stdio upstream is started by its users, or for them when it is `warm`.
     pub fn is_probed(&self) -> bool {
         matches!(self.transport, UpstreamTransport::Http(_))
@@ -256,7 +276,7 @@ impl Upstream {
     pub async fn probe(&self, config: &CompiledUpstream) -> Verdict {
         match &self.transport {
             UpstreamTransport::Http(http) => http.probe(config, &self.metrics).await,
-            UpstreamTransport::Stdio(_) => Verdict::timed_out(),
+            UpstreamTransport::Stdio(_) | UpstreamTransport::Bundle => Verdict::timed_out(),
         }
     }
 
@@ -292,13 +312,14 @@ impl Upstream {
                 stdio.sweep();
                 stdio.keep_warm();
             }
+            UpstreamTransport::Bundle => {}
         }
     }
 
     /// What there is to count of a stdio upstream; nothing of others.
     pub fn children(&self) -> Option<Children> {
         match &self.transport {
-            UpstreamTransport::Http(_) => None,
+            UpstreamTransport::Http(_) | UpstreamTransport::Bundle => None,
             UpstreamTransport::Stdio(stdio) => Some(stdio.children()),
         }
     }
@@ -308,6 +329,7 @@ impl Upstream {
         match &self.transport {
             UpstreamTransport::Http(http) => http.close(),
             UpstreamTransport::Stdio(stdio) => stdio.shutdown(deadline).await,
+            UpstreamTransport::Bundle => {}
         }
     }
 }

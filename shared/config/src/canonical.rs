@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 use ostler_core::name::ResourceName;
 
 use crate::duration;
-use crate::validated::{Bundle, Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport};
+use crate::validated::{
+    Bundle, Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport,
+};
 
 /// A JSON value whose maps are always sorted, whatever features `serde_json` is built with.
 #[derive(Debug, Clone, PartialEq, Eq)]

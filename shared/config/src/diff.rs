@@ -60,8 +60,13 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
     }
 
     let bundles = |config: &Validated| -> BTreeMap<String, String> {
-        let listed = |mounts: &[ResourceName]| mounts.iter().map(ResourceName::as_str).collect::<Vec<_>>().join(", ");
-        config.bundles().values().map(|it| (it.name.to_string(), format!("[{}]", listed(&it.mounts)))).collect()
+        let listed =
+            |mounts: &[ResourceName]| mounts.iter().map(ResourceName::as_str).collect::<Vec<_>>().join(", ");
+        config
+            .bundles()
+            .values()
+            .map(|it| (it.name.to_string(), format!("[{}]", listed(&it.mounts))))
+            .collect()
     };
     let (before, after) = (bundles(from), bundles(to));
     for name in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {

@@ -42,8 +42,8 @@ pub use compile::{
     unusable_tls,
 };
 pub use compiled::{
-    Compiled, CompiledBundle, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport, SecretFile,
-    SecretString, StdioTransport, Transport,
+    Compiled, CompiledBundle, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport,
+    SecretFile, SecretString, StdioTransport, Transport,
 };
 pub use diagnostic::{Diagnostic, Judged, Report, Severity};
 pub use diff::{Change, ChangeKind, diff};
@@ -57,6 +57,6 @@ pub use rejudge::{Rejudged, rejudge_parts};
 pub use schema::schema;
 pub use validate::listener::overlap;
 pub use validated::{
-    Bundle, HttpUpstream, Limits, Listener, ListenerTls, Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream,
-    Timeouts, Upstream, UpstreamTransport, Validated,
+    Bundle, HttpUpstream, Limits, Listener, ListenerTls, Mount, ProtocolPin, ProtocolRevision, Share,
+    StdioUpstream, Timeouts, Upstream, UpstreamTransport, Validated,
 };

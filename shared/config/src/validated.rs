@@ -161,7 +161,16 @@ pub struct ListenerTls {
 impl Validated {
     pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
         let Meaning { upstreams, mounts, bundles, listeners, default_mount } = meaning;
-        Self(Arc::new(Content { upstreams, mounts, bundles, listeners, default_mount, parts, digest, values }))
+        Self(Arc::new(Content {
+            upstreams,
+            mounts,
+            bundles,
+            listeners,
+            default_mount,
+            parts,
+            digest,
+            values,
+        }))
     }
 
     /// An upper bound on the values of its parts, for the limit on them.

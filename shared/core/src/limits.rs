@@ -269,6 +269,33 @@ pub const LISTEN_RETRY: Duration = Duration::from_secs(1);
 pub const CHANNEL_QUEUE_MAX: usize = 64;
 /// The same in bytes: a large answer or many small ones. One event that is larger waits alone.
 pub const CHANNEL_QUEUE_BYTES_MAX: u32 = 1024 * 1024;
+/// Characters of a tool's or prompt's name in a bundle: models' interfaces take no longer ones.
+pub const BUNDLE_NAME_CHARS_MAX: usize = 64;
+/// How long a bundle's list waits for its slowest member. Clients wait for their first list before they do anything.
+pub const BUNDLE_LIST_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a member may take for all pages of a list, whoever still waits for it: a child that is fetched and started first
+/// takes a minute.
+pub const BUNDLE_FETCH_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a member's list is used at least: clients that start together ask for it once.
+pub const BUNDLE_LIST_FRESH_MIN: Duration = Duration::from_secs(1);
+/// How long a member's list is used at most, whatever it says itself.
+pub const BUNDLE_LIST_FRESH_MAX: Duration = Duration::from_secs(5 * 60);
+/// Entries on one page of a bundle's list.
+pub const BUNDLE_PAGE_ENTRIES_MAX: usize = 100;
+/// Bytes of entries on one page, after which it ends.
+pub const BUNDLE_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Entries of one member's list; one that has more is taken for one that has no end.
+pub const BUNDLE_MEMBER_ENTRIES_MAX: usize = 10_000;
+/// Bytes of one member's list.
+pub const BUNDLE_MEMBER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Pages of one member's list.
+pub const BUNDLE_MEMBER_PAGES_MAX: usize = 1_000;
+/// Lists of a bundle that are kept for those who have read their first pages.
+pub const BUNDLE_READINGS_MAX: usize = 32;
+/// Sets of client capabilities for which a bundle keeps its members' lists; there are few clients with others.
+pub const BUNDLE_AUDIENCES_MAX: usize = 16;
+/// Client capabilities that lists are kept for, as written.
+pub const BUNDLE_AUDIENCE_BYTES_MAX: usize = 4 * 1024;
 /// A session nobody used for this long is forgotten.
 pub const SESSION_IDLE: Duration = Duration::from_secs(8 * 60 * 60);
 /// A session is forgotten after this long however much it is used: an id that leaked is not good for ever, and a client

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod grpc;
 pub mod http;
 pub mod http_sse;
+pub mod member;
 pub mod modern;
 pub mod net;
 pub mod process;

@@ -35,6 +35,10 @@ const DISCOVER_ID: &str = r#""ostler-discover""#;
 
 /// Passes `initialize` on; where the upstream has no handshake, answers it.
 pub(super) async fn initialize(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
+    if mount.bundled.is_some() {
+        // It speaks the modern era to whoever asks it, and has no other.
+        return start(mount, &call).await;
+    }
     if !mount.upstream.health.refuses_legacy() {
         let mut answer = mount.upstream.call(call.clone()).await;
         if !is_refusal(&mut answer, mount.upstream.health.era()).await? {

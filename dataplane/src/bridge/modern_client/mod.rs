@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use ostler_core::limits::CHILD_START_TIMEOUT;
+use ostler_core::limits::{CHILD_START_TIMEOUT, PROBE_TIMEOUT};
 use ostler_mcp::bridge::modern_client::{Request, discover_result};
 use ostler_mcp::headers::JSON;
 use ostler_mcp::{Envelope, Era, Reason, error, message, method};
@@ -58,6 +58,20 @@ pub(super) async fn is_needed(mount: &Arc<Mount>, call: &Call<'_>) -> bool {
         None if mount.upstream.is_probed() => false,
         None => mount.runtime.pool.detect(detect(mount, call)).await == Some(Era::Legacy),
     }
+}
+
+/// Finds out what an upstream speaks that is probed and was not yet, for whoever has to send it a message that no client of
+/// its era can send instead. Asked once, by all who wait for it together.
+pub(crate) async fn know_era(mount: &Mount) {
+    if mount.upstream.health.era().is_some() || !mount.upstream.is_probed() {
+        return;
+    }
+    let probe = async {
+        let verdict = timeout(PROBE_TIMEOUT, mount.upstream.probe(&mount.upstream_config)).await.ok()?;
+        mount.upstream.learn_era(&verdict);
+        mount.upstream.health.era()
+    };
+    mount.runtime.pool.detect(probe).await;
 }
 
 /// Asks a child what it speaks, as the specification tells clients to: modern if it answers `server/discover`, or refuses it

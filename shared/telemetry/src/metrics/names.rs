@@ -62,6 +62,9 @@ metrics! {
 
     MountsDraining: Gauge "ostler_mounts_draining" [] "Mounts that config removed or gave another upstream and that still finish requests.";
 
+    BundleMembersMissing: Gauge "ostler_bundle_members_missing" ["bundle"] "Mounts of the bundle that its last list was made without.";
+    BundleNamesLeftOut: Gauge "ostler_bundle_names_left_out" ["bundle"] "Tools and prompts left out of the bundle's last lists because their names are too long there.";
+
     // Data plane: per upstream.
     UpstreamInFlight: Gauge "ostler_upstream_in_flight" ["upstream"] "Requests under way to the upstream.";
     UpstreamLimit: Gauge "ostler_upstream_in_flight_limit" ["upstream"] "Requests allowed to be under way to the upstream.";

@@ -1,0 +1,303 @@
+//! A client's subscription: that lists changed is heard for all clients together (`watch`); the resources and tasks that it
+//! names are subscribed to at their members, for it alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream, SelectAll};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use http_body_util::BodyExt as _;
+use ostler_core::build;
+use ostler_core::limits::{BRIDGED_SUBSCRIPTIONS_MAX, LISTEN_RETRY, SSE_KEEP_ALIVE};
+use ostler_mcp::bridge::{
+    META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION, META_SUBSCRIPTION_ID, Members,
+};
+use ostler_mcp::headers::EVENT_STREAM;
+use ostler_mcp::message::{self, json_text};
+use ostler_mcp::{Envelope, Reason, Revision, method, sse};
+use tokio::time::sleep;
+
+use super::answer::encoded;
+use super::member::{self, Outgoing, Place};
+use super::watch::{Changes, LISTS, Listener, Watching};
+use super::{Bundle, Bundled, names};
+use crate::bridge::ask::{Asker, unbridgeable};
+use crate::bridge::stream::{Bridged, Writer};
+use crate::mount::Mount;
+use crate::upstream::{Answer, AnswerBody, BodyError, Call, UpstreamError};
+
+/// What is said when a task changes (extension `io.modelcontextprotocol/tasks`).
+const NOTIFICATIONS_TASKS: &str = "notifications/tasks";
+
+/// A client's stream.
+struct Listen {
+    listener: Listener,
+    /// Which of the lists it wants to hear of.
+    lists: [bool; 3],
+    told: Changes,
+    /// Of the request, raw: the subscription's.
+    id: String,
+    /// What it is told first, and once.
+    acknowledged: Option<String>,
+    /// What members say of its resources and tasks.
+    members: SelectAll<BoxStream<'static, Bytes>>,
+}
+
+/// What a client wants to hear of one member.
+#[derive(Default)]
+struct Wanted {
+    /// As the member knows them.
+    resources: Vec<String>,
+    /// As the member knows them, each with how the client does.
+    tasks: BTreeMap<String, String>,
+}
+
+/// One member's part of a subscription.
+struct Part {
+    bundle: Arc<Bundle>,
+    member: Arc<Mount>,
+    asker: Asker,
+    capabilities: String,
+    wanted: Wanted,
+    open: Option<(AnswerBody, sse::Decoder, Place)>,
+}
+
+pub(super) fn open(
+    bundled: &Bundled,
+    call: &Call<'_>,
+    envelope: &Envelope<'_>,
+) -> Result<Answer, UpstreamError> {
+    let bundle = &bundled.bundle;
+    let asker = Asker::of(call);
+    let params = Members::parse_optional(envelope.params, "params").map_err(|_| unbridgeable("params"))?;
+    let asked = Members::parse_optional(params.get("notifications"), "notifications");
+    let asked = asked.map_err(|_| unbridgeable("notifications"))?;
+    let mut accepted = Members::default();
+    let lists = LISTS.map(|(key, ..)| asked.get(key) == Some("true"));
+    for (key, ..) in LISTS.iter().zip(lists).filter(|(_, wanted)| *wanted).map(|(list, _)| list) {
+        accepted.set(key, "true");
+    }
+    let wanted = wanted(bundled, &asked, &mut accepted)?;
+    let capabilities = envelope.meta.client_capabilities.unwrap_or("{}");
+    let parts = wanted.into_iter().map(|(member, wanted)| {
+        let (bundle, asker) = (Arc::clone(bundle), asker.clone());
+        Part { bundle, member, asker, capabilities: capabilities.to_owned(), wanted, open: None }.stream()
+    });
+    let members = stream::select_all(parts);
+    let listener = Watching::listen(bundle, &asker);
+    let told = *listener.changes.borrow();
+    let listen = Listen {
+        listener,
+        lists,
+        told,
+        id: envelope.id.map_or("null", |id| id.raw()).to_owned(),
+        acknowledged: Some(accepted.to_json()),
+        members,
+    };
+    let mut answer = Response::new(AnswerBody::Bridged(Bridged::new(listen)));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    Ok(answer)
+}
+
+/// The message that listens to a member. `notifications` is raw.
+pub(super) fn request(
+    asker: &Asker,
+    capabilities: &str,
+    notifications: &str,
+) -> Result<Outgoing, UpstreamError> {
+    let mut meta = Members::default();
+    meta.set(META_PROTOCOL_VERSION, json_text(Revision::LATEST.as_str()));
+    meta.set(META_CLIENT_CAPABILITIES, capabilities);
+    meta.set(META_CLIENT_INFO, format!(r#"{{"name":"ostler","version":{}}}"#, json_text(build::VERSION)));
+    let mut params = Members::default();
+    params.set("notifications", notifications);
+    params.set("_meta", meta.to_json());
+    let body = message::request("\"ostler-bundle\"", method::SUBSCRIPTIONS_LISTEN, &params.to_json());
+    let headers = asker.mirrored_of(&body)?;
+    Ok(Outgoing { worker: asker.worker(), headers, body: body.into(), is_push: true })
+}
+
+/// What is wanted of each member. What leads to none is not accepted.
+fn wanted(
+    bundled: &Bundled,
+    asked: &Members<'_>,
+    accepted: &mut Members<'_>,
+) -> Result<Vec<(Arc<Mount>, Wanted)>, UpstreamError> {
+    let texts = |key: &'static str| -> Result<Vec<String>, UpstreamError> {
+        let given = asked.get(key).filter(|given| *given != "null").unwrap_or("[]");
+        let texts: Vec<String> = serde_json::from_str(given).map_err(|_| unbridgeable(key))?;
+        if texts.len() > BRIDGED_SUBSCRIPTIONS_MAX {
+            let detail = format!("a subscription names at most {BRIDGED_SUBSCRIPTIONS_MAX} of `{key}`");
+            return Err(UpstreamError::new(Reason::InvalidParams, detail));
+        }
+        Ok(texts)
+    };
+    let mut by_member: BTreeMap<String, (Arc<Mount>, Wanted)> = BTreeMap::new();
+    let mut of = |name: &str, add: &mut dyn FnMut(&mut Wanted)| {
+        let Some(member) = bundled.member(name) else { return false };
+        let entry =
+            by_member.entry(name.to_owned()).or_insert_with(|| (Arc::clone(member), Wanted::default()));
+        add(&mut entry.1);
+        true
+    };
+    let (mut resources, mut tasks) = (Vec::new(), Vec::new());
+    for uri in texts("resourceSubscriptions")? {
+        if let Some((name, bare)) = names::without_mount(&uri)
+            && of(name, &mut |wanted| wanted.resources.push(bare.clone()))
+        {
+            resources.push(json_text(&uri));
+        }
+    }
+    for id in texts("taskIds")? {
+        if let Some((name, bare)) = bundled.bundle.task(&id)
+            && of(&name, &mut |wanted| drop(wanted.tasks.insert(bare.clone(), id.clone())))
+        {
+            tasks.push(json_text(&id));
+        }
+    }
+    for (key, kept) in [("resourceSubscriptions", resources), ("taskIds", tasks)] {
+        if !kept.is_empty() {
+            accepted.set(key, format!("[{}]", kept.join(",")));
+        }
+    }
+    Ok(by_member.into_values().collect())
+}
+
+// === impl Listen ===
+
+impl Writer for Listen {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if let Some(accepted) = self.acknowledged.take() {
+            let mut params = Members::default();
+            params.set("notifications", accepted);
+            return self.event(method::NOTIFICATIONS_SUBSCRIPTIONS_ACKNOWLEDGED, params).map(Ok);
+        }
+        loop {
+            if let Some(told) = self.untold() {
+                return self.event(told, Members::default()).map(Ok);
+            }
+            tokio::select! {
+                // Its sender lives in the bundle, which this holds.
+                _ = self.listener.changes.changed() => {}
+                Some(said) = self.members.next() => {
+                    let envelope = Envelope::scan(&said).ok()?;
+                    let params = Members::parse_optional(envelope.params, "params").ok()?;
+                    return self.event(&envelope.method, params).map(Ok);
+                }
+                () = sleep(SSE_KEEP_ALIVE) => return Some(Ok(Bytes::from_static(sse::KEEP_ALIVE))),
+            }
+        }
+    }
+}
+
+impl Listen {
+    /// A list that has changed since the client was told so.
+    fn untold(&mut self) -> Option<&'static str> {
+        let now = *self.listener.changes.borrow_and_update();
+        let lists = LISTS.iter().zip(self.lists).zip(self.told.iter_mut().zip(now));
+        for (((_, method, _), is_wanted), (told, now)) in lists {
+            if std::mem::replace(told, now) != now && is_wanted {
+                return Some(method);
+            }
+        }
+        None
+    }
+
+    fn event(&self, method: &str, mut params: Members<'_>) -> Option<Bytes> {
+        let given = params.take("_meta");
+        let mut meta = Members::parse_optional(given.as_deref(), "_meta").ok()?;
+        meta.set(META_SUBSCRIPTION_ID, &*self.id);
+        params.set("_meta", meta.to_json());
+        Some(encoded(&message::notification(method, Some(&params.to_json()))))
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    /// What the member says, from one connection to the next, for as long as it is a mount.
+    fn stream(self) -> BoxStream<'static, Bytes> {
+        let gone = self.member.runtime.gone.clone();
+        let said = stream::unfold(self, |mut part| async move {
+            loop {
+                match part.said().await {
+                    Some(said) => return Some((said, part)),
+                    None => {
+                        part.open = None;
+                        sleep(LISTEN_RETRY).await;
+                    }
+                }
+            }
+        });
+        said.take_until(gone.cancelled_owned()).boxed()
+    }
+
+    /// The next notification, as the client knows what it is about; nothing when the member has to be listened to anew.
+    async fn said(&mut self) -> Option<Bytes> {
+        if self.open.is_none() {
+            let outgoing = request(&self.asker, &self.capabilities, &self.wanted.to_json()).ok()?;
+            let (answer, place) = member::call(&self.bundle, &self.member, outgoing).await.ok()?;
+            if !member::is_stream(&answer) {
+                return None;
+            }
+            self.open = Some((answer.into_body(), sse::Decoder::default(), place));
+        }
+        let (body, decoder, _) = self.open.as_mut()?;
+        loop {
+            while let Some(event) = decoder.next_event().ok()? {
+                let Some(data) = event.message() else { continue };
+                let envelope = Envelope::scan(data).ok()?;
+                if envelope.is_response() {
+                    return None;
+                }
+                if let Some(said) = self.wanted.said(self.member.name().as_str(), &envelope) {
+                    return Some(said.into());
+                }
+            }
+            let frame = body.frame().await?.ok()?;
+            if let Some(data) = frame.data_ref() {
+                decoder.push(data);
+            }
+        }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn to_json(&self) -> String {
+        let list = |texts: &mut dyn Iterator<Item = &String>| {
+            let texts: Vec<_> = texts.map(|text| json_text(text)).collect();
+            (!texts.is_empty()).then(|| format!("[{}]", texts.join(",")))
+        };
+        let mut wanted = Members::default();
+        if let Some(uris) = list(&mut self.resources.iter()) {
+            wanted.set("resourceSubscriptions", uris);
+        }
+        if let Some(ids) = list(&mut self.tasks.keys()) {
+            wanted.set("taskIds", ids);
+        }
+        wanted.to_json()
+    }
+
+    /// A member's notification as the client is told it; nothing for what it has not asked for.
+    fn said(&self, member: &str, envelope: &Envelope<'_>) -> Option<Vec<u8>> {
+        let mut params = Members::parse_optional(envelope.params, "params").ok()?;
+        match &*envelope.method {
+            method::NOTIFICATIONS_RESOURCES_UPDATED => {
+                // A server may name a part of what it was asked for.
+                let uri = params.text("uri")?;
+                params.set("uri", json_text(&names::with_mount(member, &uri)));
+            }
+            NOTIFICATIONS_TASKS => {
+                let known = self.tasks.get(&params.text("taskId")?)?;
+                params.set("taskId", json_text(known));
+            }
+            _ => return None,
+        }
+        Some(message::notification(&envelope.method, Some(&params.to_json())))
+    }
+}

@@ -1,0 +1,369 @@
+//! A scripted MCP server with something of everything, of either era: what a bundle is made of. It remembers what it was sent.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response, Sse, sse};
+use axum::routing::any;
+use futures_util::{Stream, StreamExt as _};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+
+const VERSION: &str = "2026-07-28";
+const META: &str = "io.modelcontextprotocol";
+
+/// A running server.
+#[derive(Debug)]
+pub struct MemberServer {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    served: JoinHandle<()>,
+}
+
+/// What it has. Its tools answer with what they were called with.
+#[derive(Debug, Clone)]
+pub struct Script {
+    pub modern: bool,
+    pub tools: Vec<String>,
+    pub resources: Vec<String>,
+    /// Entries on a page of a list.
+    pub page: usize,
+    pub ttl_ms: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    script: Mutex<Script>,
+    seen: Mutex<Vec<Seen>>,
+    listeners: Mutex<Vec<mpsc::Sender<Value>>>,
+    sessions: Mutex<usize>,
+    /// Lists wait while it is set.
+    held: watch::Sender<bool>,
+}
+
+/// A message as it arrived.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+// === impl MemberServer ===
+
+impl MemberServer {
+    pub async fn modern(name: &str, tools: &[&str]) -> Self {
+        Self::start(name, Script::of(true, tools)).await
+    }
+
+    pub async fn legacy(name: &str, tools: &[&str]) -> Self {
+        Self::start(name, Script::of(false, tools)).await
+    }
+
+    /// # Panics
+    /// When loopback has no port.
+    pub async fn start(name: &str, script: Script) -> Self {
+        Self::start_at(name, script, "127.0.0.1:0".parse().expect("an address")).await
+    }
+
+    /// On a given address, for a server that comes back.
+    ///
+    /// # Panics
+    /// When the address is taken.
+    pub async fn start_at(name: &str, script: Script, addr: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            script: Mutex::new(script),
+            seen: Mutex::default(),
+            listeners: Mutex::default(),
+            sessions: Mutex::default(),
+            held: watch::Sender::new(false),
+        });
+        let router = Router::new().route("/mcp", any(answer)).with_state(Arc::clone(&shared));
+        let served = tokio::spawn(async move {
+            // What it serves ends with it.
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = TowerToHyperService::new(router.clone());
+                let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                connections.spawn(async move { served.await.is_ok() });
+            }
+        });
+        Self { addr, shared, served }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.addr)
+    }
+
+    /// What clients sent by this method, without the data plane's own probes.
+    pub fn seen(&self, method: &str) -> Vec<Seen> {
+        let is_wanted = |seen: &&Seen| seen.body["method"] == method && seen.body["id"] != "ostler-probe";
+        lock(&self.shared.seen).iter().filter(is_wanted).cloned().collect()
+    }
+
+    /// Messages of any kind, without the data plane's own probes.
+    pub fn requests(&self) -> usize {
+        lock(&self.shared.seen).iter().filter(|seen| seen.body["id"] != "ostler-probe").count()
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut lock(&self.shared.script));
+    }
+
+    /// Lets lists wait, or go on.
+    pub fn hold(&self, held: bool) {
+        self.shared.held.send_replace(held);
+    }
+
+    /// Forgets every session.
+    pub fn forget_sessions(&self) {
+        *lock(&self.shared.sessions) += 1;
+    }
+
+    /// Says something to everybody who listens.
+    pub async fn notify(&self, method: &str, params: &Value) {
+        let listeners = lock(&self.shared.listeners).clone();
+        for listener in listeners {
+            let _ = listener.send(json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+        }
+    }
+
+    pub fn listeners(&self) -> usize {
+        let mut listeners = lock(&self.shared.listeners);
+        listeners.retain(|listener| !listener.is_closed());
+        listeners.len()
+    }
+}
+
+impl Drop for MemberServer {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+// === impl Script ===
+
+impl Script {
+    pub fn of(modern: bool, tools: &[&str]) -> Self {
+        let tools = tools.iter().map(|tool| (*tool).to_owned()).collect();
+        Self { modern, tools, resources: vec!["file:///a".to_owned()], page: 100, ttl_ms: 0 }
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let script = lock(&shared.script).clone();
+    let message = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    if method == Method::POST {
+        lock(&shared.seen).push(Seen { headers: headers.clone(), body: message.clone() });
+    }
+    match script.modern {
+        true => modern(&shared, &script, &headers, &message).await,
+        false => legacy(&shared, &script, &method, &headers, &message).await,
+    }
+}
+
+async fn modern(shared: &Arc<Shared>, script: &Script, headers: &HeaderMap, message: &Value) -> Response {
+    if message.get("id").is_none() {
+        return StatusCode::ACCEPTED.into_response();
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (method, params) = (message["method"].as_str().unwrap_or_default(), &message["params"]);
+    if params["_meta"][format!("{META}/protocolVersion")] != VERSION {
+        return error(400, message, -32602, "_meta is incomplete");
+    }
+    let target = ["name", "uri", "taskId"].iter().find_map(|key| params[*key].as_str());
+    if header("mcp-method") != method || header("mcp-name") != target.unwrap_or_default() {
+        return error(400, message, -32020, "headers do not mirror the body");
+    }
+    match method {
+        "server/discover" => result(
+            message,
+            json!({"supportedVersions": [VERSION], "instructions": format!("use {}", shared.name), "ttlMs": 0,
+                "cacheScope": "public", "_meta": {format!("{META}/serverInfo"): {"name": shared.name, "version": "1"}},
+                "capabilities": {"tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true},
+                    "completions": {}, "extensions": {format!("{META}/tasks"): {}, "own": {}}}}),
+        ),
+        "subscriptions/listen" => {
+            let id = message["id"].clone();
+            let stamped = move |mut said: Value| {
+                said["jsonrpc"] = json!("2.0");
+                said["params"]["_meta"] = json!({format!("{META}/subscriptionId"): id});
+                said
+            };
+            let first = json!({"method": "notifications/subscriptions/acknowledged",
+                "params": {"notifications": params["notifications"]}});
+            let (listener, said) = mpsc::channel(16);
+            lock(&shared.listeners).push(listener);
+            events(futures_util::stream::iter([first]).chain(ReceiverStream::new(said)).map(stamped))
+        }
+        "tools/call" if params["name"] == "ask" => match params["requestState"].as_str() {
+            None => result(
+                message,
+                json!({"resultType": "input_required", "requestState": "asked", "inputRequests": {"name":
+                    {"method": "elicitation/create", "params": {"message": "name", "requestedSchema": {"type": "object"}}}}}),
+            ),
+            Some(state) => {
+                let told = json!({"state": state, "answer": params["inputResponses"]["name"]["content"]});
+                result(message, text(&told))
+            }
+        },
+        "tools/call" if params["name"] == "task" => result(
+            message,
+            json!({"resultType": "task", "taskId": "t/1", "status": "working", "createdAt": "2026-01-01T00:00:00Z",
+                "lastUpdatedAt": "2026-01-01T00:00:00Z", "ttlMs": null}),
+        ),
+        "tasks/get" => result(
+            message,
+            json!({"taskId": params["taskId"], "status": "completed", "ttlMs": null,
+                "result": {"content": [{"type": "resource_link", "uri": "file:///made", "name": "made"}]}}),
+        ),
+        _ => common(shared, script, message).await,
+    }
+}
+
+async fn legacy(
+    shared: &Arc<Shared>,
+    script: &Script,
+    method: &Method,
+    headers: &HeaderMap,
+    message: &Value,
+) -> Response {
+    let current = format!("{}-{}", shared.name, *lock(&shared.sessions));
+    let session = headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
+    if message["method"] == "initialize" {
+        let answered = json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true}, "logging": {}},
+            "serverInfo": {"name": shared.name, "version": "1"}}});
+        return (
+            [(header::CONTENT_TYPE.as_str(), "application/json"), ("mcp-session-id", current.as_str())],
+            answered.to_string(),
+        )
+            .into_response();
+    }
+    match session {
+        None => return error(400, message, -32000, "Bad Request: Server not initialized"),
+        Some(session) if session != current => return StatusCode::NOT_FOUND.into_response(),
+        Some(_) => {}
+    }
+    if *method == Method::GET {
+        let (listener, said) = mpsc::channel(16);
+        lock(&shared.listeners).push(listener);
+        return events(ReceiverStream::new(said));
+    }
+    if *method == Method::DELETE || message.get("id").is_none() {
+        return StatusCode::ACCEPTED.into_response();
+    }
+    common(shared, script, message).await
+}
+
+async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Response {
+    let params = &message["params"];
+    let method = message["method"].as_str().unwrap_or_default();
+    if method.ends_with("/list") {
+        let mut held = shared.held.subscribe();
+        let _ = held.wait_for(|held| !held).await;
+    }
+    match method {
+        "tools/list" => {
+            let tool = |name: &String| json!({"name": name, "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": "ui://app"}}});
+            list(script, message, "tools", script.tools.iter().map(tool).collect())
+        }
+        "prompts/list" => list(script, message, "prompts", vec![json!({"name": "greet"})]),
+        "resources/list" => {
+            let resource = |uri: &String| json!({"uri": uri, "name": uri});
+            list(script, message, "resources", script.resources.iter().map(resource).collect())
+        }
+        "resources/templates/list" => list(
+            script,
+            message,
+            "resourceTemplates",
+            vec![json!({"uriTemplate": "repo://{x}", "name": "r"})],
+        ),
+        "resources/subscribe" | "logging/setLevel" => result(message, json!({})),
+        "resources/read" => result(
+            message,
+            json!({"contents": [{"uri": params["uri"], "text": shared.name}], "ttlMs": 0, "cacheScope": "private"}),
+        ),
+        "prompts/get" => result(
+            message,
+            json!({"messages": [{"role": "user", "content": {"type": "resource", "resource": {"uri": "file:///p", "text": shared.name}}}]}),
+        ),
+        "completion/complete" => {
+            result(message, json!({"completion": {"values": [params["ref"].to_string()]}}))
+        }
+        "tools/call" if params["name"] == "link" => result(
+            message,
+            json!({"content": [{"type": "text", "text": "x"}, {"type": "resource_link", "uri": "file:///b", "name": "b"},
+                {"type": "resource", "resource": {"uri": "file:///c", "text": "uri"}}]}),
+        ),
+        "tools/call" => {
+            let told =
+                json!({"server": shared.name, "name": params["name"], "arguments": params["arguments"]});
+            result(message, text(&told))
+        }
+        _ => error(if script.modern { 404 } else { 200 }, message, -32601, "Method not found"),
+    }
+}
+
+fn list(script: &Script, message: &Value, key: &str, entries: Vec<Value>) -> Response {
+    let from = message["params"]["cursor"].as_str().map_or(0, |cursor| cursor.parse().expect("our cursor"));
+    let page: Vec<_> = entries.iter().skip(from).take(script.page).cloned().collect();
+    let mut listed = json!({key: page, "ttlMs": script.ttl_ms, "cacheScope": "public"});
+    if from + script.page < entries.len() {
+        listed["nextCursor"] = json!((from + script.page).to_string());
+    }
+    result(message, listed)
+}
+
+fn text(value: &Value) -> Value {
+    json!({"content": [{"type": "text", "text": value.to_string()}]})
+}
+
+fn result(message: &Value, mut result: Value) -> Response {
+    if result.get("resultType").is_none() {
+        result["resultType"] = json!("complete");
+    }
+    typed(200, &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}))
+}
+
+fn error(status: u16, message: &Value, code: i32, text: &str) -> Response {
+    typed(status, &json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}))
+}
+
+fn typed(status: u16, body: &Value) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+fn events(messages: impl Stream<Item = Value> + Send + 'static) -> Response {
+    let event = |message: Value| {
+        Ok::<_, std::convert::Infallible>(sse::Event::default().event("message").data(message.to_string()))
+    };
+    Sse::new(messages.map(event)).into_response()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
