@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use http::HeaderValue;
 use ostler_core::clock::WallClock;
-use ostler_core::limits::SESSIONS_PER_MOUNT_MAX;
+use ostler_core::limits::{JOURNAL_USED_INTERVAL, SESSIONS_PER_MOUNT_MAX};
 use ostler_core::rng::secret_token;
 use ostler_telemetry::metrics::Counter;
 
@@ -27,6 +27,8 @@ pub struct Session {
     pub link: SessionLink,
     began_unix_ms: u64,
     last_used_unix_ms: AtomicU64,
+    /// The time of use that the journal was told last.
+    noted_unix_ms: AtomicU64,
     journal: Option<MountJournal>,
 }
 
@@ -71,10 +73,29 @@ impl Session {
         &self.id
     }
 
-    /// Keeps what it needs after a restart, as that is now.
-    fn save(&self) -> Option<Ticket> {
+    /// Keeps what it needs after a restart, from now on.
+    fn keep(&self) -> Option<Ticket> {
         let (journal, id) = (self.journal.as_ref()?, self.id.to_str().ok()?);
-        journal.put(id, self.began_unix_ms, self.link.memo()?)
+        journal.begin(id, self.began_unix_ms, self.link.memo()?)
+    }
+
+    /// The same as it is now, unless the session has ended.
+    fn keep_changed(&self) {
+        let kept = self.journal.as_ref().zip(self.id.to_str().ok());
+        if let Some(((journal, id), memo)) = kept.zip(self.link.memo()) {
+            journal.update(id, self.began_unix_ms, memo);
+        }
+    }
+
+    /// When it was used, if the journal should be told again.
+    fn use_to_note(&self) -> Option<u64> {
+        let used = self.last_used_unix_ms.load(Ordering::Relaxed);
+        let interval_ms = u64::try_from(JOURNAL_USED_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        let is_due = used >= self.noted_unix_ms.load(Ordering::Relaxed).saturating_add(interval_ms);
+        is_due.then(|| {
+            self.noted_unix_ms.store(used, Ordering::Relaxed);
+            used
+        })
     }
 
     fn is_over(&self, now_unix_ms: u64) -> bool {
@@ -107,8 +128,7 @@ impl SessionLink {
 impl Changed {
     pub fn tell(&self) {
         if let Some(session) = self.0.get().and_then(Weak::upgrade) {
-            // It is written soon; nobody waits for a setting to be.
-            let _ = session.save();
+            session.keep_changed();
         }
     }
 
@@ -137,7 +157,7 @@ impl SessionTable {
     /// When the mount has as many as it may hold, none of them idle past its time.
     pub async fn create(&self, link: SessionLink) -> Result<Arc<Session>, SessionError> {
         let session = self.insert(link)?;
-        let ticket = session.save();
+        let ticket = session.keep();
         if let Some((journal, ticket)) = self.journal.as_ref().zip(ticket) {
             journal.written(ticket).await;
         }
@@ -200,8 +220,9 @@ impl SessionTable {
         let mut sessions = self.lock();
         let expired = self.forget_expired(&mut sessions);
         if let Some(journal) = &self.journal {
-            let used = |session: &Session| session.last_used_unix_ms.load(Ordering::Relaxed);
-            journal.touch_all(sessions.iter().map(|(id, session)| (id.as_str(), used(session))));
+            let used =
+                sessions.iter().filter_map(|(id, session)| Some((id.as_str(), session.use_to_note()?)));
+            journal.touch_all(used);
         }
         expired
     }
@@ -222,11 +243,14 @@ impl SessionTable {
     fn session(&self, id: &str, link: SessionLink, began_unix_ms: u64) -> Arc<Session> {
         let mut value = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""));
         value.set_sensitive(true);
+        let now = self.clock.unix_ms();
         let session = Arc::new(Session {
             id: value,
             link,
             began_unix_ms,
-            last_used_unix_ms: AtomicU64::new(self.clock.unix_ms()),
+            last_used_unix_ms: AtomicU64::new(now),
+            // What the journal knows of one that was restored is older.
+            noted_unix_ms: AtomicU64::new(if began_unix_ms == now { now } else { 0 }),
             journal: self.journal.clone(),
         });
         session.link.changed().goes_to(&session);

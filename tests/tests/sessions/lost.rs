@@ -153,6 +153,29 @@ async fn a_push_stream_of_a_lost_session_ends_and_is_opened_in_the_next() {
     dataplane.shutdown().await;
 }
 
+/// Nobody has the answer to a call of the lost session, and a stream of the next would never bring it.
+#[tokio::test]
+async fn a_client_that_would_resume_the_answer_to_a_call_is_told_that_its_session_is_lost() {
+    let (_dir, server, dataplane, client) = scene().await;
+    let feed = server.next_call_streams();
+    // An event with an id and no data: the server may hang up now.
+    feed.send("\nid: 7".to_owned()).await.unwrap();
+    drop(feed);
+    let begun = client.who(1).await;
+    assert_eq!(begun.status, 200);
+    assert!(!begun.text().contains("error"), "{}", begun.text());
+    server.lose_sessions();
+    let get = Ask::new(dataplane.mcp_addr(), "GET", "/mcp/up")
+        .header("accept", "text/event-stream")
+        .header("mcp-session-id", &client.session)
+        .header("mcp-protocol-version", "2025-11-25")
+        .header("last-event-id", "7");
+    assert_eq!(get.send().await.status, 404);
+    assert_eq!(client.who(2).await.status, 404, "and begins anew");
+    assert_eq!(server.count("initialize"), 1);
+    dataplane.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_deleted_session_is_not_opened_again() {
     let (dir, server, dataplane, client) = scene().await;

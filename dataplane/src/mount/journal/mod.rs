@@ -175,13 +175,27 @@ impl fmt::Debug for Journal {
 // === impl MountJournal ===
 
 impl MountJournal {
-    /// Keeps a session, in place of what was kept of it before; nothing where it is too large to be kept.
-    pub fn put(&self, id: &str, began_unix_ms: u64, link: LinkMemo) -> Option<Ticket> {
+    /// Keeps a session from now on; nothing where it is too large to be kept.
+    pub fn begin(&self, id: &str, began_unix_ms: u64, link: LinkMemo) -> Option<Ticket> {
+        let entry = self.sealed(id, began_unix_ms, link)?;
+        Some(self.journal.shared.change(|book| book.put(key(id), entry)))
+    }
+
+    /// Keeps a session as it is now, unless it has ended meanwhile.
+    pub fn update(&self, id: &str, began_unix_ms: u64, link: LinkMemo) {
+        let Some(entry) = self.sealed(id, began_unix_ms, link) else { return };
+        self.journal.shared.change(|book| {
+            if book.get(key(id)).is_some() {
+                book.put(key(id), entry);
+            }
+        });
+    }
+
+    fn sealed(&self, id: &str, began_unix_ms: u64, link: LinkMemo) -> Option<Entry> {
         let memo = Memo { upstream: self.upstream, link }.to_bytes()?;
         let sealed = SealKey::of(id.as_bytes(), PURPOSE).ok()?.seal(self.place(), &memo).ok()?;
         let used_unix_ms = self.journal.shared.clock.unix_ms();
-        let entry = Entry::new(self.mount.clone(), began_unix_ms, used_unix_ms, sealed);
-        Some(self.journal.shared.change(|book| book.put(key(id), entry)))
+        Some(Entry::new(self.mount.clone(), began_unix_ms, used_unix_ms, sealed))
     }
 
     /// Waits until it is written; not for a disk that does not take it.
