@@ -31,6 +31,7 @@ mod route;
 mod sealer;
 mod watch;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -80,6 +81,8 @@ pub struct Bundled {
     pub bundle: Arc<Bundle>,
     /// In the order of its lists.
     pub members: Members,
+    /// The same by name, so that a call costs the same among few and many.
+    by_name: HashMap<String, Arc<Mount>>,
 }
 
 type Members = Arc<[Arc<Mount>]>;
@@ -204,8 +207,13 @@ impl fmt::Debug for Bundle {
 // === impl Bundled ===
 
 impl Bundled {
+    pub fn new(bundle: Arc<Bundle>, members: Members) -> Self {
+        let by_name = members.iter().map(|member| (member.name().to_string(), Arc::clone(member))).collect();
+        Self { bundle, members, by_name }
+    }
+
     fn member(&self, name: &str) -> Option<&Arc<Mount>> {
-        self.members.iter().find(|member| member.name().as_str() == name)
+        self.by_name.get(name)
     }
 
     /// The bundle's health: down when all of its members are, degraded when one is.

@@ -147,7 +147,7 @@ fn bundle(
         upstream_config: Arc::clone(&config.upstream),
         upstream,
         runtime,
-        bundled: Some(Bundled { bundle: kept, members: members.into() }),
+        bundled: Some(Bundled::new(kept, members.into())),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Heavy suites that run in two sizes: a fraction from a recorded seed with the tests, and the whole with
 //! `cargo xtask full`.
 
+pub mod bundle;
 pub mod control_dead;
 pub mod crash_control;
 pub mod crash_dataplane;

@@ -5,6 +5,7 @@
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
+mod bundle;
 mod control_dead;
 mod crash_control;
 mod crash_dataplane;
@@ -66,6 +67,8 @@ enum Process {
 enum Suite {
     /// From `PUT` to served on a connected data plane.
     ApplyLatency,
+    /// A bundle of 50 mounts, 10 of them dead, with 10 000 tools.
+    Bundle,
     /// Control killed at 200 moments drawn from a seed.
     CrashControl,
     /// Control dead for the whole run, the data plane restarted meanwhile.
@@ -129,6 +132,11 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
     let report = match suite {
         Suite::Fuzz => fuzz::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
+        Suite::Bundle => {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(bundle::run())?
+        }
         Suite::CrashControl => on_release(crash_control::run())?,
         Suite::ControlDead => on_release(control_dead::run())?,
         Suite::CrashDataplane => on_release(crash_dataplane::run())?,
