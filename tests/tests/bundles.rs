@@ -447,6 +447,22 @@ async fn an_old_client_uses_members_of_both_eras_in_one_session() {
 }
 
 #[tokio::test]
+async fn a_session_on_a_bundle_goes_on_in_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_new, _old, dataplane) = mixed(dir.path()).await;
+    let mut client = Old::connect(&dataplane).await;
+    let config = std::fs::read_to_string(dir.path().join("ostler.yaml")).unwrap();
+    dataplane.shutdown().await;
+    let dataplane = standalone(dir.path(), &config).await;
+    client.addr = dataplane.mcp_addr();
+    for member in ["new", "old"] {
+        let answer = client.request("tools/call", json!({"name": format!("{member}__echo")})).await;
+        assert_eq!(told(&answer["result"])["server"], member);
+    }
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_changes_at_a_member_is_heard_by_clients_of_both_eras() {
     let dir = tempfile::tempdir().unwrap();
     let (new, old, dataplane) = mixed(dir.path()).await;
