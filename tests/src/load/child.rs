@@ -5,6 +5,8 @@ use std::io::{BufRead as _, Write as _};
 
 use serde_json::{Value, json};
 
+use super::background;
+
 /// The variable that holds the first half of the version.
 pub const VERSION: &str = "V_A";
 
@@ -56,6 +58,7 @@ pub fn run() {
 }
 
 fn flood() -> ! {
+    background::yield_to_others();
     let padding = "x".repeat(1024);
     let message = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": padding}}).to_string();
     loop {

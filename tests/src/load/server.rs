@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::background;
 use super::client::Speech;
 
 /// A running server. Dropped, it ends with its connections cut.
@@ -59,11 +60,23 @@ impl LoadServer {
         Self::start_at(name, era, SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
+    /// The same for a server of a bad neighbour's, which takes no core from what is measured.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn start_in_background(name: &str, era: Speech) -> Self {
+        Self::start_with(name, era, SocketAddr::from(([127, 0, 0, 1], 0)), background::yield_to_others)
+    }
+
     /// Starts on an address.
     ///
     /// # Panics
     /// When the address is taken or a thread cannot be had.
     pub fn start_at(name: &str, era: Speech, addr: SocketAddr) -> Self {
+        Self::start_with(name, era, addr, || {})
+    }
+
+    fn start_with(name: &str, era: Speech, addr: SocketAddr, first: fn()) -> Self {
         let listener = ostler_core::net::bind_std(addr).expect("the address is free");
         let addr = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
@@ -77,6 +90,7 @@ impl LoadServer {
         let thread = std::thread::Builder::new()
             .name(format!("server-{name}"))
             .spawn(move || {
+                first();
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async {

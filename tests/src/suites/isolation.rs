@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::load::background;
 use crate::load::client::{LoadClient, Outcome, Speech};
 use crate::load::latency::Latencies;
 use crate::load::pace::{Window, closed_loop, open_loop};
@@ -120,7 +121,7 @@ pub async fn stall(plan: &Plan, target: &Target) -> Found {
 /// # Panics
 /// When the world around it fails.
 pub async fn flood(plan: &Plan, target: &Target) -> Found {
-    let flooded = LoadServer::start("flooded", Speech::Modern);
+    let flooded = LoadServer::start_in_background("flooded", Speech::Modern);
     let good = LoadServer::start("neighbour", Speech::Modern);
     let mut gone = LoadServer::start("gone", Speech::Modern);
     gone.stop();
@@ -254,7 +255,7 @@ impl Condition {
 
 // === the crowd ===
 
-/// Clients of bad mounts, on a thread of their own so that they do not delay the measurement themselves.
+/// Clients of bad mounts, on a thread of their own in the background, so that they do not delay the measurement themselves.
 #[derive(Debug)]
 struct Crowd {
     stop: CancellationToken,
@@ -267,6 +268,7 @@ impl Crowd {
         let (stop, refused) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
         let (addr, stopped, counted) = (target.mcp, stop.clone(), Arc::clone(&refused));
         let thread = std::thread::spawn(move || {
+            background::yield_to_others();
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
