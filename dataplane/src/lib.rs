@@ -33,6 +33,7 @@ mod scanning;
 pub mod snapshot;
 mod source;
 pub mod sync;
+mod turn;
 pub mod upstream;
 
 pub use args::DataplaneArgs;

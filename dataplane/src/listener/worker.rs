@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
-use ostler_core::limits::{CONNECTIONS_MAX, DRAIN_DEADLINE};
+use ostler_core::limits::{CONNECTIONS_MAX, DRAIN_DEADLINE, WORKER_TASKS_PER_LOOK};
 use ostler_core::net::{Listener as NetListener, Stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,10 @@ impl Worker {
         sockets: watch::Receiver<Sockets>,
         release: CancellationToken,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .event_interval(WORKER_TASKS_PER_LOOK)
+            .build()?;
         pipeline.shared.runtimes.watch(runtime.handle());
         let handle = runtime.handle().clone();
         let name = format!("traffic-{}", pipeline.worker);

@@ -26,6 +26,7 @@ use super::{Routed, Served};
 use crate::listener::{Offered, Unread, Watched};
 use crate::mount::admission;
 use crate::mount::metrics::{MountMetrics, Outcome};
+use crate::turn::Turn;
 use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
 
 /// Collects what is known of a request on its way.
@@ -68,6 +69,7 @@ pub struct TrackedBody {
     tracked: Arc<Mutex<Option<Tracked>>>,
     /// Ends the body when its time is up although nobody polls it.
     watchdog: Option<AbortHandle>,
+    turn: Turn,
     _watched: Option<Watched>,
 }
 
@@ -474,7 +476,7 @@ impl TrackedBody {
             let offered: Weak<Mutex<Option<Tracked>>> = Arc::downgrade(&tracked);
             unread.watch(offered)
         });
-        Self { tracked, watchdog: None, _watched }
+        Self { tracked, watchdog: None, turn: Turn::default(), _watched }
     }
 
     fn watch(&mut self, limit: Duration, cut: CancellationToken) {
@@ -517,10 +519,16 @@ impl Body for TrackedBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match lock(&self.tracked).as_mut() {
+        let this = self.get_mut();
+        std::task::ready!(this.turn.poll(cx));
+        let polled = match lock(&this.tracked).as_mut() {
             Some(tracked) => tracked.hand_over(cx),
             None => Poll::Ready(Some(Err(BodyError::unread()))),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.turn.took(frame.data_ref().map_or(0, Bytes::len));
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Request bodies in memory, because they are judged before they are sent: each bounded, those of a mount bounded, all
 //! together bounded, and none waited for longer than a client may take.
 
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 
 use super::refuse::Refusal;
 use crate::mount::bodies::Bodies;
+use crate::turn::Turn;
 
 /// Memory for request bodies of the whole process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -92,10 +94,13 @@ async fn read<'m>(
     // A body that came in one piece, as most do, is not copied, and a large one not at its end.
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
+    let mut turn = Turn::default();
     while let Some(frame) = incoming.frame().await {
         let frame = frame
             .map_err(|_| Refusal::new(Reason::InvalidRequest, "request body broke off; send it whole"))?;
         let Ok(data) = frame.into_data() else { continue };
+        poll_fn(|cx| turn.poll(cx)).await;
+        turn.took(data.len());
         reserved.grow_to(first.len() + whole.len() + data.len())?;
         if whole.is_empty() && first.is_empty() {
             first = data;

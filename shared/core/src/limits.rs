@@ -251,6 +251,15 @@ pub const SSE_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const SESSION_ID_BYTES_MAX: usize = 512;
 /// Sessions of one mount.
 pub const SESSIONS_PER_MOUNT_MAX: usize = 10_000;
+/// Bytes of one body that are passed on at once, whatever else is there. What is larger takes turns with the other large
+/// bodies of its worker.
+pub const TURN_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of large bodies that a traffic worker passes on before everything else on it has a turn: some tenths of a
+/// millisecond of a core. A small call waits for a few such rounds, however many large bodies there are.
+pub const ROUND_BYTES_MAX: usize = 256 * 1024;
+/// Tasks of a traffic worker that run before it looks for what has arrived. With the runtime's own 61 a few large bodies,
+/// which always have something to do, keep a small call waiting for as many of their turns.
+pub const WORKER_TASKS_PER_LOOK: u32 = 8;
 /// Calls that one bridged session may have under way: as many as an upstream takes from all of them by default.
 pub const BRIDGED_CALLS_MAX: usize = 100;
 /// Resources that one bridged session may be subscribed to. Each is named in every request that listens anew.
