@@ -329,6 +329,26 @@ async fn a_question_that_is_not_answered_is_asked_again_and_one_that_is_not_decl
 }
 
 #[tokio::test]
+async fn a_question_in_the_middle_of_what_nobody_may_be_asked_about_is_refused() {
+    let (server, dataplane, _dir) = world().await;
+    let feed = server.next_list_streams();
+    let list = request(&dataplane, json!(4), "tools/list", json!({}), elicits());
+    let answer = tokio::spawn(async move { Events::open(list).await.next().await });
+    let ask =
+        json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {"message": "?"}});
+    feed.send(ask.to_string()).await.unwrap();
+    let refused = eventually("the server is refused", async || {
+        server.seen().into_iter().find(|seen| seen.body["id"] == "q")
+    })
+    .await;
+    assert_eq!(refused.body["error"]["code"], -32601);
+    let number = of(&server, "tools/list").last().unwrap().body["id"].clone();
+    feed.send(json!({"jsonrpc": "2.0", "id": number, "result": {"tools": []}}).to_string()).await.unwrap();
+    assert_eq!(answer.await.unwrap().unwrap()["result"]["tools"], json!([]));
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_cancels_its_call_upstream() {
     let (server, dataplane, _dir) = world().await;
     let feed = server.next_call_streams();

@@ -63,7 +63,7 @@ impl Ask {
     /// # Panics
     /// When there is no answer.
     pub async fn open(self) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.addr).await.expect("no connection");
+        let stream = connect(self.addr).await.expect("no connection");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("no handshake");
         tokio::spawn(connection);
@@ -83,7 +83,7 @@ impl Ask {
     /// # Errors
     /// When there is no whole answer.
     pub async fn try_send(self) -> anyhow::Result<Answer> {
-        let stream = TcpStream::connect(self.addr).await?;
+        let stream = connect(self.addr).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let (head, body) = sender.send_request(self.request()).await?.into_parts();
@@ -123,4 +123,11 @@ impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+}
+
+/// What is written leaves at once: a body in two pieces is not to wait for the first to be acknowledged.
+async fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

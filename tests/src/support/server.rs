@@ -75,6 +75,7 @@ struct State {
     release: Notify,
     events: Mutex<Option<mpsc::Receiver<String>>>,
     push: Mutex<Option<mpsc::Receiver<String>>>,
+    list: Mutex<Option<mpsc::Receiver<String>>>,
     connections: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -159,6 +160,13 @@ impl FakeServer {
         sender
     }
 
+    /// The next `tools/list` is answered as an event stream that this sender feeds.
+    pub fn next_list_streams(&self) -> mpsc::Sender<String> {
+        let (sender, receiver) = mpsc::channel(16);
+        *lock(&self.state.list) = Some(receiver);
+        sender
+    }
+
     /// The next GET is answered with a stream that this sender feeds.
     pub fn next_push_streams(&self) -> mpsc::Sender<String> {
         let (sender, receiver) = mpsc::channel(16);
@@ -239,6 +247,11 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             if head.method == Method::GET {
                 let push = lock(&state.push).take();
                 return Ok(push.map_or_else(|| stream(&state), events_of));
+            }
+            if message["method"] == "tools/list"
+                && let Some(events) = lock(&state.list).take()
+            {
+                return Ok(events_of(events));
             }
             if (message["method"] == "tools/call" || message["method"] == "subscriptions/listen")
                 && let Some(events) = lock(&state.events).take()

@@ -60,6 +60,9 @@ enum Step {
     Nothing,
 }
 
+/// What a server may ask back about (2026-07-28, multi round-trip requests).
+const ASKABLE: [&str; 3] = [method::TOOLS_CALL, method::PROMPTS_GET, method::RESOURCES_READ];
+
 pub(super) async fn serve(
     mount: &Arc<Mount>,
     asker: Asker,
@@ -284,9 +287,10 @@ impl Answering {
         };
         let capabilities =
             Members::parse(&self.client.request.capabilities, "capabilities").unwrap_or_default();
-        if capabilities.get(declared).is_none() {
+        let may_ask = ASKABLE.contains(&&*self.client.request.method);
+        if !may_ask || capabilities.get(declared).is_none() {
             let why = format!(
-                r#"{{"code":{},"message":"the client has not declared this"}}"#,
+                r#"{{"code":{},"message":"the client cannot be asked this now"}}"#,
                 error::METHOD_NOT_FOUND
             );
             return upward.tell(&message::error(id, &why)).await;
