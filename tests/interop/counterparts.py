@@ -18,6 +18,10 @@ def install():
 # === clients ===
 
 
+# What a server may ask of its client.
+ASKS = ["sampling", "elicitation", "roots"]
+
+
 class ClientKind:
     """One client program in one of its ways to negotiate. `modern` says whether it asks for the newest era first."""
 
@@ -25,8 +29,15 @@ class ClientKind:
         self.name, self.argv, self.variant, self.modern = name, argv, variant, modern
 
     def version_with(self, kind):
-        """The revision that this client and a server of `kind` must agree on."""
+        """The revision that this client and a server of `kind` must agree on by themselves."""
         return MODERN if self.modern and kind == "time" else LEGACY
+
+    def through_ostler(self, kind, mount):
+        """The same through a mount, and what the server can ask of the client there. A modern client is bridged to a
+        legacy server, which can ask it only what belongs to one of its calls: see docs/reference/eras.md."""
+        if not self.modern:
+            return LEGACY, ASKS
+        return MODERN, ["sampling", "elicitation"] if mount == "everything-http" else []
 
 
 def clients():

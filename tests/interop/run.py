@@ -148,10 +148,7 @@ def run_client(world, door, kind):
         "variant": kind.variant,
         "tag": tag,
         "pairs": PAIRS,
-        "mounts": {
-            mount: {**door.targets[mount], "kind": of, "version": kind.version_with(of)}
-            for mount, of in counterparts.MOUNTS.items()
-        },
+        "mounts": {mount: planned(door, kind, mount, of) for mount, of in counterparts.MOUNTS.items()},
         "files": world.files,
         "unknown_url": f"{door.mcp}/mcp/no-such-mount" if door.mcp else None,
         # Ostler answers an ended session as the specification says; server-everything itself answers 400.
@@ -180,13 +177,26 @@ def run_client(world, door, kind):
         world.report(f"{door.label} · {kind.name}", False, how)
 
 
+def planned(door, kind, mount, of):
+    if door.mcp is None:
+        version, asks = kind.version_with(of), counterparts.ASKS
+    else:
+        version, asks = kind.through_ostler(of, mount)
+    return {**door.targets[mount], "kind": of, "version": version, "asks": asks}
+
+
+def checks_of(mount):
+    asked = "server asks the client: "
+    return [name for name in CHECKS[mount["kind"]] if not name.startswith(asked) or name.removeprefix(asked) in mount["asks"]]
+
+
 def due_checks(plan):
     due = []
     for pair in plan["pairs"]:
         title = " + ".join(pair)
         for index, mount in enumerate(pair):
             label = f"{title}: {mount}" + (f"#{index + 1}" if pair[0] == pair[1] else "")
-            due += [f"{label}: {name}" for name in ["connect", *CHECKS[plan["mounts"][mount]["kind"]], "end"]]
+            due += [f"{label}: {name}" for name in ["connect", *checks_of(plan["mounts"][mount]), "end"]]
         due.append(f"{title}: calls on both at once")
     if plan["unknown_url"]:
         due.append("unknown mount is refused")

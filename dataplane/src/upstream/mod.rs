@@ -267,6 +267,11 @@ impl Upstream {
         }
     }
 
+    /// Whether what a server asks comes on the stream of the call that it asks for. A child has one output for all.
+    pub fn tells_calls_apart(&self) -> bool {
+        matches!(self.transport, UpstreamTransport::Http(_))
+    }
+
     /// Whether a probe can tell anything: a stdio upstream is started by its users, or for them when it is `warm`.
     pub fn is_probed(&self) -> bool {
         matches!(self.transport, UpstreamTransport::Http(_))

@@ -101,7 +101,11 @@ pub(super) async fn serve(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, 
     }
     demands::judge(envelope, Behind::LegacyServer)?;
     let id = envelope.id.map_or("null", |id| id.raw());
-    let request = Request::read(envelope).map_err(|_| unbridgeable("the request"))?;
+    let mut request = Request::read(envelope).map_err(|_| unbridgeable("the request"))?;
+    if !mount.upstream.tells_calls_apart() {
+        // It is told that nobody can be asked: of several callers nobody could say whom it asks.
+        request.capabilities = "{}".to_owned();
+    }
     let asker = Asker::of(&call);
     match &*envelope.method {
         removed if REMOVED.contains(&removed) => {
