@@ -178,7 +178,7 @@ def run_client(world, door, kind):
 
 
 def planned(door, kind, mount, of):
-    if door.mcp is None:
+    if door.is_direct:
         version, asks = kind.version_with(of), counterparts.ASKS
     else:
         version, asks = kind.through_ostler(of, mount)
@@ -222,12 +222,13 @@ def check_refusals(world, door):
 
 
 def check_children(world, mode, doors):
-    """An ended session's child is gone. One a mount and data plane may stay: the shared one, or the next session's."""
+    """An ended session's child is gone. Two a mount and data plane may stay until they are idle for long: the one that was
+    asked which era it speaks, which modern clients share if it speaks theirs, and the one that is held for them if not."""
     if not os.path.isdir("/proc"):
         return
     for mount, spec in world.stdio.items():
         wanted = " ".join(spec["args"])
-        allowed = sum(1 for door in doors if door.mcp)
+        allowed = 2 * sum(1 for door in doors if door.mcp)
         ended = eventually(lambda: count_children(world, wanted) <= allowed)
         world.report(
             f"{mode} · children of ended sessions are gone: {mount}",

@@ -16,8 +16,10 @@ APPLY_SECONDS_MAX = 60
 class Door:
     """Where clients go in. `targets` maps each mount to what a client connects to: `{url}` or `{stdio}`.
 
-    `mcp` is the base URL of Ostler's MCP listener, or None when Ostler is not in between.
+    `mcp` is the base URL of Ostler's MCP listener, or None when the client's own transport leads elsewhere.
     """
+
+    is_direct = False
 
     def __init__(self, label, targets, mcp=None):
         self.label, self.targets, self.mcp = label, targets, mcp
@@ -32,7 +34,9 @@ def direct(world):
     """No Ostler: shows that the harness itself, its clients and its upstreams are sound."""
     targets = {mount: {"stdio": spec} for mount, spec in world.stdio.items()}
     targets["everything-http"] = {"url": world.everything_url}
-    return [Door("direct", targets)]
+    door = Door("direct", targets)
+    door.is_direct = True
+    return [door]
 
 
 def up(world):
