@@ -8,7 +8,13 @@ mod lost;
 #[path = "sessions/restarted.rs"]
 mod restarted;
 
+use std::path::Path;
+
+use ostler_core::state_dir::StateDirError;
+use ostler_dataplane::{DataPlane, StartError};
+use ostler_tests::support::eventually;
 use ostler_tests::support::http::Answer;
+use ostler_tests::support::world::try_standalone;
 use serde_json::{Value, json};
 
 /// What a fake server says of a call: the session that it came in, and its arguments.
@@ -27,4 +33,15 @@ fn set_level(id: u64, level: &str) -> Value {
 
 fn subscribe(id: u64, uri: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": "resources/subscribe", "params": {"uri": uri}})
+}
+
+/// The next process on the same folder; the one before is told to stop.
+async fn restart(dataplane: DataPlane, dir: &Path, text: &str) -> DataPlane {
+    dataplane.shutdown().await;
+    // A child that another test has just forked holds the folder's lock too, until it has become its program.
+    eventually("the folder is free", async || match try_standalone(dir, text).await {
+        Err(StartError::StateDir(StateDirError::InUse { .. })) => None,
+        started => Some(started.unwrap_or_else(|error| panic!("{error}"))),
+    })
+    .await
 }

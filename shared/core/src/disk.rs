@@ -17,6 +17,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// As the system's.
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
 
+    /// A file that is there, to be added to.
+    ///
+    /// # Errors
+    /// As the system's.
+    fn append(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(fs::OpenOptions::new().append(true).open(path)?))
+    }
+
     /// Gives a file another name in place of whatever had that name.
     ///
     /// # Errors

@@ -143,13 +143,13 @@ impl StateDir {
             .map_err(|cause| StateDirError::Write { path, cause })
     }
 
-    /// The same, and keeps the file open for what follows; that is not synced here.
+    /// A file in this folder that is there, to be added to.
     ///
     /// # Errors
-    /// As [`StateDir::write_atomic`].
-    pub fn write_and_append(&self, name: &str, bytes: &[u8]) -> Result<Box<dyn NewFile>, StateDirError> {
-        replace(self.disk.as_ref(), &self.path, name, bytes)
-            .map_err(|cause| StateDirError::Write { path: self.path.join(name), cause })
+    /// When it is not there, or cannot be written.
+    pub fn append(&self, name: &str) -> Result<Box<dyn NewFile>, StateDirError> {
+        let path = self.path.join(name);
+        self.disk.append(&path).map_err(|cause| StateDirError::Write { path, cause })
     }
 
     /// Gives a file in this folder another name, for good.
@@ -225,27 +225,20 @@ impl Drop for Published {
 }
 
 fn write_atomic(disk: &dyn Disk, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    replace(disk, folder, name, bytes).map(drop)
-}
-
-fn replace(disk: &dyn Disk, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<Box<dyn NewFile>> {
     let temporary = folder.join(temporary_name(name));
-    let written = write_whole(disk, &temporary, bytes)
-        .and_then(|file| disk.rename(&temporary, &folder.join(name)).map(|()| file));
+    let written =
+        write_whole(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, &folder.join(name)));
     if written.is_err() {
         // Half a file must not hold the space that the next try needs; one that stays is removed by that.
         let _ = disk.remove(&temporary);
     }
-    let file = written?;
-    disk.sync_folder(folder)?;
-    Ok(file)
+    written.and_then(|()| disk.sync_folder(folder))
 }
 
-fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn NewFile>> {
+fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = disk.create(path)?;
     file.write(bytes)?;
-    file.sync()?;
-    Ok(file)
+    file.sync()
 }
 
 fn temporary_name(name: &str) -> String {

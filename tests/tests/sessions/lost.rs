@@ -4,11 +4,11 @@ use http_body_util::BodyExt as _;
 use ostler_dataplane::DataPlane;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::{FakeServer, Manner};
-use ostler_tests::support::world::{LegacyClient, admin, config, one_mount, standalone};
+use ostler_tests::support::world::{LegacyClient, admin, config, one_mount};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{set_level, subscribe, told};
+use super::{restart, set_level, subscribe, told};
 
 async fn scene() -> (TempDir, FakeServer, DataPlane, LegacyClient) {
     let dir = tempfile::tempdir().unwrap();
@@ -185,8 +185,7 @@ async fn a_deleted_session_is_not_opened_again() {
     server.lose_sessions();
     assert_eq!(client.who(1).await.status, 404);
     assert_eq!(server.count("initialize"), 1);
-    dataplane.shutdown().await;
-    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let dataplane = restart(dataplane, dir.path(), &config(&[("up", &server.url())])).await;
     let client = LegacyClient::at(dataplane.mcp_addr(), "up", &client.session);
     assert_eq!(client.who(2).await.status, 404);
     assert_eq!(admin(&dataplane, &dir.path().join("state"), "/mounts").await["mounts"][0]["sessions"], 0);

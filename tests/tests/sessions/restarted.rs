@@ -1,21 +1,14 @@
 //! A data plane that was restarted goes on with the sessions that it had, where they belong and nowhere else.
 
-use std::path::Path;
-
 use ostler_dataplane::DataPlane;
+use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::modern::ModernServer;
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::{LegacyClient, config, standalone};
 use serde_json::{Value, json};
 
-use super::{set_level, subscribe, told};
-
-/// The next process on the same folder; the one before is told to stop.
-async fn restart(dataplane: DataPlane, dir: &Path, text: &str) -> DataPlane {
-    dataplane.shutdown().await;
-    standalone(dir, text).await
-}
+use super::{restart, set_level, subscribe, told};
 
 fn moved(client: &LegacyClient, dataplane: &DataPlane, mount: &str) -> LegacyClient {
     LegacyClient::at(dataplane.mcp_addr(), mount, &client.session)
@@ -121,10 +114,8 @@ async fn a_session_on_an_upstream_without_sessions_goes_on_with_what_its_client_
         .header("mcp-protocol-version", "2025-11-25");
     let stream = get.open().await;
     assert_eq!(stream.status(), 200);
-    let listened = ostler_tests::support::eventually("the upstream is listened to", async || {
-        server.seen("subscriptions/listen").pop()
-    })
-    .await;
+    let listened =
+        eventually("the upstream is listened to", async || server.seen("subscriptions/listen").pop()).await;
     assert_eq!(listened["params"]["notifications"]["resourceSubscriptions"], json!(["a:b"]));
     drop(stream);
     dataplane.shutdown().await;

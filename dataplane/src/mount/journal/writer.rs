@@ -27,9 +27,10 @@ pub(super) struct Writer {
     owes: bool,
 }
 
-/// The file that is appended to.
+/// The file that is appended to. It is open only until what was appended is synced, so that it does not keep its disk from
+/// being made read-only.
 struct Open {
-    file: Box<dyn NewFile>,
+    file: Option<Box<dyn NewFile>>,
     bytes: usize,
 }
 
@@ -105,16 +106,19 @@ impl Writer {
         let open = self.file.take().filter(|_| !turn.is_whole);
         self.owes = true;
         let open = match open {
-            Some(mut open) => {
-                open.file.write(&text).map_err(|error| error.to_string())?;
+            Some(open) => {
+                let mut file = match open.file {
+                    Some(file) => file,
+                    None => self.folder.append(FILE).map_err(|error| error.to_string())?,
+                };
+                file.write(&text).map_err(|error| error.to_string())?;
                 self.batches_unsynced += 1;
-                Open { bytes: open.bytes + text.len(), ..open }
+                Open { file: Some(file), bytes: open.bytes + text.len() }
             }
             None => {
-                let written = self.folder.write_and_append(FILE, &text);
-                let file = written.map_err(|error| error.to_string())?;
+                self.folder.write_atomic(FILE, &text).map_err(|error| error.to_string())?;
                 self.batches_unsynced = 0;
-                Open { file, bytes: text.len() }
+                Open { file: None, bytes: text.len() }
             }
         };
         self.owes = false;
@@ -124,8 +128,8 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), String> {
         self.batches_unsynced = 0;
-        let Some(open) = &mut self.file else { return Ok(()) };
-        let synced = open.file.sync().map_err(|error| error.to_string());
+        let Some(mut file) = self.file.as_mut().and_then(|open| open.file.take()) else { return Ok(()) };
+        let synced = file.sync().map_err(|error| error.to_string());
         if synced.is_err() {
             // What a disk has once failed to sync it may have dropped.
             (self.file, self.owes) = (None, true);
