@@ -15,14 +15,22 @@ fn root() -> PathBuf {
 
 /// Crate → crates of this workspace that it may link.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
-    let shared =
-        ["ostler-core", "ostler-mcp", "ostler-config", "ostler-tls", "ostler-telemetry", "ostler-watch"];
+    let shared = [
+        "ostler-core",
+        "ostler-mcp",
+        "ostler-policy",
+        "ostler-config",
+        "ostler-tls",
+        "ostler-telemetry",
+        "ostler-watch",
+    ];
     let with = |more: &[&'static str]| shared.iter().chain(more).copied().collect::<Vec<_>>();
     BTreeMap::from([
         ("ostler-proto", vec![]),
         ("ostler-core", vec![]),
         ("ostler-mcp", vec!["ostler-core"]),
-        ("ostler-config", vec!["ostler-core", "ostler-mcp"]),
+        ("ostler-policy", vec!["ostler-core"]),
+        ("ostler-config", vec!["ostler-core", "ostler-mcp", "ostler-policy"]),
         ("ostler-tls", vec!["ostler-core"]),
         ("ostler-telemetry", vec!["ostler-core"]),
         ("ostler-watch", vec!["ostler-core"]),

@@ -1,0 +1,82 @@
+//! The caller of one request, as its credential proves it.
+//!
+//! Made by the data plane's authentication and by nothing else: no argument, no `clientInfo` and no upstream ever becomes part of it.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+/// Who sends a request. Cheap to clone: a session and the calls in flight keep one each.
+#[derive(Debug, Clone, Default)]
+pub struct Caller(Option<Arc<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    credential: Credential,
+    identity: Option<Box<str>>,
+}
+
+/// What a caller presented and the data plane verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// No credential was asked for.
+    Nothing,
+    /// An API key, by the name that config gives it.
+    ApiKey { name: Box<str> },
+    /// A token of an issuer that config trusts, with all that it claims.
+    Token { issuer: Box<str>, subject: Box<str>, claims: Map<String, Value> },
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// `identity` is the governance identity, from the sources that config names.
+    #[must_use]
+    pub fn new(credential: Credential, identity: Option<Box<str>>) -> Self {
+        match (&credential, &identity) {
+            (Credential::Nothing, None) => Self::default(),
+            _ => Self(Some(Arc::new(Known { credential, identity }))),
+        }
+    }
+
+    #[must_use]
+    pub fn credential(&self) -> &Credential {
+        self.0.as_ref().map_or(&Credential::Nothing, |known| &known.credential)
+    }
+
+    /// What rules, limits and audit records call the caller; none is anonymous.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        self.0.as_ref().and_then(|known| known.identity.as_deref())
+    }
+
+    /// Whom sessions, parked calls and sealed states belong to: the credential alone, never a header that its bearer can choose.
+    /// Two callers with the same principal are the same party.
+    #[must_use]
+    pub fn principal(&self) -> Option<(&str, &str)> {
+        match self.credential() {
+            Credential::Nothing => None,
+            Credential::ApiKey { name } => Some(("", name)),
+            Credential::Token { issuer, subject, .. } => Some((issuer, subject)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_the_principal_of_a_token() {
+        let key = Caller::new(Credential::ApiKey { name: "ci".into() }, None);
+        let token =
+            Credential::Token { issuer: "https://idp".into(), subject: "ci".into(), claims: Map::new() };
+        assert_ne!(key.principal(), Caller::new(token, None).principal());
+    }
+
+    #[test]
+    fn an_identity_from_a_header_makes_no_principal() {
+        let caller = Caller::new(Credential::Nothing, Some("agent-7".into()));
+        assert_eq!((caller.identity(), caller.principal()), (Some("agent-7"), None));
+    }
+}
