@@ -150,7 +150,14 @@ impl Session {
                     break "another stream of this node took over; are two data planes using one name?";
                 }
                 message = pace.paced(incoming.message()) => match message {
-                    Ok(Some(message)) => self.hear(message),
+                    Ok(Some(message)) => {
+                        let is_awaited = self.unanswered_until.is_some();
+                        self.hear(message);
+                        // The one answer that each snapshot calls for: versions may come faster than a node may talk.
+                        if is_awaited && self.unanswered_until.is_none() {
+                            pace.give_back();
+                        }
+                    }
                     Ok(None) => break "the node ended the stream",
                     Err(_) => break "the connection was lost",
                 },

@@ -155,7 +155,15 @@ impl<'a> Session<'a> {
         loop {
             let next = tokio::select! {
                 message = pace.paced(incoming.message()) => match message {
-                    Ok(Some(message)) => self.receive(message).await,
+                    Ok(Some(message)) => {
+                        let before = self.served();
+                        let next = self.receive(message).await;
+                        // A version that came to be served is what the stream is for, however fast versions come.
+                        if self.served() != before {
+                            pace.give_back();
+                        }
+                        next
+                    }
                     Ok(None) => return self.ended("control closed the stream", None),
                     Err(status) => {
                         let reason = refused(&status);
@@ -184,6 +192,10 @@ impl<'a> Session<'a> {
                 Next::Lost => return self.ended("control takes no answer", None),
             }
         }
+    }
+
+    fn served(&self) -> Option<Revision> {
+        self.client.applier.snapshots.load().map(|snapshot| snapshot.revision.clone())
     }
 
     async fn receive(&mut self, message: proto::ControlMessage) -> Next {

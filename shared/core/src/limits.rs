@@ -66,7 +66,8 @@ pub const SYNC_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SYNC_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// One message of a data plane: the states of twice as many mounts as a document can name, or every diagnostic at length.
 pub const NODE_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Messages of one stream that either end takes at once; beyond it they are read at [`SYNC_MESSAGE_INTERVAL`].
+/// Messages of one stream that either end takes at once; beyond it they are read at [`SYNC_MESSAGE_INTERVAL`]. A version that
+/// is applied and the answer to it do not count: an operator's pushes are not slowed down, only talk that changes nothing.
 pub const SYNC_MESSAGE_BURST_MAX: u32 = 64;
 /// See [`SYNC_MESSAGE_BURST_MAX`]. An honest data plane says at most a handful a second.
 pub const SYNC_MESSAGE_INTERVAL: Duration = Duration::from_millis(50);

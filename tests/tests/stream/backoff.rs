@@ -241,6 +241,25 @@ async fn a_flood_is_read_no_faster_than_control_may_be_listened_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn versions_are_applied_as_fast_as_they_come() {
+    let mut scene = Scene::start().await;
+    let versions = 4 * u64::from(ostler_core::limits::SYNC_MESSAGE_BURST_MAX);
+    let began = Instant::now();
+    for number in 1..=versions {
+        let nonce = format!("n{number}");
+        let name = format!("up{number}");
+        scene.stream.say(Said::Snapshot(version(&nonce, 5 + number, &[name.as_str()]))).await;
+        while scene.stream.ack().await.nonce != nonce {}
+    }
+    assert!(
+        began.elapsed() < ostler_core::limits::SYNC_MESSAGE_INTERVAL * 2,
+        "{versions} versions took {:?}",
+        began.elapsed()
+    );
+    scene.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_control_that_takes_no_answer_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let network = MemoryNetwork::default();
