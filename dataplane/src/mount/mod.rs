@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod bodies;
 pub mod drain;
+pub(crate) mod greeting;
 pub mod journal;
 pub mod memo;
 pub mod metrics;

@@ -311,8 +311,8 @@ pub const SESSION_IDLE: Duration = Duration::from_secs(8 * 60 * 60);
 /// A session is forgotten after this long however much it is used: an id that leaked is not good for ever, and a client
 /// that is told 404 begins another at once.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// A client's `initialize` that is kept, to open its session again where the upstream or this process has lost it: icons as
-/// `data:` URIs included. A session that was begun with a longer one does not survive that.
+/// A client's `initialize` that is kept, to open its session again where the upstream or this process has lost it. What is for
+/// show in a longer one (icons as `data:` URIs, mostly) is left out; a session for which that is not enough does not survive it.
 pub const SESSION_INITIALIZE_BYTES_MAX: usize = 32 * 1024;
 /// An upstream's answer to an `initialize` or a setting that is sent again; instructions may be long.
 pub const INITIALIZE_ANSWER_BYTES_MAX: usize = 1024 * 1024;

@@ -68,9 +68,13 @@ struct State {
     sessions: Mutex<u32>,
     /// Sessions that it knows, once it looks at what clients name.
     known: Mutex<Option<BTreeSet<String>>>,
+    /// What it answers to others than those: a status, and a text of any kind.
+    stranger: Mutex<Option<(u16, String)>>,
     /// The revision that it wants to speak, whatever it is asked for.
     revision: Mutex<Option<&'static str>>,
     fails_next_handshake: AtomicBool,
+    knows_nobody: AtomicBool,
+    refuses_pings: AtomicBool,
     executed: Mutex<Vec<Value>>,
     release: Notify,
     events: Mutex<Option<mpsc::Receiver<String>>>,
@@ -114,9 +118,28 @@ impl FakeServer {
         *lock(&self.state.known) = Some(BTreeSet::new());
     }
 
+    /// Answers 400 to whoever names a session that it does not know, as many servers do: with a JSON-RPC error of this text, or
+    /// the text alone.
+    pub fn refuse_strangers(&self, text: &str, as_error: bool) {
+        let error = json!({"jsonrpc": "2.0", "error": {"code": -32000, "message": text}});
+        let text = if as_error { error.to_string() } else { text.to_owned() };
+        *lock(&self.state.stranger) = Some((400, text));
+    }
+
     /// Answers each `initialize` with this revision from now on.
     pub fn insist_on(&self, revision: &'static str) {
         *lock(&self.state.revision) = Some(revision);
+    }
+
+    /// Forgets its sessions, and each that it begins at once.
+    pub fn know_nobody(&self) {
+        self.state.knows_nobody.store(true, Ordering::Relaxed);
+        self.lose_sessions();
+    }
+
+    /// Answers 400 to each `ping` from now on.
+    pub fn refuse_pings(&self) {
+        self.state.refuses_pings.store(true, Ordering::Relaxed);
     }
 
     /// Calls of tools that were executed, and not refused for their session.
@@ -225,7 +248,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     lock(&state.seen).push(seen);
     let manner = *lock(&state.manner);
     if is_lost(&state, &head.headers) {
-        return Ok(plain(404, ""));
+        return Ok(to_stranger(&state, &message));
     }
     Ok(match manner {
         Manner::Unauthorized => {
@@ -275,6 +298,18 @@ fn is_lost(state: &State, headers: &HeaderMap) -> bool {
     named.zip(known.as_ref()).is_some_and(|(named, known)| !known.contains(named))
 }
 
+/// The error names the request, if there is one.
+fn to_stranger(state: &State, message: &Value) -> Response<Body> {
+    let Some((status, text)) = lock(&state.stranger).clone() else { return plain(404, "") };
+    match serde_json::from_str::<Value>(&text) {
+        Ok(mut error) => {
+            error["id"] = message["id"].clone();
+            typed(status, "application/json", &error.to_string())
+        }
+        Err(_) => typed(status, "text/plain", &text),
+    }
+}
+
 /// A JSON answer as the one event of a stream.
 async fn as_events(answer: Response<Body>) -> Response<Body> {
     let (head, body) = answer.into_parts();
@@ -307,7 +342,9 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
             let mut sessions = lock(&state.sessions);
             *sessions += 1;
             let id = format!("{}-session-{}", state.name, *sessions);
-            if let Some(known) = &mut *lock(&state.known) {
+            if let Some(known) = &mut *lock(&state.known)
+                && !state.knows_nobody.load(Ordering::Relaxed)
+            {
                 known.insert(id.clone());
             }
             let asked = message["params"]["protocolVersion"].as_str().unwrap_or_default();
@@ -324,6 +361,13 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
         Some("tools/list") => json!({"tools": [{"name": "who", "inputSchema": {"type": "object"}}]}),
         Some("logging/setLevel" | "resources/subscribe") => json!({}),
         Some("resources/read") => return error(200, &message["id"], -32002, "Resource not found"),
+        Some("tools/call") if message["params"]["name"] == "wrong" => {
+            return error(400, &message["id"], -32602, "no such tool");
+        }
+        Some("ping") if state.refuses_pings.load(Ordering::Relaxed) => {
+            return error(400, &message["id"], -32601, "Method not found");
+        }
+        Some("ping") => json!({}),
         Some("tools/call") => {
             lock(&state.executed).push(message.clone());
             let text = json!({"server": state.name, "session": session, "arguments": message["params"]["arguments"]});

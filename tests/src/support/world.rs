@@ -131,8 +131,16 @@ impl LegacyClient {
     /// # Panics
     /// When the mount gives no session.
     pub async fn connect(addr: SocketAddr, mount: &str) -> Self {
+        Self::greet(addr, mount, &initialize()).await
+    }
+
+    /// Shakes hands with an `initialize` of its own.
+    ///
+    /// # Panics
+    /// When the mount gives no session.
+    pub async fn greet(addr: SocketAddr, mount: &str, initialize: &Value) -> Self {
         let path = format!("/mcp/{mount}");
-        let answer = Ask::mcp(addr, &path, &initialize()).send().await;
+        let answer = Ask::mcp(addr, &path, initialize).send().await;
         let session =
             answer.header("mcp-session-id").unwrap_or_else(|| panic!("no session: {}", answer.text()));
         let client = Self { addr, path, session: session.to_owned() };

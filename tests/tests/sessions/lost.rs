@@ -176,6 +176,128 @@ async fn a_client_that_would_resume_the_answer_to_a_call_is_told_that_its_sessio
     dataplane.shutdown().await;
 }
 
+fn since(server: &FakeServer, seen: usize) -> Vec<String> {
+    let said = server.seen().into_iter().skip(seen);
+    said.map(|seen| seen.body["method"].as_str().unwrap_or(seen.method.as_str()).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_session_that_the_upstream_refuses_with_400_is_opened_again_when_a_ping_in_it_is_refused_alike() {
+    for as_error in [true, false] {
+        let (_dir, server, dataplane, client) = scene().await;
+        assert_eq!(client.post(&set_level(1, "debug")).await.status, 200);
+        server.refuse_strangers("Bad Request: No valid session ID provided", as_error);
+        server.lose_sessions();
+        let seen = server.seen().len();
+        assert_eq!(told(&client.who(2).await)["session"], "up-session-2");
+        let expected = [
+            "tools/call",
+            "ping",
+            "initialize",
+            "notifications/initialized",
+            "logging/setLevel",
+            "tools/call",
+        ];
+        assert_eq!(since(&server, seen), expected);
+        assert_eq!(server.executed().len(), 1);
+        // So is one that a notification, or the client's own stream, finds lost.
+        for message in [
+            json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}),
+            json!({"jsonrpc": "2.0", "id": 1, "result": {}}),
+        ] {
+            server.lose_sessions();
+            assert_eq!(client.post(&message).await.status, 202);
+        }
+        server.lose_sessions();
+        let get = Ask::new(dataplane.mcp_addr(), "GET", "/mcp/up")
+            .header("accept", "text/event-stream")
+            .header("mcp-session-id", &client.session)
+            .header("mcp-protocol-version", "2025-11-25");
+        let mut stream = get.open().await;
+        assert_eq!(stream.status(), 200);
+        assert!(stream.body_mut().frame().await.unwrap().unwrap().is_data());
+        assert_eq!(server.count("initialize"), 5);
+        dataplane.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_wrong_is_refused_as_it_was_and_begins_no_session() {
+    let (_dir, server, dataplane, client) = scene().await;
+    let wrong = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "wrong"}});
+    let refused = async || {
+        let answer = client.post(&wrong).await;
+        let error = json!({"code": -32602, "message": "no such tool"});
+        assert_eq!((answer.status.as_u16(), &answer.json()["error"]), (400, &error));
+        assert_eq!(answer.json()["id"], 9);
+    };
+    refused().await;
+    // Nor where the server has no word for a ping.
+    server.refuse_pings();
+    let seen = server.seen().len();
+    refused().await;
+    assert_eq!(since(&server, seen), ["tools/call", "ping"]);
+    assert_eq!(server.count("initialize"), 1);
+    assert_eq!(told(&client.who(2).await)["session"], "up-session-1");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_everything_is_not_asked_for_a_session_again_and_again() {
+    let (_dir, server, dataplane, client) = scene().await;
+    server.refuse_strangers("Bad Request", true);
+    server.know_nobody();
+    for id in 1..4 {
+        let answer = client.who(id).await;
+        let error = json!({"code": -32000, "message": "Bad Request"});
+        assert_eq!((answer.status.as_u16(), &answer.json()["error"]), (400, &error));
+        assert_eq!(answer.json()["id"], id);
+    }
+    assert_eq!((server.count("initialize"), server.executed().len()), (2, 0));
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_the_handshake_too_is_believed() {
+    let (_dir, server, dataplane, client) = scene().await;
+    server.behave(Manner::Status(400));
+    for id in 1..4 {
+        let answer = client.who(id).await;
+        assert_eq!(
+            answer.json()["error"]["data"]["reason"],
+            "upstream_invalid_response",
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(server.count("initialize"), 2);
+    server.behave(Manner::Legacy);
+    assert_eq!(told(&client.who(4).await)["session"], "up-session-1", "the session stands");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_session_of_a_client_that_shows_pictures_of_itself_is_opened_again_without_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, dataplane) = one_mount(dir.path()).await;
+    let mut initialize = ostler_tests::support::world::initialize();
+    initialize["params"]["clientInfo"]["icons"] =
+        json!([{"src": format!("data:image/png;base64,{}", "A".repeat(100 * 1024))}]);
+    let client = LegacyClient::greet(dataplane.mcp_addr(), "up", &initialize).await;
+    let dataplane = restart(dataplane, dir.path(), &config(&[("up", &server.url())])).await;
+    let client = LegacyClient::at(dataplane.mcp_addr(), "up", &client.session);
+    assert_eq!(told(&client.who(1).await)["session"], "up-session-1");
+    server.lose_sessions();
+    assert_eq!(told(&client.who(2).await)["session"], "up-session-2");
+    let greetings: Vec<_> =
+        server.seen().into_iter().filter(|seen| seen.body["method"] == "initialize").collect();
+    assert_eq!(greetings[0].body, initialize);
+    let shown = initialize["params"]["clientInfo"].as_object_mut().unwrap();
+    shown.remove("icons");
+    assert_eq!(greetings[1].body, initialize);
+    dataplane.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_deleted_session_is_not_opened_again() {
     let (dir, server, dataplane, client) = scene().await;

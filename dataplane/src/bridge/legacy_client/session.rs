@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
-use ostler_core::limits::{BRIDGED_CALLS_MAX, BRIDGED_SUBSCRIPTIONS_MAX, SESSION_INITIALIZE_BYTES_MAX};
+use ostler_core::limits::{BRIDGED_CALLS_MAX, BRIDGED_SUBSCRIPTIONS_MAX};
 use ostler_core::rng::Jitter;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::bridge::legacy_client::Caller;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::ask::unbridgeable;
 use super::{bare, exchange, json, push};
 use crate::mount::Mount;
+use crate::mount::greeting;
 use crate::mount::session::{BridgedMemo, Changed};
 use crate::upstream::{Answer, Call, UpstreamError, Verb};
 
@@ -89,7 +90,6 @@ impl BridgedSession {
         first: u64,
         initialize: &Bytes,
     ) -> Self {
-        let is_kept = initialize.len() <= SESSION_INITIALIZE_BYTES_MAX;
         let state = State { caller, subscriptions, calls: HashMap::new(), questions: HashMap::new() };
         Self {
             state: Mutex::new(state),
@@ -98,8 +98,7 @@ impl BridgedSession {
             subscribed: watch::Sender::new(0),
             next: AtomicU64::new(first),
             ended: CancellationToken::new(),
-            // A copy, since the body may be a piece of something larger.
-            initialize: is_kept.then(|| Bytes::copy_from_slice(initialize)),
+            initialize: greeting::kept(initialize),
             changed: Changed::default(),
         }
     }

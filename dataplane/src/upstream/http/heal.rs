@@ -4,14 +4,19 @@
 //! (2025-11-25 transports, "Session Management"). So the client's own `initialize` is sent again, then
 //! `notifications/initialized`, then the log level and the subscriptions that were set, and the request once more with the new
 //! id. A server that refuses, or wants to speak another revision than its client does, gets nothing sent again: the
-//! client has its 404 and starts anew. Servers that answer 400 to a session that they do not know are not healed: 400 also
-//! says that a request is wrong, and what is wrong must not begin sessions.
+//! client has its 404 and starts anew.
+//!
+//! Many servers answer 400 to a session that they do not know. 400 also says that a request is wrong, and what is wrong must
+//! not begin sessions. So the session is asked for a `ping`, which nothing comes of: if that is refused in the very words
+//! in which the request was, it was the session that was refused, and the request not executed. Whoever is mistaken for
+//! such a server once is not again for that client.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use ostler_config::HttpTransport;
 use ostler_core::limits::{INITIALIZE_ANSWER_BYTES_MAX, SETTING_AGAIN_TIMEOUT};
 use ostler_mcp::bridge::Members;
@@ -21,8 +26,9 @@ use tokio::time::timeout;
 
 use super::body::Sent;
 use super::message::response_in;
+use super::response::Refused;
 use super::session::{HttpSession, Turn, UpstreamSession};
-use super::{HttpUpstream, RequestBody, headers, response, with_own_headers, within};
+use super::{HttpUpstream, Lease, RequestBody, headers, response, with_own_headers, within};
 use crate::upstream::{Call, UpstreamError, UpstreamMetrics, Verb};
 
 /// Why there is no other session.
@@ -52,6 +58,55 @@ pub(super) fn is_lost(status: StatusCode, call: &Call<'_>, lost: &UpstreamSessio
         // What it wants to resume may be the answer to a call, which nobody would ever give: it starts anew.
         Verb::Get => !(call.headers.contains_key(LAST_EVENT_ID) && lost.awaits_resumption()),
         Verb::Delete => false,
+    }
+}
+
+/// Whether an answer of this status may mean the same, and it can be found out.
+pub(super) fn may_be_lost(
+    status: StatusCode,
+    call: &Call<'_>,
+    session: &HttpSession,
+    lost: &UpstreamSession,
+) -> bool {
+    status == StatusCode::BAD_REQUEST
+        && session.initialize().is_some()
+        && session.is_doubted()
+        && is_lost(StatusCode::NOT_FOUND, call, lost)
+}
+
+/// Whether it was its session for which a request was refused: a `ping` in it is refused in the same words.
+pub(super) async fn is_refused_for_its_session(
+    upstream: &HttpUpstream,
+    call: &Call<'_>,
+    transport: &HttpTransport,
+    lost: &UpstreamSession,
+    refused: &Refused,
+    metrics: &UpstreamMetrics,
+) -> bool {
+    let errand = Errand { upstream, call, transport, metrics };
+    let ping = Bytes::from(message::bare_request("\"ostler-ping\"", method::PING));
+    let asked = async {
+        let (response, lease) = errand.send(Some(&lost.id), ping).await.ok()?;
+        let is_refused = response.status() == StatusCode::BAD_REQUEST;
+        if is_refused { Refused::read(response, lease, call).await.body } else { None }
+    };
+    let Ok(Some(answer)) = timeout(SETTING_AGAIN_TIMEOUT, asked).await else { return false };
+    // What a GET wants is nothing that is executed, and its refusal is often of another form.
+    call.verb == Verb::Get || refused.body.as_ref().is_some_and(|body| says_the_same(body, &answer))
+}
+
+/// The same code and text where both are JSON-RPC errors, which may name requests; the same bytes where neither is. Who says
+/// nothing says nothing of the session.
+fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+    let error = |body| {
+        let envelope = Envelope::scan(body).ok()?;
+        let text = Members::parse(envelope.error?, "error").ok()?.text("message")?;
+        Some((envelope.error_code?, text))
+    };
+    match (error(one), error(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => !one.trim_ascii().is_empty() && one == other,
+        _ => false,
     }
 }
 
@@ -164,9 +219,7 @@ impl Errand<'_> {
         body: Bytes,
     ) -> Result<(http::response::Parts, Option<Bytes>), UpstreamError> {
         let timeouts = &self.call.config.timeouts;
-        let request = self.request(id, body);
-        let (response, lease) =
-            self.upstream.send(self.call.worker, request, Sent::nothing(), timeouts, self.metrics).await?;
+        let (response, lease) = self.send(id, body).await?;
         let (head, incoming) = response.into_parts();
         let mut asked = http::Response::new(incoming);
         *asked.headers_mut() = head.headers.clone();
@@ -174,6 +227,15 @@ impl Errand<'_> {
         // What is left of a stream is nobody's; its connection goes with it.
         drop(lease);
         Ok((head, answer))
+    }
+
+    async fn send(
+        &self,
+        id: Option<&HeaderValue>,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let (request, timeouts) = (self.request(id, body), &self.call.config.timeouts);
+        self.upstream.send(self.call.worker, request, Sent::nothing(), timeouts, self.metrics).await
     }
 
     fn request(&self, id: Option<&HeaderValue>, body: Bytes) -> Request<RequestBody> {
@@ -217,5 +279,25 @@ impl Unhealed {
                 Some(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_the_same_by_what_they_say_and_not_by_whom_they_answer() {
+        let error = |id: &str, code: i32, text: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{text}"}}}}"#)
+        };
+        let same = |one: &str, other: &str| says_the_same(one.as_bytes(), other.as_bytes());
+        let no_session = error("7", -32_000, "No valid session ID provided");
+        assert!(same(&no_session, &error("null", -32_000, "No valid session ID provided")));
+        assert!(same("Invalid session ID", "Invalid session ID"));
+        for other in [error("7", -32_602, "x"), error("7", -32_000, "x"), String::new(), "text".to_owned()] {
+            assert!(!same(&no_session, &other), "{other}");
+        }
+        assert!(!same("", "") && !same(" ", " ") && !same("a", "b"));
     }
 }

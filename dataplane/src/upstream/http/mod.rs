@@ -40,6 +40,7 @@ pub(super) use heal::{revision_in, revision_of};
 use pool::{Lease, Pools, SendError};
 pub(super) use probe::Finding;
 pub use probe::Verdict;
+use response::Refused;
 pub use session::{HttpSession, UpstreamSession};
 
 /// What is sent up: bytes at hand, or nothing.
@@ -73,23 +74,17 @@ impl HttpUpstream {
         let current = session.map(|session| session.current());
         let asked = Asked { upstream: self, call: &call, transport, metrics, started: Instant::now() };
         let (response, lease) = asked.send(current.as_ref(), true).await?;
-        if let (Some(session), Some(lost)) = (session, &current)
-            && heal::is_lost(response.status(), &call, lost)
-        {
-            // Boxed: it is large, and upstreams seldom lose sessions.
-            let healed = Box::pin(heal::heal(self, &call, transport, session, lost, metrics)).await;
-            return match healed.map_err(heal::Unhealed::into_error) {
-                Ok(_) if !heal::is_sent_again(&call) => Ok(accepted()),
-                Ok(current) => {
-                    drop((response, lease));
-                    let (response, lease) = asked.send(Some(&current), false).await?;
-                    asked.judge(response, lease, Some(&current)).await
-                }
-                Err(Some(error)) => Err(error),
-                Err(None) => asked.judge(response, lease, Some(lost)).await,
-            };
+        let Some((session, lost)) = session.zip(current.as_ref()) else {
+            return asked.judge(response, lease, None).await;
+        };
+        // Boxed: it is large, and upstreams seldom lose sessions.
+        if heal::is_lost(response.status(), &call, lost) {
+            return Box::pin(asked.heal(session, lost, response, lease)).await;
         }
-        asked.judge(response, lease, current.as_ref()).await
+        if heal::may_be_lost(response.status(), &call, session, lost) {
+            return Box::pin(asked.heal_if_lost(session, lost, response, lease)).await;
+        }
+        asked.judge(response, lease, Some(lost)).await
     }
 
     /// What stands behind a session that was begun before this process was started; nothing where that makes none.
@@ -179,6 +174,58 @@ impl Asked<'_> {
         let request = build_request(self.call, self.transport, session, resumes);
         let (timeouts, sent) = (&self.call.config.timeouts, Sent::of(self.call));
         self.upstream.send(self.call.worker, request, sent, timeouts, self.metrics).await
+    }
+
+    /// Goes on in another session than the one that the upstream has lost; passes its 404 on where there is none.
+    async fn heal(
+        &self,
+        session: &HttpSession,
+        lost: &Arc<UpstreamSession>,
+        response: Response<Incoming>,
+        lease: Lease,
+    ) -> Result<Answer, UpstreamError> {
+        let healed = heal::heal(self.upstream, self.call, self.transport, session, lost, self.metrics).await;
+        match healed.map_err(heal::Unhealed::into_error) {
+            Ok(_) if !heal::is_sent_again(self.call) => Ok(accepted()),
+            Ok(current) => {
+                drop((response, lease));
+                let (response, lease) = self.send(Some(&current), false).await?;
+                self.judge(response, lease, Some(&current)).await
+            }
+            Err(Some(error)) => Err(error),
+            Err(None) => self.judge(response, lease, Some(lost)).await,
+        }
+    }
+
+    /// The same for a refusal that may mean something else; then it is passed on as it came.
+    async fn heal_if_lost(
+        &self,
+        session: &HttpSession,
+        lost: &Arc<UpstreamSession>,
+        response: Response<Incoming>,
+        lease: Lease,
+    ) -> Result<Answer, UpstreamError> {
+        let Self { upstream, call, transport, metrics, .. } = *self;
+        let refused = Refused::read(response, lease, call).await;
+        if !heal::is_refused_for_its_session(upstream, call, transport, lost, &refused, metrics).await {
+            return response::judge_refused(refused, call, upstream).await;
+        }
+        let healed = heal::heal(upstream, call, transport, session, lost, metrics).await;
+        match healed.map_err(heal::Unhealed::into_error) {
+            Ok(_) if !heal::is_sent_again(call) => Ok(accepted()),
+            Ok(current) => {
+                let (response, lease) = self.send(Some(&current), false).await?;
+                if response.status() == StatusCode::BAD_REQUEST {
+                    session.trust();
+                }
+                self.judge(response, lease, Some(&current)).await
+            }
+            Err(Some(error)) => Err(error),
+            Err(None) => {
+                session.trust();
+                response::judge_refused(refused, call, upstream).await
+            }
+        }
     }
 
     async fn judge(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
+use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 use ostler_core::clock::WallClock;
@@ -42,12 +43,37 @@ pub(super) async fn judge(
         }
         (200..=299, Shape::Events) => stream(source, call, session, started),
         (401 | 403, _) => return Err(unauthorized(status)),
-        (400..=599, Shape::Json) => match error(clocked(source, call, started), call).await {
-            Some(body) => body,
+        (400..=599, Shape::Json) => match collected(clocked(source, call, started)).await {
+            Some(bytes) => error(bytes, &head, call, clock)?,
             None => bare(status, &head.headers, call, clock).map_err(|error| sent.mark(error))?,
         },
         _ => bare(status, &head.headers, call, clock).map_err(|error| sent.mark(error))?,
     };
+    finish(head, body, call, upstream).await
+}
+
+/// Passes a refusal on that was read already.
+pub(super) async fn judge_refused(
+    refused: Refused,
+    call: &Call<'_>,
+    upstream: &HttpUpstream,
+) -> Result<Answer, UpstreamError> {
+    let Refused { head, body } = refused;
+    let body = match body.filter(|_| Shape::claimed(&head.headers) == Shape::Json) {
+        Some(body) => error(body, &head, call, &upstream.clock)?,
+        None => bare(head.status, &head.headers, call, &upstream.clock)
+            .map_err(|error| Sent::of(call).mark(error))?,
+    };
+    finish(head, body, call, upstream).await
+}
+
+async fn finish(
+    head: Parts,
+    body: AnswerBody,
+    call: &Call<'_>,
+    upstream: &HttpUpstream,
+) -> Result<Answer, UpstreamError> {
+    let status = head.status;
     forget_lost_session(status, call);
     let at_hand = match &body {
         AnswerBody::Full(bytes) => bytes.clone(),
@@ -67,6 +93,22 @@ pub(super) async fn judge(
     Ok(answer)
 }
 
+/// A refusal, read to its end.
+pub(super) struct Refused {
+    head: Parts,
+    /// Nothing where it is larger than is held, or broke off.
+    pub(super) body: Option<Bytes>,
+}
+
+impl Refused {
+    pub(super) async fn read(response: Response<Incoming>, lease: Lease, call: &Call<'_>) -> Self {
+        let (head, incoming) = response.into_parts();
+        let source = Source::new(incoming, lease, Sent::of(call));
+        let body = collected(clocked(source, call, Instant::now())).await;
+        Self { head, body }
+    }
+}
+
 /// What the body claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -77,11 +119,18 @@ enum Shape {
 
 impl Shape {
     fn of(headers: &HeaderMap, body: &impl http_body::Body) -> Self {
+        match Self::claimed(headers) {
+            Self::Json if body.is_end_stream() => Self::Other,
+            claimed => claimed,
+        }
+    }
+
+    fn claimed(headers: &HeaderMap) -> Self {
         // Nobody asked for a coding, and what the client is told of the answer does not say that it has one.
         let is_plain = headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity");
         match headers::media_type(headers).as_deref() {
             _ if !is_plain => Self::Other,
-            Some(JSON) if !body.is_end_stream() => Self::Json,
+            Some(JSON) => Self::Json,
             Some(EVENT_STREAM) => Self::Events,
             _ => Self::Other,
         }
@@ -126,14 +175,29 @@ async fn whole(mut source: Source, call: &Call<'_>) -> Result<AnswerBody, Upstre
     }
 }
 
+/// A body in one piece; nothing where it is larger than is held, or breaks off.
+async fn collected(mut source: Source) -> Option<Bytes> {
+    match source.collect().await {
+        Ok(Collected::Whole(bytes)) => Some(bytes),
+        Ok(Collected::Part(_)) | Err(_) => None,
+    }
+}
+
 /// The body of a status that is an error: passed on if it is the JSON-RPC error that answers the call, or one that names no
 /// request, as servers answer what they could not read.
-async fn error(mut source: Source, call: &Call<'_>) -> Option<AnswerBody> {
+fn error(
+    bytes: Bytes,
+    head: &Parts,
+    call: &Call<'_>,
+    clock: &WallClock,
+) -> Result<AnswerBody, UpstreamError> {
     let awaited = awaited(call);
-    let Ok(Collected::Whole(bytes)) = source.collect().await else { return None };
-    let heard = AnswerScan::whole(&bytes, &awaited).ok()?;
-    let passes = heard.error && (heard.answers(&awaited) || heard.is_nameless_error());
-    passes.then(|| AnswerBody::full(bytes))
+    let passes = AnswerScan::whole(&bytes, &awaited)
+        .is_ok_and(|heard| heard.error && (heard.answers(&awaited) || heard.is_nameless_error()));
+    match passes {
+        true => Ok(AnswerBody::full(bytes)),
+        false => bare(head.status, &head.headers, call, clock).map_err(|error| Sent::of(call).mark(error)),
+    }
 }
 
 /// What the call sets in its session, if it sets anything.

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderValue;
-use ostler_core::limits::SESSION_INITIALIZE_BYTES_MAX;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::heal::Unhealed;
+use crate::mount::greeting;
 use crate::mount::session::{Changed, HttpMemo};
 use crate::upstream::buffered::{Buffered, Share};
 use crate::upstream::settings::{ONLY_OWNER, Setting, Settings};
@@ -25,13 +25,15 @@ pub struct HttpSession {
     greeting: Option<Greeting>,
     settings: Settings,
     changed: Changed,
+    /// A refusal with 400 may mean that the upstream has lost it. Not any more once that turned out to be wrong.
+    is_doubted: AtomicBool,
     state: Mutex<State>,
 }
 
 /// What the session was opened with.
 #[derive(Debug)]
 struct Greeting {
-    /// The client's message, as it came.
+    /// The client's message, as it is kept.
     initialize: Bytes,
     /// The revision that was agreed on, where the answer was at hand to be read.
     revision: Option<String>,
@@ -87,6 +89,7 @@ impl HttpSession {
             greeting: initialize.and_then(|initialize| Greeting::new(initialize, revision, all)),
             settings,
             changed,
+            is_doubted: AtomicBool::new(true),
             state: Mutex::new(State { current: UpstreamSession::new(id), opening: None }),
         }
     }
@@ -136,6 +139,15 @@ impl HttpSession {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.is_doubted.load(Ordering::Relaxed)
+    }
+
+    /// A refusal with 400 says nothing of it.
+    pub(super) fn trust(&self) {
+        self.is_doubted.store(false, Ordering::Relaxed);
     }
 
     /// What to do now that this one is lost.
@@ -188,12 +200,9 @@ impl fmt::Debug for HttpSession {
 
 impl Greeting {
     fn new(initialize: &Bytes, revision: Option<String>, all: &Arc<Buffered>) -> Option<Self> {
-        if initialize.len() > SESSION_INITIALIZE_BYTES_MAX {
-            return None;
-        }
+        let initialize = greeting::kept(initialize)?;
         let share = Share::take(initialize.len(), &Arc::default(), all).ok()?;
-        // A copy, since the body may be a piece of something larger.
-        Some(Self { initialize: Bytes::copy_from_slice(initialize), revision, _share: share })
+        Some(Self { initialize, revision, _share: share })
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use ostler_core::limits::SESSION_INITIALIZE_BYTES_MAX;
 use ostler_core::lines::frame;
 use ostler_mcp::headers::MCP_SESSION_ID;
 use ostler_mcp::{Envelope, Kind};
@@ -21,6 +20,7 @@ use super::mailbox::Mailbox;
 use super::mount::MountChild;
 use super::routes::Seat;
 use super::{errors, reply};
+use crate::mount::greeting;
 use crate::mount::session::{Changed, SessionLink, StdioMemo};
 use crate::upstream::http::revision_in;
 use crate::upstream::settings::{Owner, Settings};
@@ -126,9 +126,8 @@ impl StdioSession {
         let settings = settings.of(owner);
         match &self.place {
             Place::Own { keeper, revision, .. } => {
-                let initialize = keeper.initialize()?;
-                let initialize = Some(std::str::from_utf8(&initialize).ok()?.to_owned())
-                    .filter(|text| text.len() <= SESSION_INITIALIZE_BYTES_MAX)?;
+                let initialize = greeting::kept(&keeper.initialize()?)?;
+                let initialize = std::str::from_utf8(&initialize).ok()?.to_owned();
                 Some(StdioMemo { initialize: Some(initialize), revision: revision.clone(), settings })
             }
             Place::Seat { .. } => Some(StdioMemo { initialize: None, revision: None, settings }),
