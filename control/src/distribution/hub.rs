@@ -133,10 +133,10 @@ fn encode(version: &StoredVersion) -> Desired {
     Desired { revision, required, body: codec::encode_snapshot_body(&snapshot), text: version.text.clone() }
 }
 
-/// That of parts as such, and one for each kind of part that came later: a config that does not use it asks for nothing.
+/// That of parts as such, and one for what came later: a config that does not use it asks for nothing.
 fn required_capabilities(version: &StoredVersion) -> Vec<String> {
-    let of_kinds: BTreeSet<_> = version.parts.iter().filter_map(|part| part.kind.capability()).collect();
-    std::iter::once(super::wire::CAPABILITY_PARTS).chain(of_kinds).map(str::to_owned).collect()
+    let of_parts: BTreeSet<_> = version.parts.iter().filter_map(|part| part.capability()).collect();
+    std::iter::once(super::wire::CAPABILITY_PARTS).chain(of_parts).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod error;
 pub mod health;
 pub mod http;
 mod settings;
+mod sse;
 pub mod stdio;
 
 use std::sync::Arc;
@@ -76,7 +77,7 @@ pub struct Upstream {
     /// What made this runtime itself; another identity is another upstream.
     pub identity: Digest,
     pub health: Arc<Health>,
-    pub metrics: UpstreamMetrics,
+    pub metrics: Arc<UpstreamMetrics>,
     tasks: Tasks,
     transport: UpstreamTransport,
 }
@@ -126,6 +127,8 @@ pub(crate) struct Unheard;
 #[derive(Debug)]
 enum UpstreamTransport {
     Http(Box<http::HttpUpstream>),
+    /// HTTP+SSE, whose sessions are kept like children.
+    Sse(Arc<sse::Dialer>, stdio::StdioUpstream),
     Stdio(stdio::StdioUpstream),
     /// Other mounts. It is never called: a bundle's mount calls them.
     Bundle,
@@ -144,6 +147,7 @@ impl Upstream {
     /// Builds the runtime without touching the network or starting anything.
     pub fn new(config: &CompiledUpstream, deps: &Deps) -> Self {
         let health = Arc::new(Health::new(deps.clock.clone(), Arc::clone(&deps.states_changed)));
+        let metrics = Arc::new(UpstreamMetrics::default());
         let transport = match &config.transport {
             Transport::Bundle => {
                 health.set_era(Era::Modern);
@@ -151,6 +155,13 @@ impl Upstream {
                 UpstreamTransport::Bundle
             }
             Transport::Http(http) => UpstreamTransport::Http(Box::new(http::HttpUpstream::new(http, deps))),
+            Transport::Sse(http) => {
+                // There is no other on this transport.
+                health.set_era(Era::Legacy);
+                let dialer = sse::Dialer::new(http, deps, &metrics);
+                let sessions = stdio::StdioUpstream::on_streams(config.name.clone(), &dialer, deps, &health);
+                UpstreamTransport::Sse(dialer, sessions)
+            }
             Transport::Stdio(stdio) => {
                 let name = config.name.clone();
                 UpstreamTransport::Stdio(stdio::StdioUpstream::new(name, stdio.clone(), deps, &health))
@@ -160,7 +171,7 @@ impl Upstream {
             name: config.name.clone(),
             identity: config.identity,
             health,
-            metrics: UpstreamMetrics::default(),
+            metrics,
             tasks: deps.tasks.clone(),
             transport,
         }
@@ -186,6 +197,10 @@ impl Upstream {
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
         let result = match &self.transport {
             UpstreamTransport::Http(http) => http.call(call, &self.metrics).await,
+            UpstreamTransport::Sse(dialer, sessions) => {
+                dialer.follow(&call.config.timeouts);
+                sessions.call(call).await
+            }
             UpstreamTransport::Stdio(stdio) => stdio.call(call).await,
             UpstreamTransport::Bundle => {
                 Err(UpstreamError::new(Reason::InternalError, "a bundle has no upstream of its own"))
@@ -208,7 +223,10 @@ impl Upstream {
     pub fn restore(&self, memo: &LinkMemo, config: &CompiledUpstream) -> Option<SessionLink> {
         match (&self.transport, memo) {
             (UpstreamTransport::Http(http), LinkMemo::Http(memo)) => http.restore(memo),
-            (UpstreamTransport::Stdio(stdio), LinkMemo::Stdio(memo)) => stdio.restore(memo, config),
+            (
+                UpstreamTransport::Stdio(sessions) | UpstreamTransport::Sse(_, sessions),
+                LinkMemo::Stdio(memo),
+            ) => sessions.restore(memo, config),
             _ => None,
         }
     }
@@ -218,14 +236,14 @@ impl Upstream {
     fn tells(&self, answer: &Answer) -> bool {
         match self.transport {
             UpstreamTransport::Http(_) => answer.body().is_at_hand() && !answer.status().is_server_error(),
-            UpstreamTransport::Stdio(_) | UpstreamTransport::Bundle => true,
+            UpstreamTransport::Sse(..) | UpstreamTransport::Stdio(_) | UpstreamTransport::Bundle => true,
         }
     }
 
-    /// What came of an answer that streamed; a child's own keeper knows of its streams, and a bundle's members of
+    /// What came of an answer that streamed; the keeper of a child or a stream knows of its own, and a bundle's members of
     /// theirs.
     pub fn record_end(&self, end: Result<(), &UpstreamError>) {
-        if !self.is_probed() {
+        if !matches!(self.transport, UpstreamTransport::Http(_)) {
             return;
         }
         let evidence = match end {
@@ -262,6 +280,7 @@ impl Upstream {
     pub fn transport(&self) -> &'static str {
         match self.transport {
             UpstreamTransport::Http(_) => "http",
+            UpstreamTransport::Sse(..) => "sse",
             UpstreamTransport::Stdio(_) => "stdio",
             UpstreamTransport::Bundle => "bundle",
         }
@@ -274,13 +293,17 @@ impl Upstream {
 
     /// Whether a probe can tell anything: a stdio upstream is started by its users, or for them when it is `warm`.
     pub fn is_probed(&self) -> bool {
-        matches!(self.transport, UpstreamTransport::Http(_))
+        matches!(self.transport, UpstreamTransport::Http(_) | UpstreamTransport::Sse(..))
     }
 
     /// Asks the upstream for a sign of life without a session or a user's credentials.
     pub async fn probe(&self, config: &CompiledUpstream) -> Verdict {
         match &self.transport {
             UpstreamTransport::Http(http) => http.probe(config, &self.metrics).await,
+            UpstreamTransport::Sse(dialer, _) => {
+                dialer.follow(&config.timeouts);
+                dialer.probe().await
+            }
             UpstreamTransport::Stdio(_) | UpstreamTransport::Bundle => Verdict::timed_out(),
         }
     }
@@ -313,6 +336,10 @@ impl Upstream {
     pub fn sweep(&self) {
         match &self.transport {
             UpstreamTransport::Http(http) => http.sweep(),
+            UpstreamTransport::Sse(dialer, sessions) => {
+                dialer.sweep();
+                sessions.sweep();
+            }
             UpstreamTransport::Stdio(stdio) => {
                 stdio.sweep();
                 stdio.keep_warm();
@@ -324,7 +351,7 @@ impl Upstream {
     /// What there is to count of a stdio upstream; nothing of others.
     pub fn children(&self) -> Option<Children> {
         match &self.transport {
-            UpstreamTransport::Http(_) | UpstreamTransport::Bundle => None,
+            UpstreamTransport::Http(_) | UpstreamTransport::Sse(..) | UpstreamTransport::Bundle => None,
             UpstreamTransport::Stdio(stdio) => Some(stdio.children()),
         }
     }
@@ -333,6 +360,10 @@ impl Upstream {
     pub async fn shutdown(&self, deadline: Duration) {
         match &self.transport {
             UpstreamTransport::Http(http) => http.close(),
+            UpstreamTransport::Sse(dialer, sessions) => {
+                sessions.shutdown(deadline).await;
+                dialer.close();
+            }
             UpstreamTransport::Stdio(stdio) => stdio.shutdown(deadline).await,
             UpstreamTransport::Bundle => {}
         }

@@ -79,8 +79,9 @@ pub(crate) fn upstream(upstream: &Upstream) -> Canonical {
 pub(crate) fn upstream_with(upstream: &Upstream, defaults: Defaults) -> Canonical {
     let mut map = MapBuilder::new(defaults);
     match &upstream.transport {
-        UpstreamTransport::Http(http) => {
-            map.put("http", Canonical::Map([("url".to_owned(), text(http.url.as_str()))].into()));
+        UpstreamTransport::Http(http) | UpstreamTransport::Sse(http) => {
+            let key = if matches!(upstream.transport, UpstreamTransport::Sse(_)) { "sse" } else { "http" };
+            map.put(key, Canonical::Map([("url".to_owned(), text(http.url.as_str()))].into()));
             let headers: BTreeMap<_, _> = http
                 .headers
                 .iter()

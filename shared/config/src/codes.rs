@@ -167,9 +167,9 @@ codes! {
         "The bare path must lead somewhere, a listener must serve what it says, and a bundle is made of mounts, not of bundles.",
         "Name one of the mounts; an upstream with `mount: false` has none of its own.";
     TransportChoice = "OST0305", "transport_choice", Error,
-        "an upstream needs exactly one of `http` and `stdio`",
+        "an upstream needs exactly one of `http`, `sse` and `stdio`",
         "An upstream is reached in one way.",
-        "Keep one of the two.";
+        "Keep one of them.";
     BadUrl = "OST0306", "bad_url", Error,
         "a URL cannot be used",
         "An upstream's URL is `http://` or `https://` with a host, without user, password and fragment.",

@@ -41,7 +41,7 @@ pub struct CompiledUpstream {
     pub unresolved: Option<String>,
     /// Of the part that this was compiled from: what changes when the operator changes anything.
     pub part: Digest,
-    /// Of what makes the runtime itself: url, or command, args, env, cwd and share, with resolved values hashed in.
+    /// Of what makes the runtime itself: url (of `sse` with the headers), or command, args, env, cwd and share, with resolved values hashed in.
     /// While it stays, pools, sessions and children stay.
     pub identity: Digest,
     /// What it was compiled from, if that gives the same whenever it is compiled: no reference is in it.
@@ -51,6 +51,8 @@ pub struct CompiledUpstream {
 #[derive(Debug, Clone)]
 pub enum Transport {
     Http(HttpTransport),
+    /// HTTP+SSE, of 2024-11-05.
+    Sse(HttpTransport),
     Stdio(StdioTransport),
     /// Other mounts of the same config.
     Bundle,

@@ -143,6 +143,7 @@ fn push(changes: &mut Vec<Change>, path: String, before: Option<String>, after: 
 fn summary(upstream: &Upstream) -> String {
     match &upstream.transport {
         UpstreamTransport::Http(http) => format!("http {}", secret::masked_url(http.url.as_str())),
+        UpstreamTransport::Sse(http) => format!("sse {}", secret::masked_url(http.url.as_str())),
         UpstreamTransport::Stdio(stdio) => {
             let mut text = format!("stdio {}", stdio.command);
             let args = shown_args(&stdio.args);
@@ -158,7 +159,7 @@ fn summary(upstream: &Upstream) -> String {
 /// What the operator stated beyond what [`summary`] tells.
 fn stated(path: &str, upstream: &Upstream) -> BTreeMap<String, Leaf> {
     let mut out = leaves_with(path, upstream, Defaults::LeaveOut);
-    for told in ["http.url", "stdio.command", "stdio.args"] {
+    for told in ["http.url", "sse.url", "stdio.command", "stdio.args"] {
         out.remove(&format!("{path}.{told}"));
     }
     out

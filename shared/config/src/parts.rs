@@ -99,6 +99,23 @@ fn list_digest<'a>(sorted: impl Iterator<Item = &'a Part>) -> Digest {
 // === impl Part ===
 
 impl Part {
+    /// What a data plane must say that it understands before it is sent this part, beyond those of the first build.
+    pub fn capability(&self) -> Option<&'static str> {
+        match &self.kind {
+            PartKind::Bundle => Some("bundles.v1"),
+            PartKind::Listener => Some("listeners.v1"),
+            PartKind::Upstream if self.is_sse() => Some("sse.v1"),
+            PartKind::Mount | PartKind::Settings | PartKind::Upstream | PartKind::Unknown(_) => None,
+        }
+    }
+
+    /// Whether it is an upstream over HTTP+SSE. Few are, and only those that may be are read.
+    fn is_sse(&self) -> bool {
+        let names = self.bytes.windows(b"\"sse\"".len()).any(|text| text == b"\"sse\"");
+        let value = || serde_json::from_slice::<serde_json::Value>(&self.bytes);
+        names && value().is_ok_and(|value| value.get("sse").is_some())
+    }
+
     fn of(kind: PartKind, name: &str, value: &Canonical) -> Self {
         let bytes = Bytes::from(value.to_json());
         Self { kind, name: name.to_owned(), sha256: Digest::of(&bytes), bytes }
@@ -123,15 +140,6 @@ impl PartKind {
             Self::Settings => "settings",
             Self::Upstream => "upstream",
             Self::Unknown(kind) => kind,
-        }
-    }
-
-    /// What a data plane must say that it understands before it is sent such a part, beyond those of the first build.
-    pub fn capability(&self) -> Option<&'static str> {
-        match self {
-            Self::Bundle => Some("bundles.v1"),
-            Self::Listener => Some("listeners.v1"),
-            Self::Mount | Self::Settings | Self::Upstream | Self::Unknown(_) => None,
         }
     }
 

@@ -42,16 +42,18 @@ pub(crate) struct RawDocument {
     pub(crate) default_mount: Option<Located<String>>,
 }
 
-/// One MCP server: exactly one of `http` and `stdio`, and how to treat it.
+/// One MCP server: exactly one of `http`, `sse` and `stdio`, and how to treat it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Upstream", extend("oneOf" = [{ "required": ["http"] }, { "required": ["stdio"] }]))]
+#[schemars(rename = "Upstream", extend("oneOf" = [{ "required": ["http"] }, { "required": ["sse"] }, { "required": ["stdio"] }]))]
 pub(crate) struct RawUpstream {
     /// Reached over HTTP.
     pub(crate) http: Option<Located<RawHttp>>,
+    /// Reached over HTTP+SSE, the transport of 2024-11-05.
+    pub(crate) sse: Option<Located<RawSse>>,
     /// A child process of the data plane.
     pub(crate) stdio: Option<Located<RawStdio>>,
-    /// Headers sent with every request to an `http` upstream. Values may hold references: `Bearer ${NAME}`,
+    /// Headers sent with every request to an `http` or `sse` upstream. Values may hold references: `Bearer ${NAME}`,
     /// `${file:/run/secrets/name}`.
     pub(crate) headers: Option<Located<Entries<String>>>,
     /// The protocol revision to ask for where the data plane itself shakes hands, that is, with `share: mount`. Elsewhere
@@ -73,6 +75,18 @@ pub(crate) struct RawUpstream {
 #[schemars(rename = "Http")]
 pub(crate) struct RawHttp {
     /// `http://` or `https://`, without user, password and fragment. May hold references.
+    #[schemars(required, length(min = 1))]
+    pub(crate) url: Option<Located<String>>,
+}
+
+/// An MCP server behind a URL, with HTTP+SSE: a stream that says where to send messages. Each client session has a stream of its
+/// own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Sse")]
+pub(crate) struct RawSse {
+    /// Of the stream: `http://` or `https://`, without user, password and fragment. May hold references. Messages are sent to
+    /// the same origin and nowhere else.
     #[schemars(required, length(min = 1))]
     pub(crate) url: Option<Located<String>>,
 }
@@ -189,6 +203,15 @@ const FILE_REFERENCE: &str = "^\\$\\{file:[^}]+\\}$";
 #[derive(Debug, Deserialize)]
 #[serde(rename = "$ostler::Duration")]
 pub(crate) struct RawDuration(pub(crate) String);
+
+// === impl RawSse ===
+
+impl RawSse {
+    /// Its URL has the rules of any other.
+    pub(crate) fn into_http(found: Located<Self>) -> Located<RawHttp> {
+        Located { at: found.at, value: found.value.map(|sse| RawHttp { url: sse.url }) }
+    }
+}
 
 // === impl RawDuration ===
 

@@ -49,6 +49,8 @@ pub struct Upstream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamTransport {
     Http(HttpUpstream),
+    /// HTTP+SSE, of 2024-11-05.
+    Sse(HttpUpstream),
     Stdio(StdioUpstream),
 }
 
@@ -231,7 +233,9 @@ impl Upstream {
     /// Every reference in it.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         let (first, headers, args, env) = match &self.transport {
-            UpstreamTransport::Http(http) => (Some(&http.url), &*http.headers, &[][..], None),
+            UpstreamTransport::Http(http) | UpstreamTransport::Sse(http) => {
+                (Some(&http.url), &*http.headers, &[][..], None)
+            }
             UpstreamTransport::Stdio(stdio) => (None, &[][..], &*stdio.args, Some(stdio.env.values())),
         };
         let headers = headers.iter().map(|(_, value)| value);

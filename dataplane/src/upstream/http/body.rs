@@ -44,7 +44,7 @@ pub(super) struct Source {
 
 /// Whether the call may be sent again although it was sent: all its methods change nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sent {
+pub(in crate::upstream) struct Sent {
     is_repeatable: bool,
 }
 
@@ -224,6 +224,11 @@ impl Sent {
     pub(super) fn of(call: &Call<'_>) -> Self {
         let mut messages = call.envelope.into_iter().flat_map(Envelope::messages);
         Self { is_repeatable: messages.all(|message| method::is_repeatable(&message.method)) }
+    }
+
+    /// Something that may be sent once.
+    pub(in crate::upstream) fn once() -> Self {
+        Self { is_repeatable: false }
     }
 
     pub(super) fn mark(self, mut error: UpstreamError) -> UpstreamError {

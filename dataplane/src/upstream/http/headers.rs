@@ -48,7 +48,7 @@ pub(super) fn returned(upstream: &HeaderMap) -> HeaderMap {
 
 /// The media type, without parameters, lower case. None where there are several, in one header or in more: a browser goes
 /// by the last of them, and what was judged as JSON would be a page on Ostler's own origin.
-pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(in crate::upstream) fn media_type(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let value = values.next().map(HeaderValue::to_str)?.ok()?;
     if values.next().is_some() || value.contains(',') {

@@ -33,18 +33,20 @@ use super::buffered::Buffered;
 use super::{Answer, AnswerBody, Call, Cause, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
 use crate::deps::Deps;
 use crate::mount::session::{HttpMemo, SessionLink};
-use body::Sent;
+pub(in crate::upstream) use body::Sent;
 pub use body::{EventBody, JsonBody};
 use connect::Connector;
+pub(in crate::upstream) use headers::media_type;
 pub(super) use heal::{revision_in, revision_of};
-use pool::{Lease, Pools, SendError};
+pub(in crate::upstream) use pool::Lease;
+use pool::{Pools, SendError};
 pub(super) use probe::Finding;
 pub use probe::Verdict;
 use response::Refused;
 pub use session::{HttpSession, UpstreamSession};
 
 /// What is sent up: bytes at hand, or nothing.
-type RequestBody = http_body_util::Full<Bytes>;
+pub(in crate::upstream) type RequestBody = http_body_util::Full<Bytes>;
 
 /// Runtime state of a Streamable HTTP upstream: its connections, and what is remembered of its sessions, in bytes.
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl HttpUpstream {
 
     /// Sends on a pooled connection or a new one. A request that provably never left on a stale connection is sent
     /// again on another; nothing else is ever sent twice.
-    async fn send(
+    pub(in crate::upstream) async fn send(
         &self,
         worker: usize,
         mut request: Request<RequestBody>,
@@ -280,7 +282,7 @@ fn build_request(
 }
 
 /// Adds the upstream's own headers, which win over anything that came from the client.
-fn with_own_headers(mut headers: HeaderMap, transport: &HttpTransport) -> HeaderMap {
+pub(in crate::upstream) fn with_own_headers(mut headers: HeaderMap, transport: &HttpTransport) -> HeaderMap {
     for (name, value) in &transport.headers {
         headers.insert(name.clone(), value.clone());
     }

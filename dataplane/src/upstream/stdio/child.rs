@@ -15,6 +15,7 @@
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use ostler_config::StdioTransport;
 use ostler_core::limits::{
     CHILD_LAST_WORDS_SILENCE, CHILD_LINE_BYTES_MAX, CHILD_QUEUE_MAX, CHILD_STOP_GRACE, RESPAWN_BASE,
 };
@@ -48,6 +49,10 @@ pub(super) enum Ending {
     LineTooLong,
     /// It let a call time out and did not answer a ping.
     Silent,
+    /// Of a stream: it was ended, or lost.
+    StreamEnded,
+    /// Of a stream: its messages are not taken any more.
+    PostFailed,
 }
 
 /// Starts a child of the upstream for the keeper.
@@ -58,11 +63,12 @@ pub(super) fn spawn(
     host: &Arc<Host>,
     keeper: &Arc<Keeper>,
     right: StartRight,
+    transport: &StdioTransport,
 ) -> Result<Arc<Link>, UpstreamError> {
     host.counts.starts.increment();
-    let refused = |error: &std::io::Error| errors::spawn_failed(error, &host.transport);
+    let refused = |error: &std::io::Error| errors::spawn_failed(error, transport);
     let mark = host.deps.orphans.mark();
-    let mut process = command::build(&host.transport, &mark).spawn().map_err(|error| refused(&error))?;
+    let mut process = command::build(transport, &mark).spawn().map_err(|error| refused(&error))?;
     let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(refused(&std::io::Error::other("its pipes are missing")));

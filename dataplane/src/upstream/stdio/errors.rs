@@ -12,6 +12,7 @@ use ostler_core::limits::{
 use ostler_mcp::Reason;
 
 use super::child::Ending;
+use super::host::Peer;
 use super::link::Unsent;
 use crate::upstream::{Cause, UpstreamError};
 
@@ -37,7 +38,13 @@ pub(super) fn spawn_failed(error: &io::Error, transport: &StdioTransport) -> Ups
     UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(Cause::SpawnFailed)
 }
 
-pub(super) fn no_place() -> UpstreamError {
+pub(super) fn no_place(peer: &Peer) -> UpstreamError {
+    if let Peer::Stream(_) = peer {
+        let allowed = peer.allowed();
+        let detail =
+            format!("upstream has {allowed} streams open, as many as it may; end sessions with DELETE");
+        return UpstreamError::new(Reason::Overloaded, detail).retry_after(CHILD_STOP_GRACE);
+    }
     let detail = format!(
         "all {CHILDREN_PER_MOUNT_MAX} children that a mount may have are in use; end sessions with DELETE, or serve the server with `share: mount`"
     );
@@ -62,6 +69,8 @@ pub(super) fn ended(ending: &Ending) -> UpstreamError {
             )
             .retry_after(RESPAWN_BASE);
         }
+        Ending::StreamEnded => return stream_ended("ended, or was lost,"),
+        Ending::PostFailed => return stream_ended("takes no messages any more and was closed"),
         Ending::Exited(status) => (format!("ended ({status}) before it answered"), Cause::ChildExited),
         Ending::OutputClosed => ("closed its output and was ended".to_owned(), Cause::ChildExited),
         Ending::InputClosed => ("closed its input and was ended".to_owned(), Cause::ChildExited),
@@ -77,10 +86,25 @@ pub(super) fn ended(ending: &Ending) -> UpstreamError {
     UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(fault)
 }
 
+fn stream_ended(what: &str) -> UpstreamError {
+    let detail = format!("upstream's stream {what} before it answered; look at its log");
+    UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(Cause::ConnectionLost)
+}
+
+/// A server on a stream did not take a message.
+pub(super) fn not_taken(status: http::StatusCode) -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamInvalidResponse,
+        format!("upstream refused the message (HTTP {}); look at its log", status.as_u16()),
+    )
+}
+
 /// Between a child's end and its next start. The end itself was counted against the upstream's health, this is not.
 pub(super) fn backing_off(delay: Duration) -> UpstreamError {
-    let detail =
-        format!("upstream's process ended; it may be started again in {} ms", delay.as_millis().max(1));
+    let detail = format!(
+        "upstream's process or stream ended; another may be started in {} ms",
+        delay.as_millis().max(1)
+    );
     UpstreamError::new(Reason::UpstreamUnavailable, detail).retry_after(delay)
 }
 
@@ -95,14 +119,14 @@ pub(super) fn not_greeted(unsent: Unsent) -> UpstreamError {
 pub(super) fn start_refused() -> UpstreamError {
     UpstreamError::new(
         Reason::UpstreamUnavailable,
-        "upstream's process refused `initialize`; look at its stderr in the data plane's log",
+        "upstream refused `initialize`; look at its log, or a process's stderr in the data plane's",
     )
     .fault(Cause::InitializeRefused)
 }
 
 pub(super) fn start_timeout() -> UpstreamError {
     let detail = format!(
-        "upstream's process did not answer `initialize` within {} s; look at its stderr in the data plane's log",
+        "upstream did not answer `initialize` within {} s; look at its log, or a process's stderr in the data plane's",
         CHILD_START_TIMEOUT.as_secs()
     );
     UpstreamError::new(Reason::UpstreamTimeout, detail).fault(Cause::InitializeTimeout)
@@ -112,7 +136,7 @@ pub(super) fn start_timeout() -> UpstreamError {
 pub(super) fn session_lost() -> UpstreamError {
     UpstreamError::new(
         Reason::SessionNotFound,
-        "upstream's process was started again and refused the session's `initialize`; send initialize without a session id",
+        "upstream began anew and refused the session's `initialize`; send initialize without a session id",
     )
     .fault(Cause::InitializeRefused)
 }

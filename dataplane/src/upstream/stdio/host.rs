@@ -9,7 +9,7 @@ use ostler_config::StdioTransport;
 use ostler_core::backoff::Backoff;
 use ostler_core::limits::{
     CHILD_QUEUES_BYTES_MAX, CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE, RESPAWN_CAP, RESPAWN_INTERVAL,
-    RESPAWNS_BURST_MAX,
+    RESPAWNS_BURST_MAX, UPSTREAM_STREAMS_MAX,
 };
 use ostler_core::name::ResourceName;
 use ostler_core::pace::Pace;
@@ -24,10 +24,11 @@ use crate::deps::Deps;
 use crate::upstream::UpstreamError;
 use crate::upstream::buffered::Buffered;
 use crate::upstream::health::Health;
+use crate::upstream::sse::Dialer;
 
 pub(super) struct Host {
     pub(super) name: ResourceName,
-    pub(super) transport: StdioTransport,
+    pub(super) peer: Peer,
     pub(super) deps: Deps,
     pub(super) health: Arc<Health>,
     /// Ends every child the polite way; also the process's own stop signal.
@@ -43,6 +44,14 @@ pub(super) struct Host {
     places: Arc<Semaphore>,
     starts: Mutex<Pace>,
     keepers: Mutex<Vec<Weak<Keeper>>>,
+}
+
+/// What a session's other end is.
+#[derive(Debug)]
+pub(super) enum Peer {
+    Child(StdioTransport),
+    /// A server on a stream of HTTP+SSE.
+    Stream(Arc<Dialer>),
 }
 
 /// What is counted about the children of one upstream, from its beginning.
@@ -70,15 +79,11 @@ pub(super) struct StartRight {
 // === impl Host ===
 
 impl Host {
-    pub(super) fn new(
-        name: ResourceName,
-        transport: StdioTransport,
-        deps: &Deps,
-        health: &Arc<Health>,
-    ) -> Arc<Self> {
+    pub(super) fn new(name: ResourceName, peer: Peer, deps: &Deps, health: &Arc<Health>) -> Arc<Self> {
         Arc::new(Self {
             name,
-            transport,
+            places: Arc::new(Semaphore::new(peer.allowed())),
+            peer,
             health: Arc::clone(health),
             stop: deps.tasks.token().child_token(),
             kill: CancellationToken::new(),
@@ -86,7 +91,6 @@ impl Host {
             counts: Counts::default(),
             room: super::link::room(CHILD_QUEUES_BYTES_MAX),
             buffered: Arc::default(),
-            places: Arc::new(Semaphore::new(CHILDREN_PER_MOUNT_MAX)),
             starts: Mutex::new(Pace::new(RESPAWN_INTERVAL, RESPAWNS_BURST_MAX)),
             keepers: Mutex::default(),
         })
@@ -98,8 +102,11 @@ impl Host {
     /// # Errors
     /// When all places are taken, and when it is too early for another start.
     pub(super) fn may_start(self: &Arc<Self>) -> Result<StartRight, UpstreamError> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| errors::no_place())?;
-        self.starts().take().map_err(errors::backing_off)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| errors::no_place(&self.peer))?;
+        // Opening a stream costs nobody here anything, and each session has a backoff of its own.
+        if let Peer::Child(_) = self.peer {
+            self.starts().take().map_err(errors::backing_off)?;
+        }
         Ok(StartRight { host: Arc::clone(self), _place: place })
     }
 
@@ -124,13 +131,17 @@ impl Host {
             alive.extend(keeper.clone());
             keeper.is_some()
         });
+        if let Peer::Stream(_) = self.peer {
+            // It is the session, and ends with it.
+            return;
+        }
         for keeper in alive {
             keeper.sweep();
         }
     }
 
     pub(super) fn children(&self) -> usize {
-        CHILDREN_PER_MOUNT_MAX.saturating_sub(self.places.available_permits())
+        self.peer.allowed().saturating_sub(self.places.available_permits())
     }
 
     /// A message that has no taker. The reason is for the log alone.
@@ -158,7 +169,7 @@ impl Host {
     }
 
     async fn all_gone(&self) {
-        let all = u32::try_from(CHILDREN_PER_MOUNT_MAX).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.peer.allowed()).unwrap_or(u32::MAX);
         // An error would mean that the semaphore was closed, which nobody does.
         let _ = self.places.acquire_many(all).await;
     }
@@ -174,6 +185,18 @@ impl fmt::Debug for Host {
             .field("name", &self.name)
             .field("children", &self.children())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// How many an upstream may have at once.
+    pub(super) fn allowed(&self) -> usize {
+        match self {
+            Self::Child(_) => CHILDREN_PER_MOUNT_MAX,
+            Self::Stream(_) => UPSTREAM_STREAMS_MAX as usize,
+        }
     }
 }
 

@@ -23,10 +23,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::handshake::{self, Opening};
-use super::host::{Host, StartRight};
+use super::host::{Host, Peer, StartRight};
 use super::inbound::Inbound;
 use super::link::Link;
-use super::{child, errors};
+use super::{child, errors, stream};
 use crate::upstream::health::Evidence;
 use crate::upstream::settings::Settings;
 use crate::upstream::{Cause, Fault, UpstreamError};
@@ -259,7 +259,10 @@ impl Keeper {
 
     async fn open(self: &Arc<Self>, right: StartRight) -> Outcome {
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let link = child::spawn(&self.host, self, right)?;
+        let link = match &self.host.peer {
+            Peer::Child(transport) => child::spawn(&self.host, self, right, transport)?,
+            Peer::Stream(dialer) => stream::open(&self.host, self, right, dialer).await?,
+        };
         match handshake::greet(&link, &opening, &self.settings).await {
             Ok(greeting) => {
                 *self.greeting.lock().unwrap_or_else(PoisonError::into_inner) = greeting;

@@ -282,6 +282,15 @@ impl Link {
         }
     }
 
+    /// The server did not take this message. A request has its answer with that.
+    pub(super) fn refused(&self, message: &[u8], status: http::StatusCode) {
+        let Ok(envelope) = Envelope::scan(message) else { return };
+        if let Some(id) = envelope.id.filter(|_| envelope.is_request()) {
+            let number = self.inbound.number(&self.routes, id.raw());
+            self.fail_answer(number, errors::not_taken(status));
+        }
+    }
+
     /// The answer is broken: its caller need not wait for the timeout.
     fn fail_answer(&self, number: Option<u64>, error: UpstreamError) {
         if let Some(route) = number.and_then(|number| self.routes.take(number))

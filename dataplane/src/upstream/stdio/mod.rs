@@ -10,7 +10,8 @@
 //! | `mailbox`, `seats`, `queue` | streams towards clients, each bounded |
 //! | `rewrite` | ids and tokens on shared children |
 //! | `child`, `command`, `group`, `stderr` | the process: pipes, environment, group, end |
-//! | `pace`, `talk` | how fast a child may go on |
+//! | `stream` | a server on a stream of HTTP+SSE, which is to its session what a child is |
+//! | `talk` | how fast a child may go on |
 //!
 //! Bodies pass unchanged but for ids and tokens on shared children, and line breaks between tokens, which the
 //! transport does not allow. No client waits for another: every queue is bounded, and whoever does not keep up loses
@@ -38,6 +39,7 @@ mod routes;
 mod seats;
 mod session;
 mod stderr;
+mod stream;
 mod talk;
 
 use std::fmt;
@@ -45,17 +47,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostler_config::{CompiledUpstream, Share, StdioTransport};
-use ostler_core::limits::CHILDREN_PER_MOUNT_MAX;
 use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, Era, Kind, Reason, method};
 
 pub use session::StdioSession;
 
 use super::health::Health;
+use super::sse::Dialer;
 use super::{Answer, Call, Children, Fault, UpstreamError, Verb};
 use crate::deps::Deps;
 use crate::mount::session::{SessionLink, StdioMemo};
-use host::Host;
+use host::{Host, Peer};
 use modern::ModernChild;
 use mount::MountChild;
 
@@ -73,12 +75,23 @@ impl StdioUpstream {
     /// Starts nothing.
     pub fn new(name: ResourceName, transport: StdioTransport, deps: &Deps, health: &Arc<Health>) -> Self {
         let share = transport.share;
-        let host = Host::new(name, transport, deps, health);
+        let host = Host::new(name, Peer::Child(transport), deps, health);
         let mount = match share {
             Share::Mount => Some(MountChild::new(&host)),
             Share::Session => None,
         };
         Self { modern: ModernChild::new(&host), mount, host }
+    }
+
+    /// The same for servers that are reached over HTTP+SSE: a stream for each session.
+    pub(super) fn on_streams(
+        name: ResourceName,
+        dialer: &Arc<Dialer>,
+        deps: &Deps,
+        health: &Arc<Health>,
+    ) -> Self {
+        let host = Host::new(name, Peer::Stream(Arc::clone(dialer)), deps, health);
+        Self { modern: ModernChild::new(&host), mount: None, host }
     }
 
     /// Serves one call. How children start and end is told to the upstream's health here; what the call itself shows is the
@@ -188,7 +201,7 @@ impl StdioUpstream {
         let counts = &self.host.counts;
         Children {
             running: self.host.children(),
-            allowed: CHILDREN_PER_MOUNT_MAX,
+            allowed: self.host.peer.allowed(),
             starts: counts.starts.get(),
             unexpected_exits: counts.unexpected_exits.get(),
             dropped_messages: counts.dropped_messages.get(),

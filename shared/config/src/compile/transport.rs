@@ -46,12 +46,29 @@ const CODE_CHOOSING_ENV: [&str; 25] = [
 ];
 pub(super) fn compile(upstream: &Upstream, resolver: &mut Resolver<'_>) -> (Transport, Digest) {
     match &upstream.transport {
-        UpstreamTransport::Http(http) => compile_http(http, resolver),
+        UpstreamTransport::Http(http) => {
+            let (transport, identity) = compile_http(http, "http", resolver);
+            (Transport::Http(transport), identity.finish())
+        }
+        UpstreamTransport::Sse(http) => {
+            let (transport, mut identity) = compile_http(http, "sse", resolver);
+            // A session is one long request, which other headers do not reach.
+            for (name, value) in &transport.headers {
+                identity.update(name.as_str().as_bytes()).update(value.as_bytes());
+            }
+            (Transport::Sse(transport), identity.finish())
+        }
         UpstreamTransport::Stdio(stdio) => compile_stdio(stdio, resolver),
     }
 }
 
-fn compile_http(http: &HttpUpstream, resolver: &mut Resolver<'_>) -> (Transport, Digest) {
+/// `key` is where it stands in the document.
+fn compile_http(
+    http: &HttpUpstream,
+    key: &str,
+    resolver: &mut Resolver<'_>,
+) -> (HttpTransport, DigestBuilder) {
+    let url_path = format!("{key}.url");
     let mut headers = HeaderMap::with_capacity(http.headers.len());
     for (name, template) in &http.headers {
         let path = format!("headers.{}", crate::node::path_step(name.as_str()));
@@ -70,16 +87,16 @@ fn compile_http(http: &HttpUpstream, resolver: &mut Resolver<'_>) -> (Transport,
             ),
         }
     }
-    let target = resolver.resolve("http.url", &http.url).and_then(|text| match url::parse(&text) {
+    let target = resolver.resolve(&url_path, &http.url).and_then(|text| match url::parse(&text) {
         Ok(target) => Some(target),
         Err(problem) => {
-            resolver.unusable("http.url", &http.url, problem.message);
+            resolver.unusable(&url_path, &http.url, problem.message);
             None
         }
     });
     let target = target.unwrap_or_else(url::Target::nowhere);
     let mut identity = DigestBuilder::new();
-    identity.update(b"http").update(target.url.to_string().as_bytes());
+    identity.update(key.as_bytes()).update(target.url.to_string().as_bytes());
     let transport = HttpTransport {
         path_and_query: path_and_query(&target.url),
         url: target.url,
@@ -88,7 +105,7 @@ fn compile_http(http: &HttpUpstream, resolver: &mut Resolver<'_>) -> (Transport,
         port: target.port,
         headers,
     };
-    (Transport::Http(transport), identity.finish())
+    (transport, identity)
 }
 
 fn path_and_query(url: &Uri) -> PathAndQuery {

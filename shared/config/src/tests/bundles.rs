@@ -15,7 +15,7 @@ fn a_bundle_keeps_its_mounts_in_their_order() {
     let names: Vec<_> = config.bundles()["all"].mounts.iter().map(|name| name.as_str()).collect();
     assert_eq!(names, ["m", "b", "a"]);
     let part = config.parts().iter().find(|part| part.name == "all").unwrap();
-    assert_eq!((part.kind.as_str(), part.kind.capability()), ("bundle", Some("bundles.v1")));
+    assert_eq!((part.kind.as_str(), part.capability()), ("bundle", Some("bundles.v1")));
     assert_eq!(part.bytes, r#"{"mounts":["m","b","a"]}"#);
     let again = judge_parts(config.parts()).unwrap().config;
     assert_eq!((again.bundles(), again.digest()), (config.bundles(), config.digest()));

@@ -10,6 +10,7 @@ mod mistakes;
 mod rejudge;
 mod sameness;
 mod secrets;
+mod sse;
 
 use crate::diagnostic::{Diagnostic, Report};
 use crate::{Validated, judge_text};

@@ -9,7 +9,7 @@ use ostler_core::name::ResourceName;
 use crate::codes::Code;
 use crate::located::{Entries, Located};
 use crate::node::NodeId;
-use crate::raw::{RawHttp, RawUpstream};
+use crate::raw::{RawHttp, RawSse, RawUpstream};
 use crate::reference::{Segment, Template};
 use crate::reporter::Reporter;
 use crate::secret;
@@ -53,7 +53,7 @@ pub(super) fn validate(
     reporter: &Reporter<'_>,
 ) -> Option<Upstream> {
     let headers_at = raw.headers.as_ref().map(|headers| headers.at);
-    let is_stdio = raw.stdio.is_some() && raw.http.is_none();
+    let is_stdio = raw.stdio.is_some() && raw.http.is_none() && raw.sse.is_none();
     let headers = raw.headers.and_then(|headers| headers.value.map(|Entries(entries)| (headers.at, entries)));
     let protocol = protocol(raw.protocol.as_ref(), reporter);
     let timeouts = timeouts(raw.timeouts, reporter);
@@ -66,25 +66,39 @@ pub(super) fn validate(
         reporter.report(Code::HeadersOnStdio, at, "a stdio upstream has no headers", help);
     }
     let headers = headers.filter(|_| !is_stdio).map(|(at, entries)| self::headers(at, entries, reporter));
-    let transport = match (raw.http, raw.stdio) {
-        (Some(http), None) => {
+    let sse = raw.sse.map(RawSse::into_http);
+    let transport = match (raw.http, sse, raw.stdio) {
+        (Some(http), None, None) => {
             self::http(http, headers.unwrap_or_default(), reporter).map(UpstreamTransport::Http)
         }
-        (None, Some(stdio)) => stdio::validate(stdio, reporter).map(UpstreamTransport::Stdio),
-        (Some(http), Some(stdio)) => {
-            let message = "the upstream has both `http` and `stdio`";
-            reporter.report(
-                Code::TransportChoice,
-                stdio.at,
-                message,
-                "keep one of the two, or make two upstreams of it",
-            );
-            let _ = (self::http(http, Vec::new(), reporter), stdio::validate(stdio, reporter));
-            None
+        (None, Some(sse), None) => {
+            self::http(sse, headers.unwrap_or_default(), reporter).map(UpstreamTransport::Sse)
         }
-        (None, None) => {
+        (None, None, Some(stdio)) => stdio::validate(stdio, reporter).map(UpstreamTransport::Stdio),
+        (None, None, None) => {
             let help = "add `http: { url: … }` or `stdio: { command: … }`";
             reporter.report(Code::TransportChoice, at, "the upstream has neither `http` nor `stdio`", help);
+            None
+        }
+        (http, sse, stdio) => {
+            let places = [
+                ("http", http.as_ref().map(|http| http.at)),
+                ("sse", sse.as_ref().map(|sse| sse.at)),
+                ("stdio", stdio.as_ref().map(|stdio| stdio.at)),
+            ];
+            let found: Vec<_> = places.iter().filter_map(|(key, at)| Some((*key, (*at)?))).collect();
+            let keys: Vec<_> = found.iter().map(|(key, _)| format!("`{key}`")).collect();
+            let message = match &*keys {
+                [one, other] => format!("the upstream has both {one} and {other}"),
+                _ => format!("the upstream has {}", keys.join(", ")),
+            };
+            let help = "keep one of them, or make several upstreams of it";
+            let last = found.last().map_or(at, |(_, at)| *at);
+            reporter.report(Code::TransportChoice, last, message, help);
+            for http in [http, sse].into_iter().flatten() {
+                let _ = self::http(http, Vec::new(), reporter);
+            }
+            let _ = stdio.map(|stdio| stdio::validate(stdio, reporter));
             None
         }
     };
