@@ -7,10 +7,11 @@ use std::path::Path;
 
 use ostler_dataplane::DataPlane;
 use ostler_tests::support::eventually;
+use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::http_sse::SseClient;
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::sse_server::{SseServer, event};
-use ostler_tests::support::world::{LegacyClient, admin, call, modern, standalone};
+use ostler_tests::support::world::{LegacyClient, admin, call, initialize, standalone};
 use serde_json::{Value, json};
 
 async fn mounted(dir: &Path, url: &str) -> DataPlane {
@@ -30,7 +31,7 @@ fn text(answer: &Value) -> Value {
 }
 
 /// The message in an answer, which may be a stream's last event.
-fn message(answer: &ostler_tests::support::http::Answer) -> Value {
+fn message(answer: &Answer) -> Value {
     let text = answer.text();
     let last = text.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap_or(&text);
     serde_json::from_str(last).unwrap_or_else(|_| panic!("no message: {text}"))
@@ -89,10 +90,22 @@ async fn a_client_of_2024_works_on_a_server_of_2024_and_all_ends_with_its_stream
 #[tokio::test]
 async fn a_modern_client_works_on_a_server_of_2024() {
     let dir = tempfile::tempdir().unwrap();
-    let (_server, dataplane) = world(dir.path()).await;
-    let params = json!({"name": "who", "arguments": {"x": 1}});
-    let answer = modern(dataplane.mcp_addr(), "up", 3, "tools/call", params).send().await;
-    assert_eq!(text(&message(&answer))["arguments"], json!({"x": 1}));
+    let (server, dataplane) = world(dir.path()).await;
+    for id in [3, 4] {
+        let params = json!({"name": "who", "arguments": {"x": id}, "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {"sampling": {}, "elicitation": {"form": {}}},
+        }});
+        let asked = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
+        let ask = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &asked);
+        let ask = ask.header("mcp-protocol-version", "2026-07-28").header("mcp-method", "tools/call");
+        let answer = ask.header("mcp-name", "who").send().await;
+        assert_eq!(text(&message(&answer))["arguments"], json!({"x": id}));
+    }
+    // One stream for all of them, so that nobody could say whom a question is for.
+    let greetings = server.posted("initialize");
+    assert_eq!(greetings.len(), 1);
+    assert_eq!(greetings[0].message["params"]["capabilities"], json!({}));
 }
 
 #[tokio::test]
@@ -104,9 +117,8 @@ async fn a_server_that_names_another_origin_is_sent_nothing_and_neither_is_the_o
         [other.url(), format!("//{}/mcp", other.addr()), "http://127.0.0.1@evil.example/".to_owned()]
     {
         server.say_endpoint(Some(&endpoint));
-        let greeting = ostler_tests::support::world::initialize();
-        let answer =
-            ostler_tests::support::http::Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &greeting).send().await;
+        let greeting = initialize();
+        let answer = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &greeting).send().await;
         let reason = answer.json()["error"]["data"]["reason"].clone();
         assert_eq!(reason, "upstream_invalid_response", "{endpoint}: {}", answer.text());
     }
@@ -114,8 +126,8 @@ async fn a_server_that_names_another_origin_is_sent_nothing_and_neither_is_the_o
     assert_eq!((other.seen().len(), other.probes(), other.connections()), (0, 0, 0));
     server.say_endpoint(None);
     eventually("the mount serves", async || {
-        let greeting = ostler_tests::support::world::initialize();
-        let ask = ostler_tests::support::http::Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &greeting);
+        let greeting = initialize();
+        let ask = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &greeting);
         ask.send().await.json()["result"].is_object().then_some(())
     })
     .await;
@@ -213,4 +225,54 @@ async fn a_server_that_is_gone_is_down_and_back_and_its_sessions_go_on() {
     })
     .await;
     assert_eq!(server.posted("initialize").len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_goes_on_over_another_stream_after_a_restart_with_what_was_said_and_set_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, dataplane) = world(dir.path()).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let level =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "debug"}});
+    assert!(message(&client.post(&level).await)["result"].is_object());
+    let first = text(&message(&client.who(2).await))["stream"].clone();
+    dataplane.shutdown().await;
+    eventually("its stream is closed", async || (server.open() == 0).then_some(())).await;
+    let dataplane = mounted(dir.path(), &server.url()).await;
+    let client = LegacyClient::at(dataplane.mcp_addr(), "up", &client.session);
+    let second = text(&message(&client.who(3).await))["stream"].clone();
+    assert_ne!(first, second);
+    let told = |stream: &Value, method: &str| -> Vec<_> {
+        let posted = server.posted(method);
+        posted.into_iter().filter(|posted| *stream == posted.stream).map(|posted| posted.message).collect()
+    };
+    for (method, times) in [("initialize", 1), ("notifications/initialized", 1), ("logging/setLevel", 1)] {
+        let (before, after) = (told(&first, method), told(&second, method));
+        assert_eq!((before.len(), after.len()), (times, times), "{method}");
+        assert_eq!(before[0]["params"], after[0]["params"], "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_2024_under_http_is_told_as_one_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = SseServer::start().await;
+    let under =
+        |key: &str| json!({"version": 1, "upstreams": {"up": {key: {"url": server.url()}}}}).to_string();
+    let dataplane = standalone(dir.path(), &under("http")).await;
+    let shown = async || {
+        let shown = admin(&dataplane, &dir.path().join("state"), "/mounts").await;
+        (shown["mounts"][0]["state"].clone(), shown["mounts"][0]["reason"].clone())
+    };
+    let told = (json!("degraded"), json!("http_sse"));
+    eventually("the mount says why", async || (shown().await == told).then_some(())).await;
+    let greeting = initialize();
+    let ask = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &greeting);
+    let answer = ask.send().await;
+    let error = answer.json()["error"].clone();
+    assert_eq!(error["data"]["reason"], "upstream_invalid_response");
+    assert!(error["message"].as_str().unwrap().contains("under `sse:`"), "{error}");
+    assert_eq!(shown().await, told, "a call knows less than the probe");
+    eventually("no stream is left open", async || (server.open() == 0).then_some(())).await;
+    assert!(server.all().is_empty());
 }

@@ -34,6 +34,7 @@ pub enum Cause {
     Unauthorized,
     RateLimited,
     InvalidAnswer,
+    HttpSse,
     SpawnFailed,
     ChildExited,
     ChildSilent,
@@ -59,7 +60,7 @@ const fn facts(word: &'static str, meaning: &'static str) -> Facts {
 // === impl Cause ===
 
 impl Cause {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::NotContacted,
         Self::Answered,
         Self::ProbeAnswered,
@@ -86,6 +87,7 @@ impl Cause {
         Self::Unauthorized,
         Self::RateLimited,
         Self::InvalidAnswer,
+        Self::HttpSse,
         Self::SpawnFailed,
         Self::ChildExited,
         Self::ChildSilent,
@@ -143,6 +145,10 @@ impl Cause {
             Self::InvalidAnswer => {
                 facts("invalid_answer", "an answer was no MCP message, or answered another request")
             }
+            Self::HttpSse => facts(
+                "http_sse",
+                "the server speaks HTTP+SSE of 2024-11-05: its URL belongs under `sse:`, not under `http:`",
+            ),
             Self::SpawnFailed => facts("spawn_failed", "the command did not start"),
             Self::ChildExited => facts("child_exited", "the process ended or closed its pipes"),
             Self::ChildSilent => facts(

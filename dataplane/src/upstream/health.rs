@@ -255,6 +255,8 @@ impl Health {
                 }
             }
             Evidence::Doubted(_) if inner.reading.state == State::Down => {}
+            // What a probe has found out says more.
+            Evidence::Doubted(Cause::InvalidAnswer) if inner.reading.reason == Cause::HttpSse => {}
             Evidence::Doubted(what) => self.enter(&mut inner, State::Degraded, what),
             // Calls have been answered meanwhile, and they are what it is all for.
             Evidence::ProbeDoubted(_) | Evidence::ProbeFailed(_) if inner.reading.state == State::Ready => {}

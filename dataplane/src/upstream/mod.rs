@@ -286,7 +286,8 @@ impl Upstream {
         }
     }
 
-    /// Whether what a server asks comes on the stream of the call that it asks for. A child has one output for all.
+    /// Whether what a server asks comes on the stream of the call that it asks for. A child has one output for
+    /// all, and a server on HTTP+SSE one stream.
     pub fn tells_calls_apart(&self) -> bool {
         matches!(self.transport, UpstreamTransport::Http(_))
     }

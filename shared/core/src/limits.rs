@@ -380,6 +380,9 @@ pub const PROBES_MAX: usize = 64;
 /// 2 000 servers that hang do not use up, and hold at most 1 280 connections until [`PROBE_TIMEOUT`]; a server that hangs
 /// does not hold up the recovery of others.
 pub const PROBE_PLACE: Duration = Duration::from_millis(100);
+/// How long a probe that was answered with 404 or 405 waits for the first event of a stream, by which an HTTP+SSE server is told:
+/// such servers say it at once, and the rest of [`PROBE_TIMEOUT`] is for the answer before it.
+pub const PROBE_STREAM_TIMEOUT: Duration = Duration::from_millis(500);
 /// What a probe reads of an answer before it hangs up.
 pub const PROBE_BODY_BYTES_MAX: usize = 64 * 1024;
 

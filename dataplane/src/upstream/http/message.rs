@@ -27,7 +27,31 @@ pub(super) async fn response_in(response: Response<Incoming>, bytes_max: usize) 
     is_response(&body).then(|| body.freeze())
 }
 
-/// The same of a stream, which need not end for it.
+/// The first event that says something, if it comes in that many bytes of a stream. Takes as long as it takes.
+pub(super) async fn first_event(response: Response<Incoming>, bytes_max: usize) -> Option<sse::Event> {
+    if headers::media_type(response.headers()).as_deref() != Some(EVENT_STREAM) {
+        return None;
+    }
+    let mut incoming = response.into_body();
+    let mut decoder = sse::Decoder::new(bytes_max);
+    let mut read = 0;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let Some(data) = frame.data_ref() else { continue };
+        read += data.len();
+        decoder.push(data);
+        while let Some(event) = decoder.next_event().ok()? {
+            if event.data.is_some() {
+                return Some(event);
+            }
+        }
+        if read > bytes_max {
+            return None;
+        }
+    }
+    None
+}
+
+/// The response in a stream, which need not end for it.
 async fn in_stream(mut incoming: Incoming, bytes_max: usize) -> Option<Bytes> {
     let mut decoder = sse::Decoder::new(bytes_max);
     let mut read = 0;

@@ -8,12 +8,13 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use ostler_config::{HttpTransport, Transport};
 use ostler_core::clock::WallClock;
-use ostler_core::limits::PROBE_BODY_BYTES_MAX;
-use ostler_mcp::headers::{JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
+use ostler_core::limits::{PROBE_BODY_BYTES_MAX, PROBE_STREAM_TIMEOUT};
+use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
 use ostler_mcp::{Envelope, Era, Revision, method};
+use tokio::time::timeout;
 
 use super::connect::Connector;
-use super::message::response_in;
+use super::message::{first_event, response_in};
 use super::{RequestBody, with_own_headers};
 use crate::upstream::{Cause, CompiledUpstream, Fault, UpstreamError, UpstreamMetrics};
 
@@ -71,7 +72,11 @@ async fn exchange(
     let retry_after =
         super::retry_after(response.headers(), clock).filter(|_| matches!(status.as_u16(), 429 | 503));
     let message = response_in(response, PROBE_BODY_BYTES_MAX).await;
-    let finding = Finding::of(status, message.is_some());
+    let takes_no_post = matches!(status.as_u16(), 404 | 405) && message.is_none();
+    let finding = match takes_no_post && is_http_sse(connector, transport).await {
+        true => Finding::Doubtful(Cause::HttpSse),
+        false => Finding::of(status, message.is_some()),
+    };
     Ok(Verdict { finding, era: message.and_then(|message| era_of_message(&message)), retry_after })
 }
 
@@ -107,6 +112,21 @@ impl Verdict {
     }
 }
 
+/// Whether a GET opens a stream that first says where to post, by which a client tells the older transport (2025-03-26,
+/// basic/transports, "Backwards Compatibility").
+async fn is_http_sse(connector: &Connector, transport: &HttpTransport) -> bool {
+    let asked = async {
+        let mut connection = connector.connect().await.ok()?;
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
+        let request = addressed(Method::GET, headers, RequestBody::default(), transport);
+        let response = connection.sender.send_request(request).await.ok()?;
+        first_event(response, PROBE_BODY_BYTES_MAX).await
+    };
+    let first = timeout(PROBE_STREAM_TIMEOUT, asked).await.ok().flatten();
+    first.is_some_and(|event| event.event_type() == b"endpoint")
+}
+
 fn request(transport: &HttpTransport) -> Request<RequestBody> {
     let revision = Revision::LATEST.as_str();
     let body = format!(
@@ -117,11 +137,20 @@ fn request(transport: &HttpTransport) -> Request<RequestBody> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ostler/", env!("CARGO_PKG_VERSION"))));
     headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision));
     headers.insert(MCP_METHOD, HeaderValue::from_static(method::SERVER_DISCOVER));
-    let mut request = Request::new(RequestBody::new(Bytes::from(body)));
-    *request.method_mut() = Method::POST;
+    addressed(Method::POST, headers, RequestBody::new(Bytes::from(body)), transport)
+}
+
+fn addressed(
+    method: Method,
+    mut headers: HeaderMap,
+    body: RequestBody,
+    transport: &HttpTransport,
+) -> Request<RequestBody> {
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ostler/", env!("CARGO_PKG_VERSION"))));
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
     *request.uri_mut() = transport.path_and_query.clone().into();
     *request.headers_mut() = with_own_headers(headers, transport);
     request

@@ -239,6 +239,9 @@ fn bare(
         405 if call.verb != Verb::Post => Ok(AnswerBody::Empty),
         429 => Err(unavailable(status, headers, clock)),
         500..=599 => Err(unavailable(status, headers, clock).fault(Cause::Http5xx)),
+        code @ (404 | 405) => Err(invalid(format_args!(
+            "HTTP {code} without a message (the URL of an HTTP+SSE server belongs under `sse:`, not under `http:`)"
+        ))),
         code => Err(invalid(format_args!("HTTP {code} without a message"))),
     }
 }
