@@ -195,7 +195,9 @@ async fn a_session_that_the_upstream_lost_is_opened_anew_without_the_client() {
 #[tokio::test]
 async fn progress_has_the_clients_token_and_log_lines_come_to_those_who_asked() {
     let (server, dataplane, _dir) = world().await;
-    for (level, lines) in [(None, 0), (Some("warning"), 1), (Some("debug"), 2)] {
+    for (round, (level, lines)) in
+        [(None, 0), (Some("warning"), 1), (Some("debug"), 2)].into_iter().enumerate()
+    {
         let feed = server.next_call_streams();
         let mut meta = json!({"progressToken": "mine"});
         if let Some(level) = level {
@@ -210,21 +212,24 @@ async fn progress_has_the_clients_token_and_log_lines_come_to_those_who_asked() 
             }
             said
         });
-        let calls = eventually("the call is there", async || {
-            let calls = of(&server, "tools/call");
-            (calls.last()?.body["params"]["_meta"]["progressToken"].is_u64() && feed.capacity() == 16)
-                .then_some(calls)
-        });
-        let number = calls.await.last().unwrap().body["id"].clone();
+        let call = eventually("the call is there", async || of(&server, "tools/call").into_iter().nth(round));
+        let call = call.await.body;
+        let number = call["id"].clone();
+        assert!(number.is_u64() && call["params"]["_meta"]["progressToken"] == number, "{call}");
         let line = |level: &str| json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": level, "data": 1}});
         let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": number, "progress": 1}});
         let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
         let last = json!({"jsonrpc": "2.0", "id": number, "result": {"content": []}});
+        let of_another = |token: Value| json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 9}});
+        let of_others = [json!(number.as_u64().unwrap() + 1), json!("mine"), json!(number.to_string())];
+        for message in of_others.map(of_another) {
+            feed.send(message.to_string()).await.unwrap();
+        }
         for message in [progress, line("info"), line("error"), changed, last] {
             feed.send(message.to_string()).await.unwrap();
         }
         let said = answering.await.unwrap();
-        assert_eq!(said[0]["params"]["progressToken"], "mine");
+        assert_eq!(said[0]["params"]["progressToken"], "mine", "{said:?}");
         assert_eq!(said.iter().filter(|message| message["method"] == "notifications/message").count(), lines);
         assert_eq!(said.len(), 2 + lines, "{said:?}");
         assert_eq!(said.last().unwrap()["id"], "c");
@@ -234,6 +239,30 @@ async fn progress_has_the_clients_token_and_log_lines_come_to_those_who_asked() 
         of(&server, "logging/setLevel").iter().map(|seen| seen.body["params"]["level"].clone()).collect();
     assert_eq!(levels, ["warning", "debug"], "a session is never made less talkative");
     dataplane.shutdown().await;
+}
+
+/// A child has one output, and its clients share it: what it says to nobody in particular may be about anybody's call.
+#[tokio::test]
+async fn of_what_a_child_says_a_call_hears_what_is_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    for share in ["session", "mount"] {
+        let child = json!({"command": env!("CARGO_BIN_EXE_fake-mcp"), "args": ["old", "1"], "share": share});
+        let text = json!({"version": 1, "upstreams": {"up": {"stdio": child}}});
+        let folder = dir.path().join(share);
+        std::fs::create_dir(&folder).unwrap();
+        let dataplane = standalone(&folder, &text.to_string()).await;
+        let meta = json!({"progressToken": "mine", "io.modelcontextprotocol/logLevel": "debug"});
+        let call = request(&dataplane, json!("c"), "tools/call", json!({"name": "chatter"}), meta);
+        let mut events = Events::open(call).await;
+        let mut said = Vec::new();
+        while let Some(message) = events.next().await {
+            said.push(message);
+        }
+        assert_eq!(said.len(), 2, "{share}: {said:?}");
+        assert_eq!(said[0]["params"]["progressToken"], "mine");
+        assert_eq!(said[1]["id"], "c");
+        dataplane.shutdown().await;
+    }
 }
 
 fn elicits() -> Value {

@@ -2,12 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+#[path = "bundles/apart.rs"]
+mod apart;
+#[path = "bundles/changes.rs"]
+mod changes;
+#[path = "bundles/members.rs"]
+mod members;
+
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ostler_dataplane::DataPlane;
 use ostler_mcp::sse::Decoder;
 use ostler_tests::support::http::{Answer, Ask};
-use ostler_tests::support::member::{MemberServer, Script};
+use ostler_tests::support::member::{MemberServer, Script, Seen};
 use ostler_tests::support::world::standalone;
 use ostler_tests::support::{PATIENCE, eventually};
 use serde_json::{Value, json};
@@ -502,42 +509,6 @@ async fn what_changes_at_a_member_is_heard_by_clients_of_both_eras() {
         ((new.listeners(), old.listeners()) == (0, 0)).then_some(())
     })
     .await;
-    dataplane.shutdown().await;
-}
-
-#[tokio::test]
-async fn a_config_that_changes_a_bundle_is_heard_by_its_clients_and_by_no_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (MemberServer::modern("a", &["x"]).await, MemberServer::modern("b", &["y"]).await);
-    let both = [("a", a.url()), ("b", b.url())];
-    let both: Vec<_> = both.iter().map(|(name, url)| (*name, url.as_str())).collect();
-    let text = |members: &[&str]| {
-        let mut config: Value = serde_json::from_str(&config_of(&both, members)).unwrap();
-        config["bundles"]["other"] = json!({"mounts": ["b"]});
-        config.to_string()
-    };
-    let dataplane = standalone(dir.path(), &text(&["a"])).await;
-    let client = Old::connect(&dataplane).await;
-    let mut events = client.listen().await;
-    let tools = client.request("tools/list", json!({})).await;
-    assert_eq!(names(&tools["result"]["tools"], "name"), ["a__x"]);
-    std::fs::write(dir.path().join("ostler.yaml"), text(&["b", "a"])).unwrap();
-    let mut heard = Vec::new();
-    while heard.len() < 3 {
-        heard.push(events.next().await.unwrap()["method"].as_str().unwrap().to_owned());
-    }
-    heard.sort();
-    assert_eq!(
-        heard,
-        ["prompts", "resources", "tools"].map(|list| format!("notifications/{list}/list_changed"))
-    );
-    // The session is what it was, and sees what is new.
-    let tools = client.request("tools/list", json!({})).await;
-    assert_eq!(names(&tools["result"]["tools"], "name"), ["b__y", "a__x"]);
-    std::fs::write(dir.path().join("ostler.yaml"), text(&["b"])).unwrap();
-    assert!(events.next().await.unwrap()["method"].as_str().unwrap().ends_with("list_changed"));
-    let gone = client.request("tools/call", json!({"name": "a__x"})).await;
-    assert_eq!(gone["error"]["code"], -32602);
     dataplane.shutdown().await;
 }
 

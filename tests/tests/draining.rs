@@ -130,31 +130,52 @@ async fn what_outlives_the_deadline_is_ended_with_an_error_of_its_own() {
     dataplane.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_modern_subscription_ends_with_the_result_of_its_request() {
-    let dir = tempfile::tempdir().unwrap();
-    let (server, dataplane) = one_mount(dir.path()).await;
-    server.behave(Manner::Modern);
-    let events = server.next_call_streams();
-    let listen = modern(
-        dataplane.mcp_addr(),
-        "up",
-        5,
-        "subscriptions/listen",
-        json!({"notifications": {"toolsListChanged": true}}),
-    );
+/// Opens a modern subscription; it was acknowledged.
+async fn subscribed(
+    dataplane: &DataPlane,
+    server: &FakeServer,
+    mount: &str,
+    wanted: Value,
+) -> (BodyDataStream<Incoming>, tokio::sync::mpsc::Sender<String>) {
+    let feed = server.next_call_streams();
+    let params = json!({"notifications": wanted});
+    let listen = modern(dataplane.mcp_addr(), mount, 5, "subscriptions/listen", params);
     let mut stream = listen.open().await.into_body().into_data_stream();
     let acknowledged =
         json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}});
-    events.send(acknowledged.to_string()).await.unwrap();
+    feed.send(acknowledged.to_string()).await.unwrap();
     assert!(next(&mut stream).await.unwrap().contains("acknowledged"));
-    apply(&dataplane, dir.path(), &config(&[("other", &server.url())])).await;
+    (stream, feed)
+}
+
+#[tokio::test]
+async fn a_modern_subscription_ends_with_the_lists_that_changed_and_the_result_of_its_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, other) = (FakeServer::start("up").await, FakeServer::start("other").await);
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url()), ("kept", &server.url())])).await;
+    server.behave(Manner::Modern);
+    let wanted = json!({"toolsListChanged": true, "promptsListChanged": false, "resourcesListChanged": true});
+    let (mut stream, _feed) = subscribed(&dataplane, &server, "up", wanted.clone()).await;
+    let (mut kept, kept_feed) = subscribed(&dataplane, &server, "kept", wanted.clone()).await;
+    apply(&dataplane, dir.path(), &config(&[("up", &other.url()), ("kept", &server.url())])).await;
     let last = next(&mut stream).await.unwrap();
-    let data = last.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
-    let expected = json!({"jsonrpc": "2.0", "id": 5, "result": {"resultType": "complete", "_meta": {"io.modelcontextprotocol/subscriptionId": 5}}});
-    assert_eq!(serde_json::from_str::<Value>(data).unwrap(), expected);
+    let said: Vec<Value> = last
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let told = |list: &str| json!({"jsonrpc": "2.0", "method": format!("notifications/{list}/list_changed"), "params": {"_meta": {"io.modelcontextprotocol/subscriptionId": 5}}});
+    assert_eq!(said[..2], [told("tools"), told("resources")]);
+    let result = json!({"jsonrpc": "2.0", "id": 5, "result": {"resultType": "complete", "_meta": {"io.modelcontextprotocol/subscriptionId": 5}}});
+    assert_eq!(said[2..], [result]);
     assert_eq!(next(&mut stream).await, None);
+    kept_feed.send(r#"{"jsonrpc":"2.0","method":"notifications/marker"}"#.to_owned()).await.unwrap();
+    let heard = next(&mut kept).await.unwrap();
+    assert!(heard.contains("marker") && !heard.contains("list_changed"), "{heard}");
+    // A process that ends changes no list.
     dataplane.shutdown().await;
+    let last = next(&mut kept).await.unwrap();
+    assert!(last.contains("complete") && !last.contains("list_changed"), "{last}");
 }
 
 #[tokio::test]

@@ -44,6 +44,11 @@ impl Asker {
         Self { worker, headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
+    /// For what is asked for everybody: nothing of one client's goes with it.
+    pub(crate) fn for_all(&self) -> Self {
+        Self { worker: self.worker, headers: HeaderMap::new() }
+    }
+
     /// Sends a modern message, with the headers that mirror it.
     pub(crate) async fn send(
         &self,

@@ -16,6 +16,7 @@ use ostler_mcp::{Envelope, Reason, message, method, sse};
 use serde_json::value::RawValue;
 
 use super::member::{Place, is_stream};
+use super::sealer::Holder;
 use super::{Bundle, names};
 use crate::bridge::ask::{self, invalid};
 use crate::bridge::stream::{Bridged, Writer};
@@ -25,6 +26,7 @@ use crate::upstream::{Answer, AnswerBody, BodyError, Tail, UpstreamError};
 pub(super) struct Rewriter {
     pub(super) bundle: Arc<Bundle>,
     pub(super) member: ResourceName,
+    pub(super) holder: Holder,
     pub(super) method: String,
     /// What a `requestState` is good for.
     pub(super) binding: Vec<u8>,
@@ -97,7 +99,7 @@ impl Rewriter {
     fn input_required(&self, result: &str) -> Result<Option<String>, UpstreamError> {
         let mut result = object(result)?;
         let Some(state) = result.take("requestState") else { return Ok(None) };
-        let sealed = self.bundle.seal(&self.binding, &state)?;
+        let sealed = self.bundle.seal(&self.holder, &self.binding, &state)?;
         result.set("requestState", json_text(&sealed));
         Ok(Some(result.to_json()))
     }
@@ -107,7 +109,7 @@ impl Rewriter {
         let mut result = object(result)?;
         let id = match (&self.task_id, result.text("taskId")) {
             (Some(known), _) => known.clone(),
-            (None, Some(id)) => json_text(&self.bundle.task_id(&self.member, &id)?),
+            (None, Some(id)) => json_text(&self.bundle.task_id(&self.holder, &self.member, &id)?),
             (None, None) => return Ok(result.to_json()),
         };
         result.set("taskId", id);

@@ -167,7 +167,7 @@ impl Audience {
         let asked = Instant::now();
         slots.insert(key, Slot { asked, outcome: outcome.clone() });
         let (kept, member) = (Arc::clone(bundle), Arc::clone(member));
-        let (capabilities, asker) = (capabilities.to_owned(), asker.clone());
+        let (capabilities, asker) = (capabilities.to_owned(), asker.for_all());
         // It outlives whoever asks first.
         bundle.tasks.spawn_until_stopped("list member", async move {
             let fetched = fetch::all(&kept, &member, kind, &capabilities, &asker);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -18,12 +19,14 @@ use ostler_mcp::bridge::{
 use ostler_mcp::headers::EVENT_STREAM;
 use ostler_mcp::message::{self, json_text};
 use ostler_mcp::{Envelope, Reason, Revision, method, sse};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::answer::encoded;
 use super::member::{self, Outgoing, Place};
+use super::sealer::Holder;
 use super::watch::{Changes, LISTS, Listener, Watching};
-use super::{Bundle, Bundled, names};
+use super::{Bundle, Bundled, Members as Mounts, names};
 use crate::bridge::ask::{Asker, unbridgeable};
 use crate::bridge::stream::{Bridged, Writer};
 use crate::mount::Mount;
@@ -63,12 +66,15 @@ struct Part {
     capabilities: String,
     wanted: Wanted,
     open: Option<(AnswerBody, sse::Decoder, Place)>,
+    /// Before it is opened.
+    pause: Duration,
 }
 
 pub(super) fn open(
     bundled: &Bundled,
     call: &Call<'_>,
     envelope: &Envelope<'_>,
+    holder: &Holder,
 ) -> Result<Answer, UpstreamError> {
     let bundle = &bundled.bundle;
     let asker = Asker::of(call);
@@ -80,11 +86,12 @@ pub(super) fn open(
     for (key, ..) in LISTS.iter().zip(lists).filter(|(_, wanted)| *wanted).map(|(list, _)| list) {
         accepted.set(key, "true");
     }
-    let wanted = wanted(bundled, &asked, &mut accepted)?;
+    let wanted = wanted(bundled, holder, &asked, &mut accepted)?;
     let capabilities = envelope.meta.client_capabilities.unwrap_or("{}");
     let parts = wanted.into_iter().map(|(member, wanted)| {
         let (bundle, asker) = (Arc::clone(bundle), asker.clone());
-        Part { bundle, member, asker, capabilities: capabilities.to_owned(), wanted, open: None }.stream()
+        let capabilities = capabilities.to_owned();
+        Part { bundle, member, asker, capabilities, wanted, open: None, pause: Duration::ZERO }.stream()
     });
     let members = stream::select_all(parts);
     let listener = Watching::listen(bundle, &asker);
@@ -123,6 +130,7 @@ pub(super) fn request(
 /// What is wanted of each member. What leads to none is not accepted.
 fn wanted(
     bundled: &Bundled,
+    holder: &Holder,
     asked: &Members<'_>,
     accepted: &mut Members<'_>,
 ) -> Result<Vec<(Arc<Mount>, Wanted)>, UpstreamError> {
@@ -152,7 +160,7 @@ fn wanted(
         }
     }
     for id in texts("taskIds")? {
-        if let Some((name, bare)) = bundled.bundle.task(&id)
+        if let Some((name, bare)) = bundled.bundle.task(holder, &id)
             && of(&name, &mut |wanted| drop(wanted.tasks.insert(bare.clone(), id.clone())))
         {
             tasks.push(json_text(&id));
@@ -218,26 +226,54 @@ impl Listen {
 // === impl Part ===
 
 impl Part {
-    /// What the member says, from one connection to the next, for as long as it is a mount.
+    /// What the member says, from one connection to the next, and from one mount of its name to the next, for as long as the
+    /// bundle is there.
     fn stream(self) -> BoxStream<'static, Bytes> {
-        let gone = self.member.runtime.gone.clone();
-        let said = stream::unfold(self, |mut part| async move {
+        let members = self.bundle.members.subscribe();
+        let said = stream::unfold((self, members), |(mut part, mut members)| async move {
             loop {
-                match part.said().await {
-                    Some(said) => return Some((said, part)),
-                    None => {
-                        part.open = None;
-                        sleep(LISTEN_RETRY).await;
+                let said = tokio::select! {
+                    biased;
+                    changed = members.changed() => {
+                        changed.ok()?;
+                        part.follow(&mut members).await?;
+                        continue;
                     }
+                    said = part.said() => said,
+                };
+                if let Some(said) = said {
+                    return Some((said, (part, members)));
                 }
+                part.open = None;
+                part.pause = LISTEN_RETRY;
             }
         });
-        said.take_until(gone.cancelled_owned()).boxed()
+        said.boxed()
+    }
+
+    /// Goes on with the member that has this name now, or will have it.
+    async fn follow(&mut self, members: &mut watch::Receiver<Mounts>) -> Option<()> {
+        loop {
+            let now =
+                members.borrow_and_update().iter().find(|now| now.name() == self.member.name()).cloned();
+            match now {
+                Some(now) if Arc::ptr_eq(&now.runtime, &self.member.runtime) => return Some(()),
+                Some(now) => {
+                    self.open = None;
+                    self.pause = Duration::ZERO;
+                    self.member = now;
+                    return Some(());
+                }
+                None => self.open = None,
+            }
+            members.changed().await.ok()?;
+        }
     }
 
     /// The next notification, as the client knows what it is about; nothing when the member has to be listened to anew.
     async fn said(&mut self) -> Option<Bytes> {
         if self.open.is_none() {
+            sleep(std::mem::take(&mut self.pause)).await;
             let outgoing = request(&self.asker, &self.capabilities, &self.wanted.to_json()).ok()?;
             let (answer, place) = member::call(&self.bundle, &self.member, outgoing).await.ok()?;
             if !member::is_stream(&answer) {

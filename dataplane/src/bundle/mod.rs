@@ -55,7 +55,7 @@ use crate::upstream::health::{Reading, State};
 use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 use catalogue::Catalogue;
 use reading::Readings;
-use sealer::Sealer;
+use sealer::{Holder, Sealer};
 use watch::Watching;
 
 /// What a bundle keeps from snapshot to snapshot.
@@ -105,18 +105,20 @@ pub async fn serve(bundled: &Bundled, call: Call<'_>) -> Result<Answer, Upstream
         Kind::Notification | Kind::Response { .. } => return Ok(bare(StatusCode::ACCEPTED)),
     }
     demands::judge(envelope, Behind::LegacyServer)?;
+    // No credential is asked for.
+    let holder = Holder::of(None);
     match &*envelope.method {
         method::SERVER_DISCOVER => discover::serve(bundled, &call, envelope).await,
-        method::SUBSCRIPTIONS_LISTEN => listen::open(bundled, &call, envelope),
+        method::SUBSCRIPTIONS_LISTEN => listen::open(bundled, &call, envelope, &holder),
         method::TOOLS_CALL
         | method::PROMPTS_GET
         | method::RESOURCES_READ
         | method::COMPLETION_COMPLETE
         | method::TASKS_GET
         | method::TASKS_UPDATE
-        | method::TASKS_CANCEL => route::serve(bundled, &call, envelope).await,
+        | method::TASKS_CANCEL => route::serve(bundled, &call, envelope, holder).await,
         other => match catalogue::Kind::listed_by(other) {
-            Some(kind) => reading::serve(bundled, &call, envelope, kind).await,
+            Some(kind) => reading::serve(bundled, &call, envelope, kind, &holder).await,
             None => {
                 let detail = format!("bundles do not carry `{}`", bounded(other));
                 Err(UpstreamError::new(Reason::MethodNotFound, detail))
@@ -173,27 +175,23 @@ impl Bundle {
         self.left_out.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    fn seal(&self, context: &[u8], value: &str) -> Result<String, UpstreamError> {
-        let sealed = self.sealer.seal(&self.context(context), value);
+    fn seal(&self, holder: &Holder, purpose: &[u8], value: &str) -> Result<String, UpstreamError> {
+        let sealed = self.sealer.seal(&holder.place(self.name.as_str(), purpose), value);
         sealed.map_err(|error| UpstreamError::new(Reason::InternalError, error.to_string()))
     }
 
-    fn open(&self, context: &[u8], sealed: &str) -> Option<String> {
-        self.sealer.open(&self.context(context), sealed)
-    }
-
-    fn context(&self, context: &[u8]) -> Vec<u8> {
-        [self.name.as_str().as_bytes(), b"\n", context].concat()
+    fn open(&self, holder: &Holder, purpose: &[u8], sealed: &str) -> Option<String> {
+        self.sealer.open(&holder.place(self.name.as_str(), purpose), sealed)
     }
 
     /// A task's id in the bundle.
-    fn task_id(&self, member: &ResourceName, id: &str) -> Result<String, UpstreamError> {
-        self.seal(b"task", &format!("{member}/{id}"))
+    fn task_id(&self, holder: &Holder, member: &ResourceName, id: &str) -> Result<String, UpstreamError> {
+        self.seal(holder, b"task", &format!("{member}/{id}"))
     }
 
     /// The member, and the task's id there.
-    fn task(&self, sealed: &str) -> Option<(String, String)> {
-        let opened = self.open(b"task", sealed)?;
+    fn task(&self, holder: &Holder, sealed: &str) -> Option<(String, String)> {
+        let opened = self.open(holder, b"task", sealed)?;
         opened.split_once('/').map(|(member, id)| (member.to_owned(), id.to_owned()))
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::catalogue::{Catalogue, Kind, Missing};
 use super::fetch::Listed;
+use super::sealer::Holder;
 use super::{Bundle, Bundled, invalid_params, json};
 use crate::bridge::ask::Asker;
 use crate::upstream::{Answer, Call, UpstreamError};
@@ -51,6 +52,7 @@ pub(super) async fn serve(
     call: &Call<'_>,
     envelope: &Envelope<'_>,
     kind: Kind,
+    holder: &Holder,
 ) -> Result<Answer, UpstreamError> {
     let id = envelope.id.map_or("null", |id| id.raw());
     let bundle = &bundled.bundle;
@@ -58,7 +60,7 @@ pub(super) async fn serve(
     let (merged, place) = match params.get("cursor").filter(|cursor| *cursor != "null") {
         None => begin(bundled, call, envelope, kind).await?,
         Some(_) => {
-            let place = params.text("cursor").and_then(|cursor| Place::open(bundle, kind, &cursor));
+            let place = params.text("cursor").and_then(|cursor| Place::open(bundle, holder, kind, &cursor));
             let found = place.and_then(|place| Some((bundle.readings.find(place.list, kind)?, place)));
             let Some(found) = found else {
                 let why = "`cursor` is unknown, or too old; list again without it";
@@ -67,7 +69,7 @@ pub(super) async fn serve(
             found
         }
     };
-    let result = merged.page(bundle, place)?;
+    let result = merged.page(bundle, holder, place)?;
     Ok(json(StatusCode::OK, message::result(id, &result)))
 }
 
@@ -123,7 +125,7 @@ impl Merged {
     }
 
     /// The page that begins there.
-    fn page(&self, bundle: &Bundle, mut place: Place) -> Result<String, UpstreamError> {
+    fn page(&self, bundle: &Bundle, holder: &Holder, mut place: Place) -> Result<String, UpstreamError> {
         let (mut entries, mut bytes) = (Vec::new(), 0_usize);
         let next = loop {
             let Some(list) = self.lists.get(place.member) else { break None };
@@ -141,7 +143,7 @@ impl Merged {
         let mut result = Members::default();
         result.set(self.kind.key(), format!("[{}]", entries.join(",")));
         if let Some(next) = next {
-            result.set("nextCursor", json_text(&next.seal(bundle, self.kind)?));
+            result.set("nextCursor", json_text(&next.seal(bundle, holder, self.kind)?));
         }
         result.set("resultType", r#""complete""#);
         result.set("ttlMs", ttl_ms(&self.lists, &self.missing).to_string());
@@ -154,13 +156,13 @@ impl Merged {
 // === impl Place ===
 
 impl Place {
-    fn seal(&self, bundle: &Bundle, kind: Kind) -> Result<String, UpstreamError> {
+    fn seal(&self, bundle: &Bundle, holder: &Holder, kind: Kind) -> Result<String, UpstreamError> {
         let Self { list, member, entry } = self;
-        bundle.seal(kind.method().as_bytes(), &format!("{list} {member} {entry}"))
+        bundle.seal(holder, kind.method().as_bytes(), &format!("{list} {member} {entry}"))
     }
 
-    fn open(bundle: &Bundle, kind: Kind, cursor: &str) -> Option<Self> {
-        let opened = bundle.open(kind.method().as_bytes(), cursor)?;
+    fn open(bundle: &Bundle, holder: &Holder, kind: Kind, cursor: &str) -> Option<Self> {
+        let opened = bundle.open(holder, kind.method().as_bytes(), cursor)?;
         let mut numbers = opened.split(' ');
         let list = numbers.next()?.parse().ok()?;
         let member = numbers.next()?.parse().ok()?;

@@ -12,6 +12,7 @@ use ostler_mcp::{Envelope, message, method};
 
 use super::answer::{self, Rewriter};
 use super::member::{self, Outgoing};
+use super::sealer::Holder;
 use super::{Bundle, Bundled, invalid_params, names};
 use crate::bridge::ask::unbridgeable;
 use crate::upstream::{Answer, Call, UpstreamError};
@@ -40,9 +41,10 @@ pub(super) async fn serve(
     bundled: &Bundled,
     call: &Call<'_>,
     envelope: &Envelope<'_>,
+    holder: Holder,
 ) -> Result<Answer, UpstreamError> {
     let id = envelope.id.map_or("null", |id| id.raw());
-    let routed = route(&bundled.bundle, envelope);
+    let routed = route(&bundled.bundle, envelope, &holder);
     let found = routed.and_then(|routed| {
         let member = bundled.member(&routed.member).ok_or(Stray::Unknown(what(&envelope.method)))?;
         Ok((routed, member))
@@ -62,6 +64,7 @@ pub(super) async fn serve(
     let rewriter = Rewriter {
         bundle: Arc::clone(&bundled.bundle),
         member: member.name().clone(),
+        holder,
         method: envelope.method.clone().into_owned(),
         binding: routed.binding,
         task_id: routed.task_id,
@@ -69,7 +72,7 @@ pub(super) async fn serve(
     answer::relay(answer, place, id, rewriter).await
 }
 
-fn route(bundle: &Bundle, envelope: &Envelope<'_>) -> Result<Routed, Stray> {
+fn route(bundle: &Bundle, envelope: &Envelope<'_>, holder: &Holder) -> Result<Routed, Stray> {
     let mut params =
         Members::parse(envelope.params.unwrap_or("{}"), "params").map_err(|_| Stray::Malformed)?;
     let mut task_id = None;
@@ -84,7 +87,7 @@ fn route(bundle: &Bundle, envelope: &Envelope<'_>) -> Result<Routed, Stray> {
         }
         method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => {
             let sealed = envelope.task_id.as_deref().ok_or(Stray::Malformed)?;
-            let (member, id) = bundle.task(sealed).ok_or_else(unknown)?;
+            let (member, id) = bundle.task(holder, sealed).ok_or_else(unknown)?;
             task_id = Some(json_text(sealed));
             params.set("taskId", json_text(&id));
             (member, Some(id))
@@ -99,7 +102,7 @@ fn route(bundle: &Bundle, envelope: &Envelope<'_>) -> Result<Routed, Stray> {
     let binding = binding(&member, envelope, &params);
     if let Some(sealed) = params.get("requestState") {
         let sealed = serde_json::from_str::<String>(sealed).map_err(|_| Stray::State)?;
-        params.set("requestState", bundle.open(&binding, &sealed).ok_or(Stray::State)?);
+        params.set("requestState", bundle.open(holder, &binding, &sealed).ok_or(Stray::State)?);
     }
     Ok(Routed { member, params: params.to_json(), target, binding, task_id })
 }

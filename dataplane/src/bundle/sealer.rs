@@ -8,9 +8,35 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ostler_core::rng::{RandomError, secret_token};
 use ostler_core::seal::SealKey;
 
+/// Whom a value is given to. Nobody else can hand it back: to others it is as if it did not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder(Option<(Box<str>, Box<str>)>);
+
 /// Seals with a key that is made on first use.
 #[derive(Debug, Default)]
 pub(super) struct Sealer(OnceLock<SealKey>);
+
+// === impl Holder ===
+
+impl Holder {
+    /// By the credential that a caller has shown: its issuer, and its subject there. All who show none are one.
+    pub(super) fn of(principal: Option<(&str, &str)>) -> Self {
+        Self(principal.map(|(issuer, subject)| (issuer.into(), subject.into())))
+    }
+
+    /// Where a value of this holder's is good: pieces with their lengths, so that no two places are written alike.
+    pub(super) fn place(&self, bundle: &str, purpose: &[u8]) -> Vec<u8> {
+        let (issuer, subject) = self.0.as_ref().map_or(("", ""), |(issuer, subject)| (issuer, subject));
+        let is_known = [u8::from(self.0.is_some())];
+        let pieces = [bundle.as_bytes(), &is_known, issuer.as_bytes(), subject.as_bytes(), purpose];
+        let mut place = Vec::with_capacity(pieces.iter().map(|piece| piece.len() + 8).sum());
+        for piece in pieces {
+            place.extend_from_slice(&(piece.len() as u64).to_le_bytes());
+            place.extend_from_slice(piece);
+        }
+        place
+    }
+}
 
 // === impl Sealer ===
 
@@ -41,6 +67,29 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_holder_is_given_is_nothing_in_anothers_hands() {
+        let sealer = Sealer::default();
+        let holders = [
+            Holder::of(None),
+            Holder::of(Some(("", ""))),
+            Holder::of(Some(("", "ci"))),
+            Holder::of(Some(("https://idp", "ci"))),
+            Holder::of(Some(("https://idpc", "i"))),
+        ];
+        let places = |holder: &Holder| {
+            [("all", "task"), ("al", "ltask"), ("all", "tasks")]
+                .map(|(bundle, purpose)| holder.place(bundle, purpose.as_bytes()))
+        };
+        let all: Vec<_> = holders.iter().flat_map(places).collect();
+        for (at, place) in all.iter().enumerate() {
+            let sealed = sealer.seal(place, "t/1").unwrap();
+            let opens: Vec<_> =
+                (0..all.len()).filter(|other| sealer.open(&all[*other], &sealed).is_some()).collect();
+            assert_eq!(opens, [at]);
+        }
+    }
 
     #[test]
     fn a_value_opens_where_it_was_sealed_and_for_what_it_was_sealed() {

@@ -53,14 +53,14 @@ pub(super) struct Listener {
 // === impl Watching ===
 
 impl Watching {
-    /// Begins to listen, for the first client with its own connections.
+    /// Begins to listen, on the worker of the first client.
     pub(super) fn listen(bundle: &Arc<Bundle>, asker: &Asker) -> Listener {
         let watching = &bundle.watching;
         let changes = watching.changes.subscribe();
         if watching.listeners.fetch_add(1, Ordering::AcqRel) == 0 {
             let stop = CancellationToken::new();
             *watching.stop.lock().unwrap_or_else(PoisonError::into_inner) = stop.clone();
-            let (kept, asker) = (Arc::clone(bundle), asker.clone());
+            let (kept, asker) = (Arc::clone(bundle), asker.for_all());
             bundle.tasks.spawn_until_stopped("listen to members", async move {
                 tokio::select! {
                     () = follow_all(&kept, &asker) => {}

@@ -30,6 +30,7 @@ pub struct DrainingMount {
 impl Draining {
     /// Ends the mount's streams, lets its calls finish up to the deadline, then ends these too.
     pub fn start(&self, mount: &Arc<Mount>, cause: Cause, deps: &Deps) {
+        mount.runtime.is_withdrawn.store(true, Ordering::Release);
         mount.runtime.gone.cancel();
         mount.runtime.calls.close();
         let since_unix_ms = deps.clock.unix_ms();

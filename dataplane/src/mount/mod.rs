@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ostler_config::{CompiledMount, CompiledUpstream};
 use ostler_core::clock::WallClock;
@@ -51,6 +52,8 @@ pub struct MountRuntime {
     pub bodies: Arc<Bodies>,
     /// Cancelled when config no longer has this mount on this upstream: streams without an end of their own end then.
     pub gone: CancellationToken,
+    /// Set before that, unless it is the process that ends.
+    pub is_withdrawn: AtomicBool,
     /// Requests under way, whatever has become of the snapshot that they pin.
     pub calls: TaskTracker,
     /// Cancelled when the time for them is up.
@@ -132,6 +135,7 @@ impl MountRuntime {
             metrics,
             bodies,
             gone: CancellationToken::new(),
+            is_withdrawn: AtomicBool::new(false),
             calls: TaskTracker::new(),
             cut: CancellationToken::new(),
             mirrors: Mirrors::default(),

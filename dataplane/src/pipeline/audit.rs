@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
@@ -12,7 +13,8 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
 use ostler_core::name::ResourceName;
-use ostler_mcp::{Envelope, Era, sse};
+use ostler_mcp::bridge::Members;
+use ostler_mcp::{Envelope, Era, message, method, sse};
 use ostler_telemetry::text::bounded;
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
@@ -50,6 +52,8 @@ pub(super) struct Record {
     call: Option<TaskTrackerToken>,
     /// Whom the last event of a stream answers, where its body does not know.
     asked: Asked,
+    /// What a modern subscription wants to be told of lists, as notifications' methods.
+    listens: Vec<&'static str>,
     aftermath: Option<Aftermath>,
     /// Where its client may leave it unread and go on with others.
     unread: Option<Unread>,
@@ -182,6 +186,7 @@ impl Record {
             place: None,
             call: None,
             asked: Asked::Nothing,
+            listens: Vec::new(),
             aftermath: None,
             unread: None,
         }
@@ -221,6 +226,15 @@ impl Record {
 
     pub(super) fn asked(&mut self, asked: Asked) {
         self.asked = asked;
+    }
+
+    /// Notes of which lists a modern subscription wants to be told that they changed.
+    pub(super) fn listens(&mut self, envelope: &Envelope<'_>) {
+        let params = Members::parse_optional(envelope.params, "params").unwrap_or_default();
+        let wanted =
+            Members::parse_optional(params.get("notifications"), "notifications").unwrap_or_default();
+        let wanted = method::LIST_CHANGES.iter().filter(|(key, _)| wanted.get(key) == Some("true"));
+        self.listens = wanted.map(|(_, told)| *told).collect();
     }
 
     /// Makes the end of the answer evidence of the upstream's health.
@@ -340,15 +354,22 @@ impl Tracked {
     }
 
     /// How a stream without an end of its own ends in its protocol's way: a legacy one just ends, a modern one with the result
-    /// of its request (2026-07-28, `subscriptions/listen`).
+    /// of its request (2026-07-28, `subscriptions/listen`). Where config has taken the mount away its lists are others, or none.
     fn farewell(&self) -> Option<Bytes> {
         let record = self.record.as_ref()?;
         let Asked::One(id) = &record.asked else { return None };
-        let close = self.body.closing()?;
+        let mut last = BytesMut::from(self.body.closing()?);
         let meta = format!(r#"{{"io.modelcontextprotocol/subscriptionId":{id}}}"#);
+        let is_withdrawn =
+            |aftermath: &Aftermath| aftermath.mount.runtime.is_withdrawn.load(Ordering::Acquire);
+        if record.aftermath.as_ref().is_some_and(is_withdrawn) {
+            let params = format!(r#"{{"_meta":{meta}}}"#);
+            for changed in &record.listens {
+                sse::encode_message(&mut last, &message::notification(changed, Some(&params)), None);
+            }
+        }
         let result =
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{meta}}}}}"#);
-        let mut last = BytesMut::from(close);
         sse::encode_message(&mut last, result.as_bytes(), None);
         Some(last.freeze())
     }

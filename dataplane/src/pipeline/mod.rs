@@ -306,6 +306,9 @@ impl Shared {
             && (is_push || matches!(answer.body(), AnswerBody::Events(_) | AnswerBody::Bridged(_)))
         {
             record.asked(envelope.map(Asked::of).unwrap_or_default());
+            if let Some(envelope) = envelope.filter(|_| is_push) {
+                record.listens(envelope);
+            }
         }
         let ends = if is_push { Ends::WithMount } else { Ends::Within(total) };
         if verb == Verb::Post && routed.mount.upstream.doubts_era(era, &answer) {

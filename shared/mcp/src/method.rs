@@ -38,6 +38,13 @@ pub const NOTIFICATIONS_RESOURCES_LIST_CHANGED: &str = "notifications/resources/
 pub const NOTIFICATIONS_RESOURCES_UPDATED: &str = "notifications/resources/updated";
 pub const NOTIFICATIONS_ROOTS_LIST_CHANGED: &str = "notifications/roots/list_changed";
 
+/// What a subscription calls a kind of list that changes, and how it is told (2026-07-28, `subscriptions/listen`).
+pub const LIST_CHANGES: [(&str, &str); 3] = [
+    ("toolsListChanged", NOTIFICATIONS_TOOLS_LIST_CHANGED),
+    ("promptsListChanged", NOTIFICATIONS_PROMPTS_LIST_CHANGED),
+    ("resourcesListChanged", NOTIFICATIONS_RESOURCES_LIST_CHANGED),
+];
+
 /// The parameter that names what a method acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {

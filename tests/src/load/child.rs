@@ -1,5 +1,5 @@
 //! The stdio counterpart of [`super::server`]: what `fake-mcp` is. Each answer names the server, its process, and the two
-//! halves of its version: one from the environment, one from the arguments.
+//! halves of its version: one from the environment, one from the arguments. One named `old` speaks the legacy era alone.
 
 use std::io::{BufRead as _, Write as _};
 
@@ -32,13 +32,24 @@ pub fn run() {
                 "protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}},
                 "serverInfo": {"name": name, "version": "1"},
             }),
-            "server/discover" => {
+            "server/discover" if name != "old" => {
                 json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
+            }
+            "tools/list" => {
+                json!({"tools": [{"name": "who", "inputSchema": {"type": "object"}}], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
             }
             "tools/call" => match message["params"]["name"].as_str().unwrap_or_default() {
                 "exit" => std::process::exit(3),
                 "hang" => continue,
                 "flood" => flood(),
+                "chatter" => {
+                    let token = &message["params"]["_meta"]["progressToken"];
+                    for token in [&json!("of another"), token, &json!(0)] {
+                        say(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}).to_string());
+                    }
+                    say(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": "of anybody"}}).to_string());
+                    json!({"content": []})
+                }
                 "garbage" => {
                     say("no JSON at all");
                     continue;

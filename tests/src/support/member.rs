@@ -1,6 +1,8 @@
 //! A scripted MCP server with something of everything, of either era: what a bundle is made of. It remembers what it was sent.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -15,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -46,10 +48,23 @@ struct Shared {
     name: String,
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
-    listeners: Mutex<Vec<mpsc::Sender<Value>>>,
-    sessions: Mutex<usize>,
-    /// Lists wait while it is set.
+    listeners: Mutex<Vec<Listener>>,
+    /// How often it has forgotten all its sessions.
+    age: AtomicUsize,
+    /// What each session is subscribed to.
+    sessions: Mutex<HashMap<String, Vec<String>>>,
+    /// Questions of calls that wait for their answers, by id.
+    questions: Mutex<HashMap<String, oneshot::Sender<Value>>>,
+    /// Lists, and calls of `slow`, wait while it is set.
     held: watch::Sender<bool>,
+}
+
+/// A stream on which it speaks unasked.
+#[derive(Debug)]
+struct Listener {
+    said: mpsc::Sender<Value>,
+    session: Option<String>,
+    resources: Vec<String>,
 }
 
 /// A message as it arrived.
@@ -88,7 +103,9 @@ impl MemberServer {
             script: Mutex::new(script),
             seen: Mutex::default(),
             listeners: Mutex::default(),
+            age: AtomicUsize::default(),
             sessions: Mutex::default(),
+            questions: Mutex::default(),
             held: watch::Sender::new(false),
         });
         let router = Router::new().route("/mcp", any(answer)).with_state(Arc::clone(&shared));
@@ -127,27 +144,35 @@ impl MemberServer {
         change(&mut lock(&self.shared.script));
     }
 
-    /// Lets lists wait, or go on.
+    /// Lets lists and calls of `slow` wait, or go on.
     pub fn hold(&self, held: bool) {
         self.shared.held.send_replace(held);
     }
 
     /// Forgets every session.
     pub fn forget_sessions(&self) {
-        *lock(&self.shared.sessions) += 1;
+        self.shared.age.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says something to everybody who listens.
+    /// Says something to everybody who listens; of a resource that was updated, to who has subscribed to it.
     pub async fn notify(&self, method: &str, params: &Value) {
-        let listeners = lock(&self.shared.listeners).clone();
-        for listener in listeners {
-            let _ = listener.send(json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+        let is_concerned = |listener: &&Listener| {
+            method != "notifications/resources/updated"
+                || self.shared.resources(listener).contains(&params["uri"])
+        };
+        let listeners: Vec<_> = lock(&self.shared.listeners)
+            .iter()
+            .filter(is_concerned)
+            .map(|listener| listener.said.clone())
+            .collect();
+        for said in listeners {
+            let _ = said.send(json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
         }
     }
 
     pub fn listeners(&self) -> usize {
         let mut listeners = lock(&self.shared.listeners);
-        listeners.retain(|listener| !listener.is_closed());
+        listeners.retain(|listener| !listener.said.is_closed());
         listeners.len()
     }
 }
@@ -155,6 +180,38 @@ impl MemberServer {
 impl Drop for MemberServer {
     fn drop(&mut self) {
         self.served.abort();
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// What a stream is told of.
+    fn resources(&self, listener: &Listener) -> Vec<Value> {
+        let sessions = lock(&self.sessions);
+        let of_session = listener.session.as_ref().and_then(|session| sessions.get(session));
+        of_session.unwrap_or(&listener.resources).iter().map(|uri| json!(uri)).collect()
+    }
+
+    /// The stream of a session, or of a subscription to these resources.
+    fn listen(&self, session: Option<String>, resources: &Value) -> ReceiverStream<Value> {
+        let (said, heard) = mpsc::channel(16);
+        let resources = serde_json::from_value(resources.clone()).unwrap_or_default();
+        lock(&self.listeners).push(Listener { said, session, resources });
+        ReceiverStream::new(heard)
+    }
+
+    /// Another session.
+    fn begin(&self) -> String {
+        let mut sessions = lock(&self.sessions);
+        let session = format!("{}{}", self.prefix(), sessions.len());
+        sessions.insert(session.clone(), Vec::new());
+        session
+    }
+
+    /// What its sessions' ids begin with.
+    fn prefix(&self) -> String {
+        format!("{}-{}-", self.name, self.age.load(Ordering::Relaxed))
     }
 }
 
@@ -214,9 +271,8 @@ async fn modern(shared: &Arc<Shared>, script: &Script, headers: &HeaderMap, mess
             };
             let first = json!({"method": "notifications/subscriptions/acknowledged",
                 "params": {"notifications": params["notifications"]}});
-            let (listener, said) = mpsc::channel(16);
-            lock(&shared.listeners).push(listener);
-            events(futures_util::stream::iter([first]).chain(ReceiverStream::new(said)).map(stamped))
+            let said = shared.listen(None, &params["notifications"]["resourceSubscriptions"]);
+            events(futures_util::stream::iter([first]).chain(said).map(stamped))
         }
         "tools/call" if params["name"] == "ask" => match params["requestState"].as_str() {
             None => result(
@@ -234,6 +290,7 @@ async fn modern(shared: &Arc<Shared>, script: &Script, headers: &HeaderMap, mess
             json!({"resultType": "task", "taskId": "t/1", "status": "working", "createdAt": "2026-01-01T00:00:00Z",
                 "lastUpdatedAt": "2026-01-01T00:00:00Z", "ttlMs": null}),
         ),
+        "tasks/update" | "tasks/cancel" => result(message, json!({})),
         "tasks/get" => result(
             message,
             json!({"taskId": params["taskId"], "status": "completed", "ttlMs": null,
@@ -250,32 +307,61 @@ async fn legacy(
     headers: &HeaderMap,
     message: &Value,
 ) -> Response {
-    let current = format!("{}-{}", shared.name, *lock(&shared.sessions));
     let session = headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
     if message["method"] == "initialize" {
         let answered = json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25",
             "capabilities": {"tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true}, "logging": {}},
             "serverInfo": {"name": shared.name, "version": "1"}}});
         return (
-            [(header::CONTENT_TYPE.as_str(), "application/json"), ("mcp-session-id", current.as_str())],
+            [
+                (header::CONTENT_TYPE.as_str(), "application/json"),
+                ("mcp-session-id", shared.begin().as_str()),
+            ],
             answered.to_string(),
         )
             .into_response();
     }
-    match session {
-        None => return error(400, message, -32000, "Bad Request: Server not initialized"),
-        Some(session) if session != current => return StatusCode::NOT_FOUND.into_response(),
-        Some(_) => {}
+    let Some(session) = session else {
+        return error(400, message, -32000, "Bad Request: Server not initialized");
+    };
+    if !session.starts_with(&shared.prefix()) {
+        return StatusCode::NOT_FOUND.into_response();
     }
     if *method == Method::GET {
-        let (listener, said) = mpsc::channel(16);
-        lock(&shared.listeners).push(listener);
-        return events(ReceiverStream::new(said));
+        return events(shared.listen(Some(session.to_owned()), &Value::Null));
+    }
+    if message["method"] == "resources/subscribe"
+        && let Some(resources) = lock(&shared.sessions).get_mut(session)
+    {
+        resources.extend(message["params"]["uri"].as_str().map(str::to_owned));
     }
     if *method == Method::DELETE || message.get("id").is_none() {
         return StatusCode::ACCEPTED.into_response();
     }
+    if message.get("method").is_none() {
+        let asked = message["id"].as_str().and_then(|id| lock(&shared.questions).remove(id));
+        let _ = asked.map(|asked| asked.send(message["result"].clone()));
+        return StatusCode::ACCEPTED.into_response();
+    }
+    if message["method"] == "tools/call" && message["params"]["name"] == "ask" {
+        return asking(shared, message);
+    }
     common(shared, script, message).await
+}
+
+/// Asks the caller for a name, and answers with what it says.
+fn asking(shared: &Arc<Shared>, message: &Value) -> Response {
+    let (asked, answer) = oneshot::channel();
+    let question = format!("q-{}", message["id"]);
+    lock(&shared.questions).insert(question.clone(), asked);
+    let asks = json!({"jsonrpc": "2.0", "id": question, "method": "elicitation/create", "params":
+        {"message": message["params"]["arguments"].to_string(), "requestedSchema": {"type": "object"}}});
+    let (id, name) = (message["id"].clone(), shared.name.clone());
+    let answered = futures_util::stream::once(async move {
+        let answer = answer.await.unwrap_or_default();
+        json!({"jsonrpc": "2.0", "id": id, "result": text(&json!({"asked": name, "answer": answer["content"]}))})
+    });
+    events(futures_util::stream::iter([asks]).chain(answered))
 }
 
 async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Response {
@@ -312,6 +398,11 @@ async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Respo
         ),
         "completion/complete" => {
             result(message, json!({"completion": {"values": [params["ref"].to_string()]}}))
+        }
+        "tools/call" if params["name"] == "slow" => {
+            let mut held = shared.held.subscribe();
+            let _ = held.wait_for(|held| !held).await;
+            result(message, text(&json!({"server": shared.name, "arguments": params["arguments"]})))
         }
         "tools/call" if params["name"] == "link" => result(
             message,

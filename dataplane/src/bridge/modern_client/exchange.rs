@@ -86,8 +86,7 @@ async fn begin(mount: &Arc<Mount>, asker: Asker, client: Client) -> Result<Answe
     let write = |number| request.legacy(number).map_err(|_| unbridgeable("the request"));
     let pool = &mount.runtime.pool;
     let sent = pool.send(mount, &asker, &request.capabilities, request.log_level.as_deref(), write).await?;
-    let (answer, pooled, number) = sent;
-    let mut upward = Upward { mount: Arc::clone(mount), asker, pooled, number, is_over: false };
+    let (answer, mut upward) = sent;
     if !ask::is_stream(&answer) {
         let response = ask::response(answer).await?;
         upward.is_over = true;
@@ -133,6 +132,16 @@ fn stream(
 // === impl Upward ===
 
 impl Upward {
+    pub(super) fn new(mount: &Arc<Mount>, asker: &Asker, pooled: &Arc<Pooled>, number: u64) -> Self {
+        let (mount, asker, pooled) = (Arc::clone(mount), asker.clone(), Arc::clone(pooled));
+        Self { mount, asker, pooled, number, is_over: false }
+    }
+
+    /// There is nothing left to cancel.
+    pub(super) fn end(mut self) {
+        self.is_over = true;
+    }
+
     /// Sends a message that is no request.
     async fn tell(&self, body: &[u8]) -> Result<(), UpstreamError> {
         let table = &self.mount.runtime.pool.table;
@@ -253,23 +262,29 @@ impl Answering {
         }
     }
 
-    /// What of a server's notifications belongs on the stream of a request.
+    /// What of a server's notifications belongs on the stream of a request. The session is shared, and a server may say on one
+    /// request's stream what is about another's.
     fn notified(&self, envelope: &Envelope<'_>) -> Option<Vec<u8>> {
+        let upward = self.upward.as_ref()?;
         let params = || Members::parse_optional(envelope.params, "params").ok();
         match &*envelope.method {
             method::NOTIFICATIONS_PROGRESS => {
                 let token = self.client.request.progress_token.as_deref()?;
+                let of = envelope.progress_token.as_ref().and_then(ostler_mcp::Id::as_u64);
+                if of != Some(upward.number) {
+                    return None;
+                }
                 let mut params = params()?;
                 params.set("progressToken", token);
                 Some(message::notification(&envelope.method, Some(&params.to_json())))
             }
-            method::NOTIFICATIONS_MESSAGE => {
+            method::NOTIFICATIONS_MESSAGE if upward.mount.upstream.tells_calls_apart() => {
                 let level = params()?.text("level");
                 let wanted = self.client.request.log_level.as_deref();
                 level::is_wanted(wanted, level.as_deref())
                     .then(|| message::notification(&envelope.method, envelope.params))
             }
-            // Of subscriptions, which this is none of.
+            // Of subscriptions, which this is none of, or a line that may be about anybody's call.
             _ => None,
         }
     }

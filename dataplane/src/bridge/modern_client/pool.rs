@@ -16,6 +16,7 @@ use ostler_mcp::message::Implementation;
 use ostler_mcp::{Envelope, Era, Kind, Reason, Revision, message, method};
 use tokio::sync::OnceCell;
 
+use super::exchange::Upward;
 use super::level;
 use super::parked::ParkedCalls;
 use crate::bridge::ask::{self, Asker, invalid};
@@ -87,7 +88,7 @@ impl Pool {
     ) -> Result<Arc<Pooled>, UpstreamError> {
         let cell = Arc::clone(lock(&self.sessions).entry(capabilities.to_owned()).or_default());
         let opened = cell.get_or_try_init(|| async {
-            Pooled::open(&self.table, mount, asker, capabilities).await.map(Arc::new)
+            Pooled::open(&self.table, mount, &asker.for_all(), capabilities).await.map(Arc::new)
         });
         opened.await.cloned()
     }
@@ -106,21 +107,34 @@ impl Pool {
     /// executed. `write` makes the message, by the number that it is to have there.
     pub(super) async fn send(
         &self,
-        mount: &Mount,
+        mount: &Arc<Mount>,
         asker: &Asker,
         capabilities: &str,
         log_level: Option<&str>,
         write: impl Fn(u64) -> Result<Vec<u8>, UpstreamError>,
-    ) -> Result<(Answer, Arc<Pooled>, u64), UpstreamError> {
+    ) -> Result<(Answer, Upward), UpstreamError> {
         let mut is_retry = false;
         loop {
             let pooled = self.session(mount, asker, capabilities).await?;
             pooled.raise_level(&self.table, mount, asker, log_level).await;
             let number = pooled.number();
-            let answer = pooled.send(&self.table, mount, asker, write(number)?).await;
+            let message = write(number)?;
+            // The client may leave while nothing is answered yet.
+            let upward = Upward::new(mount, asker, &pooled, number);
+            let answer = pooled.send(&self.table, mount, asker, message).await;
             if is_retry || !is_lost(&answer) {
-                return answer.map(|answer| (answer, pooled, number));
+                return match answer {
+                    Ok(answer) => Ok((answer, upward)),
+                    Err(error) => {
+                        // Of what has not come in time the server is told; of what has failed it knows.
+                        if error.reason != Reason::UpstreamTimeout {
+                            upward.end();
+                        }
+                        Err(error)
+                    }
+                };
             }
+            upward.end();
             self.forget(capabilities, &pooled);
             is_retry = true;
         }
@@ -216,7 +230,7 @@ impl Pooled {
         };
         let params = format!(r#"{{"level":"{wanted}"}}"#);
         let body = message::request(&self.number().to_string(), method::LOGGING_SET_LEVEL, &params);
-        let Ok(answer) = self.send(table, mount, asker, body).await else { return };
+        let Ok(answer) = self.send(table, mount, &asker.for_all(), body).await else { return };
         let Ok(response) = ask::response(answer).await else { return };
         if Envelope::scan(&response).is_ok_and(|envelope| envelope.kind == Kind::Response { error: false }) {
             *lock(&self.level) = Some(wanted.to_owned());

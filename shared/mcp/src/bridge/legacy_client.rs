@@ -147,7 +147,7 @@ impl Caller {
     ) -> Result<Vec<u8>, BridgeError> {
         let uris: Vec<_> = uris.into_iter().map(json_text).collect();
         let mut wanted = Members::default();
-        for kind in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
+        for (kind, _) in method::LIST_CHANGES {
             wanted.set(kind, "true");
         }
         if !uris.is_empty() {
