@@ -19,6 +19,7 @@ mod assembly;
 pub mod bridge;
 pub mod bundle;
 mod deps;
+pub mod govern;
 mod guard;
 pub mod http_sse;
 pub mod listener;

@@ -16,6 +16,7 @@ use ostler_mcp::message::Implementation;
 use ostler_mcp::{Envelope, Era, Reason, Revision, bridge, message, method, sse};
 use serde_json::Value;
 
+use crate::govern::Pass;
 use crate::mount::Mount;
 use crate::mount::session::{Session, SessionTable};
 use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
@@ -23,18 +24,22 @@ use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 /// Whom a call of the bridge's is made for, without the message.
 #[derive(Debug, Clone)]
 pub struct Asker {
+    origin: Origin,
+    /// For what is sent in this name.
+    pass: Pass,
+}
+
+/// Where a client's message came from.
+#[derive(Debug, Clone)]
+pub struct Origin {
     worker: usize,
     /// What of the client's headers is not about the message.
     headers: HeaderMap,
 }
 
-// === impl Asker ===
+// === impl Origin ===
 
-impl Asker {
-    pub(crate) fn of(call: &Call<'_>) -> Self {
-        Self::new(call.worker, call.headers)
-    }
-
+impl Origin {
     pub fn new(worker: usize, headers: &HeaderMap) -> Self {
         let about_the_message = |name: &HeaderName| {
             name.as_str().starts_with(MCP_PREFIX)
@@ -44,9 +49,29 @@ impl Asker {
         Self { worker, headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
-    /// For what is asked for everybody: nothing of one client's goes with it.
-    pub(crate) fn for_all(&self) -> Self {
-        Self { worker: self.worker, headers: HeaderMap::new() }
+    /// Whoever may send what the pass covers.
+    pub fn asks(self, pass: Pass) -> Asker {
+        Asker { origin: self, pass }
+    }
+
+    /// The headers of a legacy client. Without a revision where none is agreed yet.
+    pub(crate) fn legacy_headers(&self, revision: Option<Revision>) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        let both = const { HeaderValue::from_static("application/json, text/event-stream") };
+        headers.insert(ACCEPT, both);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        if let Some(revision) = revision {
+            headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
+        }
+        headers
+    }
+}
+
+// === impl Asker ===
+
+impl Asker {
+    pub(crate) fn of(call: &Call<'_>) -> Self {
+        Origin::new(call.worker, call.headers).asks(call.pass.clone())
     }
 
     /// Sends a modern message, with the headers that mirror it.
@@ -61,7 +86,7 @@ impl Asker {
         let headers = self.mirrored(&envelope, mirrors)?;
         let call = Call {
             verb: Verb::Post,
-            worker: self.worker,
+            worker: self.origin.worker,
             headers: &headers,
             body: body.clone(),
             envelope: Some(&envelope),
@@ -69,6 +94,7 @@ impl Asker {
             session: None,
             sessions: &mount.runtime.sessions,
             config: &mount.upstream_config,
+            pass: &self.pass,
         };
         // Boxed: it is large, and most calls are not bridged.
         Box::pin(mount.call(call)).await
@@ -92,10 +118,10 @@ impl Asker {
         let body = Bytes::from(body);
         let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
         let greets = envelope.method == method::INITIALIZE;
-        let headers = self.legacy_headers((!greets).then_some(revision));
+        let headers = self.origin.legacy_headers((!greets).then_some(revision));
         let call = Call {
             verb: Verb::Post,
-            worker: self.worker,
+            worker: self.origin.worker,
             headers: &headers,
             body: body.clone(),
             envelope: Some(&envelope),
@@ -103,6 +129,7 @@ impl Asker {
             session,
             sessions: table,
             config: &mount.upstream_config,
+            pass: &self.pass,
         };
         Box::pin(mount.call(call)).await
     }
@@ -116,7 +143,7 @@ impl Asker {
         revision: Revision,
         verb: Verb,
     ) -> Result<Answer, UpstreamError> {
-        let headers = self.legacy_headers(Some(revision));
+        let headers = self.origin.legacy_headers(Some(revision));
         let call = self.bodiless(mount, table, session, verb, &headers);
         Box::pin(mount.call(call)).await
     }
@@ -131,7 +158,7 @@ impl Asker {
         verb: Verb,
         last_id: Option<&Bytes>,
     ) -> Result<Answer, UpstreamError> {
-        let mut headers = self.legacy_headers(revision);
+        let mut headers = self.origin.legacy_headers(revision);
         if let Some(last_id) = last_id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
             headers.insert(LAST_EVENT_ID, last_id);
         }
@@ -140,7 +167,7 @@ impl Asker {
     }
 
     fn bodiless<'c>(
-        &self,
+        &'c self,
         mount: &'c Mount,
         sessions: &'c Arc<SessionTable>,
         session: Option<Arc<Session>>,
@@ -149,7 +176,7 @@ impl Asker {
     ) -> Call<'c> {
         Call {
             verb,
-            worker: self.worker,
+            worker: self.origin.worker,
             headers,
             body: Bytes::new(),
             envelope: None,
@@ -157,12 +184,23 @@ impl Asker {
             session,
             sessions,
             config: &mount.upstream_config,
+            pass: &self.pass,
         }
+    }
+
+    pub(crate) fn pass(&self) -> &Pass {
+        &self.pass
+    }
+
+    /// For what is asked for everybody, by the data plane itself: nothing of one client's goes with it, and it covers no call.
+    pub(crate) fn for_all(&self) -> Self {
+        let origin = Origin { worker: self.origin.worker, headers: HeaderMap::new() };
+        origin.asks(self.pass.own().pass().clone())
     }
 
     /// Index of the traffic worker that it asks on.
     pub(crate) fn worker(&self) -> usize {
-        self.worker
+        self.origin.worker
     }
 
     /// The headers of a modern message of ours.
@@ -171,20 +209,8 @@ impl Asker {
         self.mirrored(&envelope, &[])
     }
 
-    /// The headers of a legacy client. Without a revision where none is agreed yet.
-    pub(crate) fn legacy_headers(&self, revision: Option<Revision>) -> HeaderMap {
-        let mut headers = self.headers.clone();
-        let both = const { HeaderValue::from_static("application/json, text/event-stream") };
-        headers.insert(ACCEPT, both);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-        if let Some(revision) = revision {
-            headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str()));
-        }
-        headers
-    }
-
     fn mirrored(&self, envelope: &Envelope<'_>, mirrors: &[Mirror]) -> Result<HeaderMap, UpstreamError> {
-        let mut headers = self.headers.clone();
+        let mut headers = self.origin.headers.clone();
         let both = const { HeaderValue::from_static("application/json, text/event-stream") };
         headers.insert(ACCEPT, both);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));

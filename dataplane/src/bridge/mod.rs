@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use ostler_mcp::{Era, method};
 
-pub use ask::Asker;
 pub(crate) use ask::is_stream;
+pub use ask::{Asker, Origin};
 pub use legacy_client::{BridgedSession, Mirrors};
 pub use modern_client::Pool;
 pub(crate) use modern_client::know_era;

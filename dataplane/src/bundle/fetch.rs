@@ -59,7 +59,13 @@ pub(super) async fn all(
     for _ in 0..BUNDLE_MEMBER_PAGES_MAX {
         let body = request(kind, capabilities, cursor.as_deref());
         let headers = asker.mirrored_of(&body).map_err(|error| error.reason.name())?;
-        let outgoing = Outgoing { worker: asker.worker(), headers, body: body.into(), is_push: false };
+        let outgoing = Outgoing {
+            worker: asker.worker(),
+            headers,
+            body: body.into(),
+            is_push: false,
+            permit: asker.pass().own(),
+        };
         let response = member::response(bundle, member, outgoing).await;
         let response = response.map_err(|error| error.reason.name())?;
         let envelope = Envelope::scan(&response).map_err(|_| Reason::UpstreamInvalidResponse.name())?;

@@ -29,6 +29,7 @@ use super::watch::{Changes, LISTS, Listener, Watching};
 use super::{Bundle, Bundled, Members as Mounts, names};
 use crate::bridge::ask::{Asker, unbridgeable};
 use crate::bridge::stream::{Bridged, Writer};
+use crate::govern::Permit;
 use crate::mount::Mount;
 use crate::upstream::{Answer, AnswerBody, BodyError, Call, UpstreamError};
 
@@ -110,11 +111,7 @@ pub(super) fn open(
 }
 
 /// The message that listens to a member. `notifications` is raw.
-pub(super) fn request(
-    asker: &Asker,
-    capabilities: &str,
-    notifications: &str,
-) -> Result<Outgoing, UpstreamError> {
+pub(super) fn request(capabilities: &str, notifications: &str) -> Bytes {
     let mut meta = Members::default();
     meta.set(META_PROTOCOL_VERSION, json_text(Revision::LATEST.as_str()));
     meta.set(META_CLIENT_CAPABILITIES, capabilities);
@@ -122,9 +119,19 @@ pub(super) fn request(
     let mut params = Members::default();
     params.set("notifications", notifications);
     params.set("_meta", meta.to_json());
-    let body = message::request("\"ostler-bundle\"", method::SUBSCRIPTIONS_LISTEN, &params.to_json());
+    message::request("\"ostler-bundle\"", method::SUBSCRIPTIONS_LISTEN, &params.to_json()).into()
+}
+
+/// Asks the gate, each time anew.
+async fn ask(asker: &Asker, member: &Mount, body: &Bytes) -> Result<Permit, UpstreamError> {
+    let envelope = Envelope::scan(body).map_err(|_| unbridgeable("the message"))?;
+    asker.pass().ask(member, &envelope, body).await
+}
+
+/// The same on its way.
+pub(super) fn to_member(asker: &Asker, body: Bytes, permit: Permit) -> Result<Outgoing, UpstreamError> {
     let headers = asker.mirrored_of(&body)?;
-    Ok(Outgoing { worker: asker.worker(), headers, body: body.into(), is_push: true })
+    Ok(Outgoing { worker: asker.worker(), headers, body, is_push: true, permit })
 }
 
 /// What is wanted of each member. What leads to none is not accepted.
@@ -274,7 +281,9 @@ impl Part {
     async fn said(&mut self) -> Option<Bytes> {
         if self.open.is_none() {
             sleep(std::mem::take(&mut self.pause)).await;
-            let outgoing = request(&self.asker, &self.capabilities, &self.wanted.to_json()).ok()?;
+            let body = request(&self.capabilities, &self.wanted.to_json());
+            let permit = ask(&self.asker, &self.member, &body).await.ok()?;
+            let outgoing = to_member(&self.asker, body, permit).ok()?;
             let (answer, place) = member::call(&self.bundle, &self.member, outgoing).await.ok()?;
             if !member::is_stream(&answer) {
                 return None;

@@ -12,6 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::Bundle;
 use crate::bridge;
 use crate::bridge::ask::{self, unbridgeable};
+use crate::govern::Permit;
 use crate::mount::{Mount, admission};
 use crate::upstream::{Answer, AnswerBody, Call, Fault, InFlight, UpstreamError, Verb};
 
@@ -23,6 +24,8 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
     /// Its answer has no end of its own.
     pub(super) is_push: bool,
+    /// Leave to send it to this member.
+    pub(super) permit: Permit,
 }
 
 /// Held for as long as a member has to do with a call.
@@ -30,6 +33,7 @@ pub(super) struct Place {
     bundle: Arc<Bundle>,
     member: Arc<Mount>,
     is_push: bool,
+    _permit: Permit,
     _place: InFlight,
     _call: TaskTrackerToken,
 }
@@ -64,12 +68,14 @@ async fn send(
     member: &Arc<Mount>,
     outgoing: Outgoing,
 ) -> Result<(Answer, Place), UpstreamError> {
-    let Outgoing { worker, headers, body, is_push } = outgoing;
+    let Outgoing { worker, headers, body, is_push, permit } = outgoing;
+    let pass = permit.pass().clone();
     let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
     let place = Place {
         bundle: Arc::clone(bundle),
         member: Arc::clone(member),
         is_push,
+        _permit: permit,
         _place: admission::admit(member, is_push)?,
         _call: member.runtime.calls.token(),
     };
@@ -83,6 +89,7 @@ async fn send(
         session: None,
         sessions: &member.runtime.sessions,
         config: &member.upstream_config,
+        pass: &pass,
     };
     let answer = tokio::select! {
         answer = in_its_era(member, call) => answer,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use ostler_core::digest::Digest;
@@ -58,8 +59,11 @@ pub(super) async fn serve(
         let value = HeaderValue::from_str(&encode_value(target)).map_err(|_| unbridgeable("the name"))?;
         headers.insert(HeaderName::from_static(MCP_NAME), value);
     }
-    let body = message::request(id, &envelope.method, &routed.params).into();
-    let outgoing = Outgoing { worker: call.worker, headers, body, is_push: false };
+    let body: Bytes = message::request(id, &envelope.method, &routed.params).into();
+    let of_member = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
+    let permit = call.pass.ask(member, &of_member, &body).await?;
+    drop(of_member);
+    let outgoing = Outgoing { worker: call.worker, headers, body, is_push: false, permit };
     let (answer, place) = member::call(&bundled.bundle, member, outgoing).await?;
     let rewriter = Rewriter {
         bundle: Arc::clone(&bundled.bundle),

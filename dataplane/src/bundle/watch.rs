@@ -135,7 +135,7 @@ async fn open(
     asker: &Asker,
 ) -> Result<Option<(AnswerBody, member::Place)>, UpstreamError> {
     let wanted = r#"{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}"#;
-    let outgoing = listen::request(asker, "{}", wanted)?;
+    let outgoing = listen::to_member(asker, listen::request("{}", wanted), asker.pass().own())?;
     let (answer, place) = member::call(bundle, member, outgoing).await?;
     let is_stream = member::is_stream(&answer);
     Ok(is_stream.then(|| (answer.into_body(), place)))

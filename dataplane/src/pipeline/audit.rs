@@ -25,6 +25,7 @@ use super::aftermath::Aftermath;
 use super::ids::RequestId;
 use super::refuse::{Asked, Refusal};
 use super::{Routed, Served};
+use crate::govern::{Pass, Permit};
 use crate::listener::{Offered, Unread, Watched};
 use crate::mount::admission;
 use crate::mount::metrics::{MountMetrics, Outcome};
@@ -48,6 +49,8 @@ pub(super) struct Record {
     bytes: u64,
     cut: Option<&'static str>,
     place: Option<InFlight>,
+    /// What let it through.
+    permit: Option<Permit>,
     /// Holds the drain of a removed mount.
     call: Option<TaskTrackerToken>,
     /// Whom the last event of a stream answers, where its body does not know.
@@ -184,6 +187,7 @@ impl Record {
             bytes: 0,
             cut: None,
             place: None,
+            permit: None,
             call: None,
             asked: Asked::Nothing,
             listens: Vec::new(),
@@ -222,6 +226,13 @@ impl Record {
     /// Keeps the place among the upstream's calls until the body has ended.
     pub(super) fn hold(&mut self, place: Option<InFlight>) {
         self.place = place;
+    }
+
+    /// Keeps the permit until the body has ended; its pass is for what is sent.
+    pub(super) fn permitted(&mut self, permit: Permit) -> Pass {
+        let pass = permit.pass().clone();
+        self.permit = Some(permit);
+        pass
     }
 
     pub(super) fn asked(&mut self, asked: Asked) {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -15,8 +16,8 @@ use ostler_mcp::{Envelope, Era, Kind, Reason, method};
 use super::audit::{self, Record};
 use super::body::Buffered;
 use super::refuse::{self, Asked, Refusal};
-use super::{Ends, Pipeline, Routed, Served, Shared, unambiguous};
-use crate::bridge::Asker;
+use super::{Ends, Pipeline, Routed, Served, Shared, permit, unambiguous};
+use crate::bridge::Origin;
 use crate::http_sse::{self, Channel};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
@@ -34,7 +35,7 @@ struct Judged<'b> {
 struct Conversation {
     shared: Arc<Shared>,
     worker: usize,
-    asker: Asker,
+    origin: Origin,
     channel: Arc<Channel>,
     routed: Routed,
 }
@@ -60,7 +61,7 @@ impl Pipeline {
             return refuse::mount(full(detail), routed, &Asked::Nothing, record);
         };
         record.hold(Some(place));
-        let asker = Asker::new(self.worker, headers);
+        let asker = Origin::new(self.worker, headers).asks(routed.snapshot.governance().own());
         let ending = [mount.runtime.gone.clone(), entrance.ending()];
         match http_sse::open(mount, asker, ending) {
             Ok((answer, ended)) => {
@@ -91,7 +92,7 @@ impl Pipeline {
         let conversation = Conversation {
             shared: Arc::clone(&self.shared),
             worker: self.worker,
-            asker: Asker::new(self.worker, &head.headers),
+            origin: Origin::new(self.worker, &head.headers),
             channel: Arc::clone(&channel),
             routed,
         };
@@ -158,19 +159,7 @@ impl Conversation {
         let request_id = record.id();
         let greets = envelope.method == method::INITIALIZE;
         let mount = &self.routed.mount;
-        let headers = self.asker.legacy_headers(self.channel.revision());
-        let call = Call {
-            verb: Verb::Post,
-            worker: self.worker,
-            headers: &headers,
-            body: body.bytes.clone(),
-            envelope: Some(&envelope),
-            era: Era::Legacy,
-            session: self.channel.session(),
-            sessions: mount.runtime.channels.sessions(),
-            config: &mount.upstream_config,
-        };
-        let served = match self.shared.call(call, &self.routed, &mut record).await {
+        let served = match self.send(&envelope, &body.bytes, &mut record).await {
             Ok((answer, ends)) => {
                 if self.is_lost(&answer) {
                     // The client has to begin anew, and only the end of its stream tells it so.
@@ -205,6 +194,29 @@ impl Conversation {
         if envelope.method == method::NOTIFICATIONS_INITIALIZED && self.channel.claim_push() {
             self.listen();
         }
+    }
+
+    async fn send(
+        &self,
+        envelope: &Envelope<'_>,
+        body: &Bytes,
+        record: &mut Record,
+    ) -> Result<(Answer, Ends), Refusal> {
+        let pass = permit(&self.routed, Some(envelope), body, record).await?;
+        let mount = &self.routed.mount;
+        let call = Call {
+            verb: Verb::Post,
+            worker: self.worker,
+            headers: &self.origin.legacy_headers(self.channel.revision()),
+            body: body.clone(),
+            envelope: Some(envelope),
+            era: Era::Legacy,
+            session: self.channel.session(),
+            sessions: mount.runtime.channels.sessions(),
+            config: &mount.upstream_config,
+            pass: &pass,
+        };
+        self.shared.call(call, &self.routed, record).await
     }
 
     fn track(&self, answer: Answer, ends: Ends, mut record: Record) -> Served {
@@ -245,7 +257,7 @@ impl Conversation {
     /// Listens to what the upstream says unasked.
     fn listen(&self) {
         let (mount, channel) = (Arc::clone(&self.routed.mount), Arc::clone(&self.channel));
-        let asker = self.asker.clone();
+        let asker = self.origin.clone().asks(self.routed.snapshot.governance().own());
         self.routed.mount.upstream.tasks().spawn_until_stopped("http_sse push", async move {
             let over = channel.over().clone();
             tokio::select! {

@@ -20,7 +20,7 @@ pub struct RequestId {
 }
 
 impl RequestIds {
-    pub fn new() -> Self {
+    pub fn from_entropy() -> Self {
         Self { prefix: Jitter::from_entropy().below(1 << 48), next: AtomicU64::new(1) }
     }
 

@@ -1,12 +1,12 @@
 //! The way of one request, and the only place that knows the order of its stages:
 //!
 //! ```text
-//! guard ─► route ─► body ─► envelope ─► session ─► limit ─► upstream ─► audit
-//! 403      404      413     400         404        429      -3100x      one log line, metrics
+//! guard ─► route ─► body ─► envelope ─► session ─► gate ───► limit ─► upstream ─► audit
+//! 403      404      413     400         404        -31001   429      -3100x      one log line, metrics
 //! ```
 //!
 //! Stages do not know each other. A request pins one snapshot before the first stage that needs config and reads
-//! nothing newer. Authentication and policy have their places before `limit`.
+//! nothing newer.
 
 mod aftermath;
 mod audit;
@@ -32,11 +32,13 @@ use ostler_mcp::headers::{
     JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored, TRACEPARENT,
 };
 use ostler_mcp::{Envelope, EnvelopeError, Era, Reason, method};
+use ostler_policy::Caller;
 use ostler_telemetry::metrics::Counter;
 use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::sync::Semaphore;
 
 use crate::bridge;
+use crate::govern::{Asking, Pass};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
 use crate::mount::{Mount, admission};
@@ -48,7 +50,7 @@ use aftermath::Aftermath;
 use audit::Record;
 pub use audit::TrackedBody;
 pub use body::BufferBudget;
-use ids::RequestIds;
+pub use ids::{RequestId, RequestIds};
 use refuse::{Asked, Refusal};
 
 /// Between the end of an answer's time and its being cut unread: enough to write the error that says so.
@@ -104,6 +106,7 @@ struct Routed {
     mount: Arc<Mount>,
     verb: Verb,
     door: Door,
+    caller: Caller,
 }
 
 /// The transport that a request came by.
@@ -129,7 +132,7 @@ enum Ends {
 
 impl Pipeline {
     pub fn new(worker: usize, shared: Arc<Shared>) -> Self {
-        Self { worker, shared, ids: RequestIds::new(), turns: Semaphore::new(1) }
+        Self { worker, shared, ids: RequestIds::from_entropy(), turns: Semaphore::new(1) }
     }
 
     /// Serves one request. A panic anywhere below is a 500 and a count.
@@ -265,6 +268,8 @@ impl Pipeline {
             agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
+        let pass =
+            permit(routed, envelope.as_ref(), body, record).await.map_err(|refusal| (refusal, id()))?;
         let call = Call {
             verb: routed.verb,
             worker: self.worker,
@@ -275,6 +280,7 @@ impl Pipeline {
             session,
             sessions: &routed.mount.runtime.sessions,
             config: &routed.mount.upstream_config,
+            pass: &pass,
         };
         self.shared.call(call, routed, record).await.map_err(|refusal| (refusal, id()))
     }
@@ -318,11 +324,33 @@ impl Shared {
             if error.fault != Fault::None {
                 self.prober.recover(&routed.mount.upstream, &routed.mount.upstream_config);
             }
-            let is_notification = verb == Verb::Post
-                && envelope.is_some_and(|envelope| !envelope.messages().any(Envelope::is_request));
-            Refusal::upstream(error, is_notification)
+            Refusal::upstream(error, is_unanswered(verb, envelope))
         })
     }
+}
+
+/// Asks the gate. The permit is held until the answer has ended.
+async fn permit(
+    routed: &Routed,
+    envelope: Option<&Envelope<'_>>,
+    body: &Bytes,
+    record: &mut Record,
+) -> Result<Pass, Refusal> {
+    let asking = Asking {
+        caller: &routed.caller,
+        request_id: record.id(),
+        way: (&*routed.mount).into(),
+        envelope,
+        body,
+    };
+    let asked = routed.snapshot.governance().ask(asking).await;
+    let permit = asked.map_err(|denied| Refusal::upstream(denied, is_unanswered(routed.verb, envelope)))?;
+    Ok(record.permitted(permit))
+}
+
+/// Whether nobody waits for an answer to it.
+fn is_unanswered(verb: Verb, envelope: Option<&Envelope<'_>>) -> bool {
+    verb == Verb::Post && envelope.is_some_and(|envelope| !envelope.messages().any(Envelope::is_request))
 }
 
 /// What stands in headers for whoever routes by them must be what the body says (2026-07-28 transports).
@@ -399,7 +427,7 @@ impl Routed {
             (Door::Streamable, Method::DELETE) => Verb::Delete,
             _ => return Err(door.verbs()),
         };
-        Ok(Self { snapshot, mount, verb, door })
+        Ok(Self { snapshot, mount, verb, door, caller: Caller::default() })
     }
 }
 

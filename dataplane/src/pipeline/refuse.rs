@@ -18,7 +18,7 @@ use super::{Routed, Served};
 use crate::listener::Listener;
 use crate::mount::Mount;
 use crate::mount::metrics::Outcome;
-use crate::upstream::{AnswerBody, UpstreamError, Verb};
+use crate::upstream::{AnswerBody, Denial, UpstreamError, Verb};
 
 /// Why a request that reached its mount gets no answer from its upstream.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(super) struct Refusal {
     is_notification: bool,
     /// The protocol version that was asked for, where it is not served.
     requested_version: Option<Box<str>>,
+    denial: Option<Box<Denial>>,
 }
 
 /// Whom an error answers, by raw ids.
@@ -76,6 +77,7 @@ impl Refusal {
             retryable,
             is_notification: false,
             requested_version: None,
+            denial: None,
         }
     }
 
@@ -94,8 +96,8 @@ impl Refusal {
     }
 
     pub(super) fn upstream(error: UpstreamError, is_notification: bool) -> Self {
-        let UpstreamError { reason, detail, retry_after, retryable, requested_version, .. } = error;
-        Self { reason, detail, retry_after, retryable, is_notification, requested_version }
+        let UpstreamError { reason, detail, retry_after, retryable, requested_version, denial, .. } = error;
+        Self { reason, detail, retry_after, retryable, is_notification, requested_version, denial }
     }
 
     /// The error that answers what was asked: to each request of a batch one.
@@ -133,6 +135,13 @@ impl Refusal {
         if let Some(version) = &self.requested_version {
             let supported = format!("[\"{}\"]", Revision::LATEST);
             body = body.json_field("supported", supported).text_field("requested", version);
+        }
+        if let Some(denial) = &self.denial {
+            for (key, told) in [("rule", &denial.rule), ("suggestion", &denial.suggestion)] {
+                if let Some(told) = told {
+                    body = body.text_field(key, told);
+                }
+            }
         }
         if let Some(delay) = self.retry_after {
             body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));

@@ -14,6 +14,7 @@ use super::{Alive, Snapshot};
 use crate::apply::Revision;
 use crate::bundle::{Bundle, Bundled};
 use crate::deps::Deps;
+use crate::govern::Governance;
 use crate::listener::Listener;
 use crate::mount::journal::MountJournal;
 use crate::mount::{Mount, MountRuntime};
@@ -155,6 +156,7 @@ impl Prepared {
     pub(super) fn into_snapshot(self, revision: Revision, alive: Alive) -> Snapshot {
         let default_mount =
             self.compiled.default_mount.as_ref().and_then(|name| self.mounts.get(name)).cloned();
+        let governance = Governance { policy: self.compiled.policy.clone() };
         Snapshot {
             revision,
             compiled: self.compiled,
@@ -162,6 +164,7 @@ impl Prepared {
             upstreams: self.upstreams,
             listeners: self.listeners,
             default_mount,
+            governance: Arc::new(governance),
             _alive: alive,
         }
     }

@@ -15,6 +15,7 @@ use ostler_core::name::ResourceName;
 use ostler_core::ordered::difference;
 
 use crate::apply::Revision;
+use crate::govern::Governance;
 use crate::listener::Listener;
 use crate::mount::Mount;
 use crate::upstream::Upstream;
@@ -29,6 +30,7 @@ pub struct Snapshot {
     upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
     listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     default_mount: Option<Arc<Mount>>,
+    governance: Arc<Governance>,
     _alive: Alive,
 }
 
@@ -74,6 +76,10 @@ impl Snapshot {
     /// The owner of the bare path.
     pub fn default_mount(&self) -> Option<&Arc<Mount>> {
         self.default_mount.as_ref()
+    }
+
+    pub fn governance(&self) -> &Arc<Governance> {
+        &self.governance
     }
 
     pub fn mounts(&self) -> impl Iterator<Item = &Arc<Mount>> {

@@ -22,6 +22,16 @@ pub struct UpstreamError {
     pub fault: Fault,
     /// With [`Reason::UnsupportedProtocolVersion`], the version that the caller asked for.
     pub requested_version: Option<Box<str>>,
+    /// With [`Reason::PolicyDenied`], what the caller is told of it.
+    pub denial: Option<Box<Denial>>,
+}
+
+/// What denied a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// None where no rule matched.
+    pub rule: Option<Box<str>>,
+    pub suggestion: Option<Box<str>>,
 }
 
 /// Whether the failure says something about the upstream's health.
@@ -47,7 +57,13 @@ impl UpstreamError {
             retryable,
             fault: Fault::None,
             requested_version: None,
+            denial: None,
         }
+    }
+
+    /// The caller may not do this.
+    pub fn denied(detail: String, denial: Denial) -> Self {
+        Self { denial: Some(Box::new(denial)), ..Self::new(Reason::PolicyDenied, detail) }
     }
 
     /// The caller speaks a revision that cannot be served; it is told which it asked for, and which can.

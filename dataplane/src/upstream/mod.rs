@@ -28,9 +28,10 @@ use ostler_telemetry::metrics::{Counter, Gauge};
 
 pub use answer::{AnswerBody, BodyError, Tail};
 pub use cause::{Cause, reference_markdown};
-pub use error::{Fault, UpstreamError};
+pub use error::{Denial, Fault, UpstreamError};
 
 use crate::deps::Deps;
+use crate::govern::Pass;
 use crate::mount::session::{LinkMemo, Session, SessionLink, SessionTable};
 use health::{Evidence, Health};
 pub use http::Verdict;
@@ -65,6 +66,8 @@ pub struct Call<'a> {
     pub sessions: &'a Arc<SessionTable>,
     /// The upstream as the call's snapshot describes it.
     pub config: &'a CompiledUpstream,
+    /// That it may be sent.
+    pub pass: &'a Pass,
 }
 
 /// An answer whose head is known and whose body streams.
@@ -195,6 +198,11 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`] with the reason for the caller; nothing of the upstream's own challenge is in it.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+        if !call.pass.covers(&call) {
+            let detail =
+                "the message that would be sent is not the one that was judged; this is a defect in Ostler";
+            return Err(UpstreamError::new(Reason::InternalError, detail));
+        }
         let result = match &self.transport {
             UpstreamTransport::Http(http) => http.call(call, &self.metrics).await,
             UpstreamTransport::Sse(dialer, sessions) => {

@@ -179,6 +179,7 @@ async fn a_session_of_a_replaced_upstream_is_sent_to_initialize() {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let envelope = ostler_mcp::Envelope::scan(body.as_bytes()).unwrap();
     let headers = http::HeaderMap::new();
+    let permit = super::world::permit(Some(&envelope), &body.into()).await;
     let call = ostler_dataplane::upstream::Call {
         verb: Verb::Post,
         worker: 0,
@@ -189,6 +190,7 @@ async fn a_session_of_a_replaced_upstream_is_sent_to_initialize() {
         session: Some(session),
         sessions: &old.sessions,
         config: &new.config,
+        pass: permit.pass(),
     };
     let error = within(new.upstream.call(call)).await.unwrap_err();
     assert_eq!(error.reason, Reason::SessionNotFound);

@@ -14,10 +14,13 @@ use ostler_core::digest::Digest;
 use ostler_core::name::ResourceName;
 use ostler_core::net::SystemNetwork;
 use ostler_dataplane::Deps;
+use ostler_dataplane::govern::{Asking, Governance, Permit, Way};
 use ostler_dataplane::mount::session::SessionTable;
+use ostler_dataplane::pipeline::RequestIds;
 use ostler_dataplane::upstream::health::State;
 use ostler_dataplane::upstream::{Answer, AnswerBody, Call, Children, Upstream, UpstreamError, Verb};
 use ostler_mcp::{Envelope, Era, sse};
+use ostler_policy::Caller;
 use serde_json::{Value, json};
 
 use crate::fake;
@@ -152,16 +155,19 @@ impl Client<'_> {
         let headers = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static(self.accept))]);
         let session =
             self.session.as_deref().map(|id| world.sessions.get(id).expect("the mount knows the session"));
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let permit = permit(envelope.as_ref(), &bytes).await;
         let call = Call {
             verb,
             worker: 0,
             headers: &headers,
-            body: Bytes::copy_from_slice(body.as_bytes()),
+            body: bytes,
             envelope: envelope.as_ref(),
             era: self.era,
             session,
             sessions: &world.sessions,
             config: &world.config,
+            pass: permit.pass(),
         };
         within(world.upstream.call(call)).await
     }
@@ -292,4 +298,16 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
 pub fn kill(pid: &Value) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Leave to send, of nobody who governs.
+pub async fn permit(envelope: Option<&Envelope<'_>>, body: &Bytes) -> Permit {
+    let asking = Asking {
+        caller: &Caller::default(),
+        request_id: RequestIds::from_entropy().next(),
+        way: Way { mount: "up", upstream: Some("up") },
+        envelope,
+        body,
+    };
+    Arc::new(Governance::default()).ask(asking).await.unwrap()
 }

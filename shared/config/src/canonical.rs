@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ostler_core::name::ResourceName;
+use ostler_policy::{Match, Policy, Rule};
 
 use crate::duration;
 use crate::validated::{
@@ -32,11 +33,14 @@ pub(crate) enum Defaults {
     FillIn,
 }
 
-pub(crate) fn settings(default_mount: Option<&ResourceName>) -> Canonical {
+pub(crate) fn settings(default_mount: Option<&ResourceName>, environment: Option<&str>) -> Canonical {
     let mut map = MapBuilder::new(Defaults::LeaveOut);
     map.put("version", Canonical::Int(1));
     if let Some(name) = default_mount {
         map.put("default_mount", text(name.as_str()));
+    }
+    if let Some(environment) = environment {
+        map.put("environment", text(environment));
     }
     map.finish()
 }
@@ -70,6 +74,50 @@ pub(crate) fn listener(listener: &Listener) -> Canonical {
         map.put("mounts", Canonical::List(mounts.iter().map(|name| text(name.as_str())).collect()));
     }
     map.finish()
+}
+
+pub(crate) fn policy(policy: &Policy) -> Canonical {
+    let settings = policy.settings();
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    map.put_unless_default("default", text("deny"), settings.allows_by_default);
+    map.put_unless_default("dry_run", Canonical::Bool(true), !settings.dry_run);
+    let rules: Vec<_> = policy.rules().iter().map(rule).collect();
+    map.put_unless_default("rules", Canonical::List(rules), policy.rules().is_empty());
+    map.finish()
+}
+
+fn rule(rule: &Rule) -> Canonical {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    if let Some(name) = &rule.name {
+        map.put("name", text(name));
+    }
+    map.put_unless_empty("match", matches(&rule.matches));
+    map.put("action", text(rule.action.as_str()));
+    let mut feedback = MapBuilder::new(Defaults::LeaveOut);
+    for (key, told) in [("message", &rule.feedback.message), ("suggestion", &rule.feedback.suggestion)] {
+        if let Some(told) = told {
+            feedback.put(key, text(told));
+        }
+    }
+    map.put_unless_empty("feedback", feedback);
+    map.finish()
+}
+
+fn matches(matches: &Match) -> MapBuilder {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    let target = matches.target.as_ref().map(|(kind, patterns)| (kind.as_str(), patterns));
+    let patterns = [("method", &matches.methods), ("identity", &matches.identity)];
+    let patterns = patterns.into_iter().filter_map(|(key, patterns)| Some((key, patterns.as_ref()?)));
+    for (key, patterns) in patterns.chain(target) {
+        map.put(key, Canonical::List(patterns.iter().map(|pattern| text(pattern.as_str())).collect()));
+    }
+    if let Some(upstreams) = &matches.upstreams {
+        map.put("upstreams", Canonical::List(upstreams.iter().map(|name| text(name.as_str())).collect()));
+    }
+    if let Some(environment) = &matches.environment {
+        map.put("environment", text(environment));
+    }
+    map
 }
 
 pub(crate) fn upstream(upstream: &Upstream) -> Canonical {

@@ -159,8 +159,8 @@ codes! {
         "Every upstream is mounted under its own name unless it says `mount: false`, and a bundle has a name that nothing else has.",
         "Rename the mount or bundle, or write `mount: false` in the upstream of that name.";
     UnknownUpstream = "OST0303", "unknown_upstream", Error,
-        "a mount names an upstream that does not exist",
-        "A mount must lead somewhere.",
+        "a mount or a rule names an upstream that does not exist",
+        "A mount must lead somewhere, and a rule that is about no upstream would never match.",
         "Name one of the `upstreams`, or add it.";
     UnknownMount = "OST0304", "unknown_mount", Error,
         "`default_mount`, a listener or a bundle names a mount that does not exist",
@@ -249,6 +249,15 @@ codes! {
         "a bundle names a mount twice",
         "Its tools would stand in the bundle's lists twice under the same names.",
         "Keep one of the two.";
+
+    NeverMatches = "OST0325", "never_matches", Error,
+        "a rule can never match",
+        "A rule that has no effect looks like one that protects.",
+        "Correct what the message names, or remove the rule.";
+    RuleTwice = "OST0326", "rule_twice", Error,
+        "two rules have one name",
+        "Errors and records name the rule that decided.",
+        "Rename one of the two.";
 
     // 04: what this host makes of it.
     NotAllowedHere = "OST0401", "not_allowed_here", Error,

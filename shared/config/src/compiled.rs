@@ -13,6 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 use ostler_core::digest::Digest;
 use ostler_core::name::ResourceName;
+use ostler_policy::Policy;
 
 use crate::validated::{Limits, ProtocolPin, Share, Timeouts, Upstream};
 
@@ -27,6 +28,9 @@ pub struct Compiled {
     pub listeners: BTreeMap<ResourceName, Arc<CompiledListener>>,
     /// The mount or bundle that owns the bare path.
     pub default_mount: Option<ResourceName>,
+    /// What the config is for.
+    pub environment: Option<Arc<str>>,
+    pub policy: Option<Arc<Policy>>,
 }
 
 #[derive(Debug, Clone)]

@@ -50,6 +50,10 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
         to.default_mount().map(ToString::to_string),
     );
 
+    let environment = |config: &Validated| config.environment().map(ToOwned::to_owned);
+    push(&mut changes, "environment".to_owned(), environment(from), environment(to));
+    compare_leaves(&mut changes, &policy(from), &policy(to));
+
     let mounts = |config: &Validated| -> BTreeMap<String, String> {
         let explicit = config.mounts().values().filter(|mount| !mount.automatic);
         explicit.map(|mount| (mount.name.to_string(), mount.upstream.to_string())).collect()
@@ -102,6 +106,29 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     changes
+}
+
+/// A policy by its rules: each is one value for people, under its name or else its place, and where it stands is one more.
+fn policy(config: &Validated) -> BTreeMap<String, Leaf> {
+    let mut out = BTreeMap::new();
+    let Some(policy) = config.policy() else { return out };
+    let Canonical::Map(mut map) = canonical::policy(policy) else { return out };
+    let rules = map.remove("rules");
+    // That there is one at all: the empty policy is not the absent one.
+    map.entry("default".to_owned()).or_insert_with(|| Canonical::Text("allow".to_owned()));
+    collect("policy", None, &Canonical::Map(map), &mut out);
+    let Some(Canonical::List(rules)) = rules else { return out };
+    let mut order = Vec::with_capacity(rules.len());
+    for (index, (canonical, rule)) in rules.iter().zip(policy.rules()).enumerate() {
+        let step =
+            rule.name.as_deref().map_or_else(|| format!("[{index}]"), |name| format!(".{}", path_step(name)));
+        let meant = canonical.to_json();
+        out.insert(format!("policy.rules{step}"), Leaf { shown: meant.clone(), meant });
+        order.push(rule.name.as_deref().map_or_else(|| index.to_string(), path_step));
+    }
+    let order = format!("[{}]", order.join(", "));
+    out.insert("policy.order".to_owned(), Leaf { meant: order.clone(), shown: order });
+    out
 }
 
 /// One value of an upstream. What is shown may be equal where what is meant is not.

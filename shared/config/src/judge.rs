@@ -11,7 +11,7 @@ use crate::de;
 use crate::diagnostic::{Diagnostic, Judged, Report};
 use crate::node::{Entry, NodeId, Place, Tree, Value, path_step};
 use crate::parse::{self, At, Problem};
-use crate::parts::{self, Part, PartKind, SETTINGS_NAME};
+use crate::parts::{self, POLICY_NAME, Part, PartKind, SETTINGS_NAME};
 use crate::reporter::{Lines, Reporter};
 use crate::validate::{self, Meaning};
 use crate::validated::Validated;
@@ -175,6 +175,10 @@ impl Assembly {
                 let help = "fetch the version again; control and data plane may differ in their build";
                 self.find(part, Code::PartMissing, "a settings part must be named `settings`", help);
             }
+            if part.kind == PartKind::Policy && part.name != POLICY_NAME {
+                let help = "fetch the version again; control and data plane may differ in their build";
+                self.find(part, Code::PartTwice, "a policy part must be named `policy`", help);
+            }
         }
         if !seen.contains(&(PartKind::Settings.as_str(), SETTINGS_NAME)) {
             self.findings.push(Finding {
@@ -211,6 +215,11 @@ impl Assembly {
                 PartKind::Listener => &mut listeners,
                 PartKind::Settings => {
                     self.settings(part, content, tree, &mut document);
+                    continue;
+                }
+                PartKind::Policy => {
+                    let key_node = tree.push(Value::Null, nowhere);
+                    document.push(Entry { key: POLICY_NAME.into(), key_node, value: content });
                     continue;
                 }
                 PartKind::Unknown(_) => continue,
@@ -255,14 +264,15 @@ impl Assembly {
         }
     }
 
-    /// The document's own keys. The four maps have parts of their own.
+    /// The document's own keys. The others have parts of their own.
     fn settings(&mut self, part: &Part, content: NodeId, tree: &Tree, document: &mut Vec<Entry>) {
         let Value::Map(entries) = tree.value(content) else {
             self.find(part, Code::WrongType, "the settings part is not a map", "fetch the version again");
             return;
         };
         for entry in entries {
-            if matches!(&*entry.key, "upstreams" | "mounts" | "bundles" | "listeners" | "upstream") {
+            if matches!(&*entry.key, "upstreams" | "mounts" | "bundles" | "listeners" | "upstream" | "policy")
+            {
                 let message = format!("the key `{}` does not belong into the settings part", entry.key);
                 self.find(part, Code::UnknownKey, &message, "ship it as parts of its own");
             } else {
@@ -277,6 +287,7 @@ impl Assembly {
             PartKind::Mount => format!("mounts.{}", path_step(&part.name)),
             PartKind::Bundle => format!("bundles.{}", path_step(&part.name)),
             PartKind::Listener => format!("listeners.{}", path_step(&part.name)),
+            PartKind::Policy => POLICY_NAME.to_owned(),
             PartKind::Settings => String::new(),
             PartKind::Unknown(ref kind) => format!("{}.{}", path_step(kind), path_step(&part.name)),
         };

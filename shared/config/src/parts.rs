@@ -15,6 +15,8 @@ use crate::validate::Meaning;
 
 /// The name of the one part of kind `settings`.
 pub(crate) const SETTINGS_NAME: &str = "settings";
+/// The name of the one part of kind `policy`.
+pub(crate) const POLICY_NAME: &str = "policy";
 
 /// One piece of a config.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct Part {
     pub name: String,
     pub sha256: Digest,
     /// Canonical JSON: the value that stands under `upstreams.<name>`, `mounts.<name>`, `bundles.<name>` or `listeners.<name>`,
-    /// or the document without these four maps.
+    /// what stands under `policy`, or the document without all these.
     pub bytes: Bytes,
 }
 
@@ -36,6 +38,8 @@ pub enum PartKind {
     Listener,
     /// An entry of `mounts`. Automatic mounts follow from the upstreams and are no parts.
     Mount,
+    /// What stands under `policy`; at most one.
+    Policy,
     /// Everything that has no part of its own; exactly one.
     Settings,
     /// An entry of `upstreams`.
@@ -46,9 +50,13 @@ pub enum PartKind {
 
 /// The parts of a config, sorted, and its digest.
 pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
-    let Meaning { upstreams, mounts, bundles, listeners, default_mount } = meaning;
-    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 1);
-    parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &canonical::settings(default_mount.as_ref())));
+    let Meaning { upstreams, mounts, bundles, listeners, default_mount, environment, policy } = meaning;
+    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 2);
+    let settings = canonical::settings(default_mount.as_ref(), environment.as_deref());
+    parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &settings));
+    if let Some(policy) = policy {
+        parts.push(Part::of(PartKind::Policy, POLICY_NAME, &canonical::policy(policy)));
+    }
     for upstream in upstreams.values() {
         parts.push(Part::of(PartKind::Upstream, upstream.name.as_str(), &canonical::upstream(upstream)));
     }
@@ -104,6 +112,7 @@ impl Part {
         match &self.kind {
             PartKind::Bundle => Some("bundles.v1"),
             PartKind::Listener => Some("listeners.v1"),
+            PartKind::Policy => Some("policy.v1"),
             PartKind::Upstream if self.is_sse() => Some("sse.v1"),
             PartKind::Mount | PartKind::Settings | PartKind::Upstream | PartKind::Unknown(_) => None,
         }
@@ -137,6 +146,7 @@ impl PartKind {
             Self::Bundle => "bundle",
             Self::Listener => "listener",
             Self::Mount => "mount",
+            Self::Policy => "policy",
             Self::Settings => "settings",
             Self::Upstream => "upstream",
             Self::Unknown(kind) => kind,
@@ -150,6 +160,7 @@ impl PartKind {
             "bundle" => Self::Bundle,
             "listener" => Self::Listener,
             "mount" => Self::Mount,
+            "policy" => Self::Policy,
             "settings" => Self::Settings,
             "upstream" => Self::Upstream,
             _ => Self::Unknown(kind.into_owned()),

@@ -4,9 +4,11 @@
 //! Nothing is required and nothing is checked here but shape; `validate` says what is missing and what is wrong.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use crate::located::{Entries, Located};
 
@@ -38,6 +40,11 @@ pub(crate) struct RawDocument {
     /// from control opens only what its `--allow-listen` names.
     #[schemars(extend("propertyNames" = name_rule()))]
     pub(crate) listeners: Option<Located<Entries<RawListener>>>,
+    /// What this config is for, such as `production`: rules and records name it.
+    #[schemars(length(min = 1, max = 512))]
+    pub(crate) environment: Option<Located<String>>,
+    /// What callers may do. Without it everything is allowed that a mount offers.
+    pub(crate) policy: Option<Located<RawPolicy>>,
     /// The mount or bundle that also owns the bare path `/mcp`. Without it the bare path is answered with `unknown_mount`.
     pub(crate) default_mount: Option<Located<String>>,
 }
@@ -196,6 +203,86 @@ pub(crate) struct RawListenerTls {
     pub(crate) key: Option<Located<String>>,
 }
 
+/// What callers may do: rules in order, of which the first that matches a call decides.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Policy")]
+pub(crate) struct RawPolicy {
+    /// What becomes of a call that no rule matches.
+    #[schemars(extend("enum" = ["allow", "deny"], "default" = "allow"))]
+    pub(crate) default: Option<Located<String>>,
+    /// Deny nothing, and note what would have been denied.
+    #[schemars(extend("default" = false))]
+    pub(crate) dry_run: Option<Located<bool>>,
+    /// The rules, in their order.
+    #[schemars(length(max = 4096))]
+    pub(crate) rules: Option<Located<Vec<Located<RawRule>>>>,
+}
+
+/// One rule of a policy.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Rule")]
+pub(crate) struct RawRule {
+    /// What errors, logs and records call it; no other rule's. Without it they say its place, such as `rules[3]`.
+    #[schemars(length(min = 1, max = 512))]
+    pub(crate) name: Option<Located<String>>,
+    /// What a message must be like. All of what is given must hold; without it the rule matches every call.
+    #[serde(rename = "match")]
+    pub(crate) matches: Option<Located<RawMatch>>,
+    /// What becomes of a message that it matches. `dry_run` notes that it would have been denied, and leaves it to the rules
+    /// below.
+    #[schemars(required, extend("enum" = ["allow", "deny", "dry_run"]))]
+    pub(crate) action: Option<Located<String>>,
+    /// What a denied caller is told, which may be a model.
+    pub(crate) feedback: Option<Located<RawFeedback>>,
+}
+
+/// What a message must be like for a rule to match it. A pattern is text in which `*` stands for any characters and `?` for
+/// one; case counts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Match")]
+pub(crate) struct RawMatch {
+    /// Patterns of tools, by the names that their own servers give them, in bundles too.
+    pub(crate) tool: Option<Located<RawWords>>,
+    /// Patterns of prompts.
+    pub(crate) prompt: Option<Located<RawWords>>,
+    /// Patterns of resources: their URIs, as their own servers have them.
+    pub(crate) resource: Option<Located<RawWords>>,
+    /// Patterns of methods. Without it a rule is about calls: `tools/call`, `prompts/get`, `resources/read`,
+    /// `resources/subscribe`, `completion/complete`, and whatever is not known.
+    pub(crate) method: Option<Located<RawWords>>,
+    /// Patterns of governance identities. An anonymous caller matches none.
+    pub(crate) identity: Option<Located<RawWords>>,
+    /// Names of upstreams, of which one must be that of the call.
+    #[schemars(length(min = 1, max = 256))]
+    pub(crate) upstreams: Option<Located<Vec<Located<String>>>>,
+    /// The config's `environment`; a rule for another one is refused.
+    #[schemars(length(min = 1, max = 512))]
+    pub(crate) environment: Option<Located<String>>,
+}
+
+/// What a denied caller is told.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Feedback")]
+pub(crate) struct RawFeedback {
+    /// Why, in place of the general sentence.
+    #[schemars(length(min = 1, max = 2048))]
+    pub(crate) message: Option<Located<String>>,
+    /// What to do instead.
+    #[schemars(length(min = 1, max = 2048))]
+    pub(crate) suggestion: Option<Located<String>>,
+}
+
+/// One word, or a list of them.
+#[derive(Debug)]
+pub(crate) enum RawWords {
+    One(String),
+    Several(Vec<Located<String>>),
+}
+
 /// One `${file:…}` and nothing else.
 const FILE_REFERENCE: &str = "^\\$\\{file:[^}]+\\}$";
 
@@ -210,6 +297,54 @@ impl RawSse {
     /// Its URL has the rules of any other.
     pub(crate) fn into_http(found: Located<Self>) -> Located<RawHttp> {
         Located { at: found.at, value: found.value.map(|sse| RawHttp { url: sse.url }) }
+    }
+}
+
+// === impl RawWords ===
+
+impl<'de> Deserialize<'de> for RawWords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordsVisitor;
+
+        impl<'de> Visitor<'de> for WordsVisitor {
+            type Value = RawWords;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text, or a list of texts")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawWords, E> {
+                Ok(RawWords::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawWords, A::Error> {
+                let mut several = Vec::new();
+                while let Some(word) = seq.next_element()? {
+                    several.push(word);
+                }
+                Ok(RawWords::Several(several))
+            }
+        }
+
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+impl JsonSchema for RawWords {
+    fn schema_name() -> Cow<'static, str> {
+        "Words".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "type": ["string", "array"],
+            "description": "One text, or a list of texts of which one has to match.",
+            "minLength": 1,
+            "maxLength": 512,
+            "minItems": 1,
+            "maxItems": 256,
+            "items": { "type": "string", "minLength": 1, "maxLength": 512 },
+        })
     }
 }
 

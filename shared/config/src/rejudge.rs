@@ -14,7 +14,7 @@ use crate::de;
 use crate::diagnostic::{Diagnostic, Report};
 use crate::judge::{Assembly, judge_parts};
 use crate::node::Tree;
-use crate::parts::{self, Part, PartKind, SETTINGS_NAME};
+use crate::parts::{self, POLICY_NAME, Part, PartKind, SETTINGS_NAME};
 use crate::reporter::Reporter;
 use crate::validate::{self, Meaning};
 use crate::validated::{Mount, Validated};
@@ -48,8 +48,7 @@ fn rejudge(parts: &Arc<[Part]>, before: &Validated) -> Option<Rejudged> {
     let difference = Difference::between(before.parts(), parts)?;
     let known = difference.what_stays(before)?;
     // Few and small, and what they say depends on all others.
-    let is_of_the_whole =
-        |part: &&Part| matches!(part.kind, PartKind::Settings | PartKind::Bundle | PartKind::Listener);
+    let is_of_the_whole = |part: &&Part| !matches!(part.kind, PartKind::Upstream | PartKind::Mount);
     let of_the_whole = parts.iter().filter(is_of_the_whole);
     let changed = difference.come.iter().copied();
     let changed = changed.filter(|part| matches!(part.kind, PartKind::Upstream | PartKind::Mount));
@@ -89,6 +88,7 @@ fn is_plain(parts: &[Part]) -> bool {
             .filter(|part| part.kind == PartKind::Settings)
             .map(|part| &*part.name)
             .eq([SETTINGS_NAME])
+        && parts.iter().all(|part| part.kind != PartKind::Policy || part.name == POLICY_NAME)
 }
 
 /// What comes and what goes between two sorted lists. A part that changes does both.
@@ -149,7 +149,7 @@ impl<'p> Difference<'p> {
                 PartKind::Mount => {
                     stays.mounts.remove(name);
                 }
-                PartKind::Settings | PartKind::Bundle | PartKind::Listener | PartKind::Unknown(_) => {}
+                _ => {}
             }
         }
         let upstreams = self.come.iter().filter(|part| part.kind == PartKind::Upstream);

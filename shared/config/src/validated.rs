@@ -12,6 +12,7 @@ use http::HeaderName;
 use ostler_core::digest::Digest;
 use ostler_core::limits;
 use ostler_core::name::ResourceName;
+use ostler_policy::Policy;
 
 use crate::parts::Part;
 use crate::reference::{Reference, Template};
@@ -28,6 +29,8 @@ struct Content {
     bundles: BTreeMap<ResourceName, Bundle>,
     listeners: BTreeMap<ResourceName, Listener>,
     default_mount: Option<ResourceName>,
+    environment: Option<String>,
+    policy: Option<Arc<Policy>>,
     parts: Arc<[Part]>,
     digest: Digest,
     /// At least as many as the values of all parts.
@@ -162,13 +165,15 @@ pub struct ListenerTls {
 
 impl Validated {
     pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
-        let Meaning { upstreams, mounts, bundles, listeners, default_mount } = meaning;
+        let Meaning { upstreams, mounts, bundles, listeners, default_mount, environment, policy } = meaning;
         Self(Arc::new(Content {
             upstreams,
             mounts,
             bundles,
             listeners,
             default_mount,
+            environment,
+            policy,
             parts,
             digest,
             values,
@@ -210,6 +215,15 @@ impl Validated {
 
     pub fn default_mount(&self) -> Option<&ResourceName> {
         self.0.default_mount.as_ref()
+    }
+
+    /// What it is for.
+    pub fn environment(&self) -> Option<&str> {
+        self.0.environment.as_deref()
+    }
+
+    pub fn policy(&self) -> Option<&Arc<Policy>> {
+        self.0.policy.as_ref()
     }
 
     /// Every reference in it; those to files are what a data plane watches.

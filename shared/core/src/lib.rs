@@ -8,6 +8,7 @@ pub mod build;
 pub mod clock;
 pub mod digest;
 pub mod disk;
+pub mod glob;
 pub mod guard;
 pub mod health;
 pub mod limits;

@@ -32,6 +32,14 @@ pub const CONFIG_LISTENERS_MAX: usize = 64;
 pub const CONFIG_BUNDLES_MAX: usize = 256;
 /// Mounts of one bundle: each is asked for its lists at once, on behalf of one client.
 pub const BUNDLE_MOUNTS_MAX: usize = 256;
+/// Rules of a policy. Each costs every call something, but for those of a literal name.
+pub const POLICY_RULES_MAX: usize = 4_096;
+/// Patterns, or names, that one key of a rule may list.
+pub const POLICY_PATTERNS_MAX: usize = 256;
+/// A pattern, a rule's name, the name of an environment. Longer than the names of any tools.
+pub const POLICY_TEXT_BYTES_MAX: usize = 512;
+/// What a rule tells who is denied: a few sentences.
+pub const POLICY_FEEDBACK_BYTES_MAX: usize = 2 * 1024;
 /// `allowed_hosts` of one listener; each is compared with the `Host` of every request.
 pub const CONFIG_HOSTS_MAX: usize = 64;
 /// Headers of one upstream; servers commonly refuse more than a hundred altogether.

@@ -34,6 +34,7 @@ pub const OVERLOADED: i32 = -31029;
 /// Why the data plane answers with an error of its own. The name in `data.reason` never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    PolicyDenied,
     UnknownMount,
     UpstreamUnavailable,
     UpstreamUnauthorized,
@@ -80,7 +81,8 @@ pub struct Facts {
 // === impl Reason ===
 
 impl Reason {
-    pub const ALL: [Reason; 24] = [
+    pub const ALL: [Reason; 25] = [
+        Reason::PolicyDenied,
         Reason::UnknownMount,
         Reason::UpstreamUnavailable,
         Reason::UpstreamUnauthorized,
@@ -125,6 +127,14 @@ impl Reason {
 
     pub const fn facts(self) -> Facts {
         match self {
+            Reason::PolicyDenied => Facts {
+                name: "policy_denied",
+                code: GOVERNED,
+                status: 200,
+                retryable: false,
+                meaning: "the policy of this data plane denies the call",
+                remedy: "do what data.suggestion says, or ask an operator about the rule that data.rule names",
+            },
             Reason::UnknownMount => Facts {
                 name: "unknown_mount",
                 code: UNKNOWN_MOUNT,

@@ -82,6 +82,41 @@ pub fn is_call(method: &str) -> bool {
     matches!(method, TOOLS_CALL | PROMPTS_GET | RESOURCES_READ)
 }
 
+/// Whether policy judges it as a call: whatever makes an upstream do or reveal something, and whatever is not known. The others
+/// keep a conversation going: handshakes, lists, notifications, what follows a call.
+pub fn is_governed(method: &str) -> bool {
+    !(is_list(method)
+        || is_notification(method)
+        || is_of_task(method)
+        || matches!(
+            method,
+            INITIALIZE
+                | PING
+                | SERVER_DISCOVER
+                | SUBSCRIPTIONS_LISTEN
+                | RESOURCES_UNSUBSCRIBE
+                | LOGGING_SET_LEVEL
+        ))
+}
+
+/// Whether it is about a task, which a call has begun.
+pub fn is_of_task(method: &str) -> bool {
+    matches!(method, TASKS_GET | TASKS_RESULT | TASKS_LIST | TASKS_CANCEL | TASKS_UPDATE)
+}
+
+/// Whether an unknown method is a known one in other letters or with other marks around it, so that a server that is not strict
+/// may take it for that.
+pub fn resembles_known(method: &str) -> bool {
+    let letters = |text: &str| -> Vec<char> {
+        text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    if KNOWN.contains(&method) {
+        return false;
+    }
+    let found = letters(method);
+    KNOWN.iter().any(|known| letters(known) == found)
+}
+
 /// Whether a repeated request changes nothing, so that it may be sent again after a lost session or connection.
 pub fn is_repeatable(method: &str) -> bool {
     is_list(method)

@@ -20,7 +20,7 @@ async fn a_stream_that_nobody_reads_ends_with_its_mount_and_with_its_listener() 
     for gone in 0..2 {
         let (events, received) = mpsc::channel(1);
         let ends = [CancellationToken::new(), CancellationToken::new()];
-        let record = Record::start(RequestIds::new().next(), None);
+        let record = Record::start(RequestIds::from_entropy().next(), None);
         let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone());
         tokio::time::sleep(DRAIN_CUT_GRACE * 100).await;
         assert!(!events.is_closed());
@@ -42,7 +42,7 @@ async fn connection(
     let answers = Arc::new(Mutex::new(answers));
     tokio::spawn(async move {
         let answer = |request: Request<Incoming>| {
-            let mut record = Record::start(RequestIds::new().next(), None);
+            let mut record = Record::start(RequestIds::from_entropy().next(), None);
             record.watch_unread(&unread);
             let body = answers.lock().unwrap().remove(request.uri().path()).unwrap();
             let limit = CLIENT_STALL_TIMEOUT * 1_000;

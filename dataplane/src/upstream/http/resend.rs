@@ -10,12 +10,15 @@ use ostler_config::{GlobList, Host, ProcessLookup, Unresolved};
 use ostler_core::clock::WallClock;
 use ostler_core::net::{BoxFuture, Listener, Network, Stream};
 use ostler_mcp::{Envelope, Era};
+use ostler_policy::Caller;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
 use super::super::{CompiledUpstream, Upstream, UpstreamError};
 use super::*;
+use crate::govern::{Asking, Governance, Way};
 use crate::mount::session::SessionTable;
+use crate::pipeline::RequestIds;
 
 const REQUEST: &[u8] =
     br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{}}}"#;
@@ -65,16 +68,26 @@ impl Scene {
 
     async fn call(&self) -> Result<Answer, UpstreamError> {
         let envelope = Envelope::scan(REQUEST).unwrap();
+        let body = Bytes::from_static(REQUEST);
+        let asking = Asking {
+            caller: &Caller::default(),
+            request_id: RequestIds::from_entropy().next(),
+            way: Way { mount: "up", upstream: Some("up") },
+            envelope: Some(&envelope),
+            body: &body,
+        };
+        let permit = Arc::new(Governance::default()).ask(asking).await?;
         let call = Call {
             verb: Verb::Post,
             worker: 0,
             headers: &HeaderMap::new(),
-            body: Bytes::from_static(REQUEST),
+            body: body.clone(),
             envelope: Some(&envelope),
             era: Era::Legacy,
             session: None,
             sessions: &self.sessions,
             config: &self.config,
+            pass: permit.pass(),
         };
         self.upstream.call(call).await
     }

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ostler_core::glob;
+
 /// Nothing in it allows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GlobList(Vec<String>);
@@ -57,7 +59,7 @@ impl GlobList {
 
     pub fn matches(&self, text: &str) -> bool {
         let climbs = text.split(['/', '\\']).any(|step| step == "..");
-        self.0.iter().any(|pattern| if climbs { pattern == "*" } else { glob(pattern, text) })
+        self.0.iter().any(|pattern| if climbs { pattern == "*" } else { glob::matches(pattern, text) })
     }
 
     /// Whether everything is allowed.
@@ -82,37 +84,6 @@ impl FromStr for GlobList {
 impl fmt::Display for GlobList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(","))
-    }
-}
-
-/// Matches in time of at most text × pattern: on a mismatch only the last `*` takes one character more.
-fn glob(pattern: &str, text: &str) -> bool {
-    let mut pattern = pattern.chars();
-    let mut text = text.chars();
-    // What follows the last `*`, and the text from which it is tried next.
-    let mut retry: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
-    loop {
-        let mut ahead = pattern.clone();
-        match (ahead.next(), text.clone().next()) {
-            (None, None) => return true,
-            (Some('*'), _) => {
-                pattern = ahead.clone();
-                retry = Some((ahead, text.clone()));
-            }
-            (Some(expected), Some(found)) if expected == '?' || expected == found => {
-                pattern = ahead;
-                text.next();
-            }
-            _ => {
-                let Some((after_star, mut from)) = retry.take() else { return false };
-                if from.next().is_none() {
-                    return false;
-                }
-                pattern = after_star.clone();
-                text = from.clone();
-                retry = Some((after_star, from));
-            }
-        }
     }
 }
 
@@ -149,11 +120,6 @@ mod tests {
     fn a_step_upwards_matches_nothing_but_everything() {
         assert!(!list(&["/opt/tools/*"]).matches("/opt/tools/../../bin/sh"));
         assert!(GlobList::any().matches("../server"));
-    }
-
-    #[test]
-    fn many_stars_do_not_take_exponential_time() {
-        assert!(!list(&["*a*a*a*a*a*a*a*a*b"]).matches(&"a".repeat(4_000)));
     }
 
     #[test]

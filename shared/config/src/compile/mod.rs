@@ -83,7 +83,16 @@ pub fn recompile(config: &Validated, host: &Host<'_>, before: Option<&Compiled>)
         return Err(Report { diagnostics });
     }
     let default_mount = config.default_mount().cloned();
-    Ok(Compiled { digest: config.digest(), upstreams, mounts, bundles, listeners, default_mount })
+    Ok(Compiled {
+        digest: config.digest(),
+        upstreams,
+        mounts,
+        bundles,
+        listeners,
+        default_mount,
+        environment: config.environment().map(Into::into),
+        policy: config.policy().cloned(),
+    })
 }
 
 fn upstreams(

@@ -106,6 +106,12 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::NoUpstream => found("version: 1\n"),
         Code::UnmountedUpstream => http("    mount: false\n"),
         Code::MountTwice => http("bundles: { both: { mounts: [a, a] } }\n"),
+        Code::NeverMatches => {
+            http("policy:\n  rules:\n    - { match: { environment: staging }, action: deny }\n")
+        }
+        Code::RuleTwice => http(
+            "policy:\n  rules:\n    - { name: a, match: { tool: x }, action: deny }\n    - { name: a, match: { tool: y }, action: deny }\n",
+        ),
         Code::NotAllowedHere => {
             compiled("version: 1\nupstream: { stdio: { command: npx } }\n", GlobList::none())
         }
@@ -122,7 +128,7 @@ fn example(code: Code) -> Vec<Diagnostic> {
             Part { sha256: Digest::of(b"other"), ..part(PartKind::Mount, "m", "{}") },
         ]),
         Code::PartTwice => judged(vec![settings(), settings()]),
-        Code::PartKindUnknown => judged(vec![settings(), part(PartKind::from_wire("policy"), "p", "{}")]),
+        Code::PartKindUnknown => judged(vec![settings(), part(PartKind::from_wire("filter"), "p", "{}")]),
         Code::PartMissing => judged(vec![]),
         Code::TooManyParts => judged(vec![settings(); 40_000]),
     }

@@ -7,6 +7,7 @@ mod diff;
 mod docs;
 mod listeners;
 mod mistakes;
+mod policy;
 mod rejudge;
 mod sameness;
 mod secrets;

@@ -140,7 +140,7 @@ fn what_only_the_whole_can_tell_is_told() {
         with(PartKind::Settings, "settings", r#"{"version":1,"default_mount":"m"}"#),
         with(PartKind::Settings, "settings", r#"{"version":1,"default_mount":"x"}"#),
         with(PartKind::Settings, "other", r#"{"version":1}"#),
-        with(PartKind::from_wire("policy"), "p", "{}"),
+        with(PartKind::from_wire("filter"), "p", "{}"),
         damaged.into(),
         unsorted.into(),
         twice.into(),

@@ -119,7 +119,7 @@ fn parts_that_were_damaged_doubled_or_are_unknown_are_refused() {
     assert_eq!(codes(&doubled), ["OST0502"]);
 
     let mut newer = parts.clone();
-    newer.push(part(PartKind::from_wire("policy"), "p", "{}"));
+    newer.push(part(PartKind::from_wire("filter"), "p", "{}"));
     assert_eq!(codes(&newer), ["OST0503"]);
 
     assert_eq!(codes(&[]), ["OST0504"]);

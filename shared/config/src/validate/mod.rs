@@ -4,6 +4,7 @@
 mod bundle;
 pub(crate) mod listener;
 mod names;
+mod policy;
 mod stdio;
 mod upstream;
 pub(crate) mod url;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 
 use ostler_core::limits;
 use ostler_core::name::ResourceName;
+use ostler_policy::Policy;
 
 use crate::codes::Code;
 use crate::de::did_you_mean;
 use crate::located::{Entries, Located};
 use crate::node::NodeId;
-use crate::raw::{RawBundle, RawDocument, RawListener, RawMount, RawUpstream};
+use crate::raw::{RawBundle, RawDocument, RawListener, RawMount, RawPolicy, RawUpstream};
 use crate::reporter::Reporter;
 use crate::validated::{Bundle, Listener, Mount, Upstream};
 
@@ -36,6 +38,8 @@ pub(crate) struct Meaning {
     pub(crate) bundles: BTreeMap<ResourceName, Bundle>,
     pub(crate) listeners: BTreeMap<ResourceName, Listener>,
     pub(crate) default_mount: Option<ResourceName>,
+    pub(crate) environment: Option<String>,
+    pub(crate) policy: Option<Arc<Policy>>,
 }
 
 /// Reports every mistake. The meaning is whole only if none was reported. What is `known` was judged before and has none; the
@@ -52,6 +56,7 @@ pub(crate) fn validate(document: Located<RawDocument>, known: Meaning, reporter:
     judge.bundles(raw.bundles);
     judge.default_mount(raw.default_mount, singular);
     judge.listeners(raw.listeners);
+    judge.policy(raw.environment, raw.policy);
     judge.warn_of_unmounted();
     if judge.upstreams.is_empty() && judge.meaning.upstreams.is_empty() && !judge.unsure {
         let help = "add an upstream, if every request should not be answered with `unknown_mount`";
@@ -347,6 +352,17 @@ impl<'a> Judge<'a> {
         };
         self.reporter.report(Code::UnknownMount, *at, message, help);
         None
+    }
+
+    fn policy(&mut self, environment: Option<Located<String>>, policy: Option<Located<RawPolicy>>) {
+        let text = environment.and_then(|found| policy::text(&found, "the environment", self.reporter));
+        self.meaning.environment = text;
+        let Some(Located { value: Some(policy), .. }) = policy else { return };
+        let known = policy::Known {
+            environment: self.meaning.environment.as_deref(),
+            upstream: &|name| self.existing_upstream(name),
+        };
+        self.meaning.policy = policy::validate(policy, &known, self.reporter).map(Arc::new);
     }
 
     fn warn_of_unmounted(&self) {

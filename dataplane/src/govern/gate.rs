@@ -1,0 +1,235 @@
+//! Who asks, what is decided, and the permit that a call holds until its answer has ended.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ostler_mcp::{Envelope, Reason};
+use ostler_policy::{Caller, Decision, Policy, Why};
+use ostler_telemetry::text::bounded;
+
+use super::judged::Judged;
+use super::reading::{self, Unreadable};
+use crate::mount::Mount;
+use crate::pipeline::RequestId;
+use crate::upstream::{Call, Denial, UpstreamError};
+
+/// What governs, as one snapshot has it. The default governs nothing.
+#[derive(Debug, Default)]
+pub struct Governance {
+    pub policy: Option<Arc<Policy>>,
+}
+
+/// A message on its way to a mount.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    pub caller: &'a Caller,
+    pub request_id: RequestId,
+    pub way: Way<'a>,
+    /// Nothing for what has no message: a stream, or the end of a session.
+    pub envelope: Option<&'a Envelope<'a>>,
+    /// The bytes that the envelope was read from, and that will be sent.
+    pub body: &'a Bytes,
+}
+
+/// Where a message is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    pub mount: &'a str,
+    /// None for a bundle, which hands calls on to its members.
+    pub upstream: Option<&'a str>,
+}
+
+/// Leave to send what was asked for. It lives as long as the call does: when it is dropped, the call is over.
+#[derive(Debug)]
+pub struct Permit {
+    pass: Pass,
+    /// One for each message; none for what is the data plane's own, or has no message.
+    decisions: Vec<Decision>,
+}
+
+/// Proof of a permit, for all that is sent on account of it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pass(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    governance: Arc<Governance>,
+    /// Nothing for the data plane itself.
+    asker: Option<Asker>,
+    judged: Vec<Judged>,
+}
+
+/// In whose name.
+#[derive(Debug, Clone)]
+struct Asker {
+    caller: Caller,
+    request_id: RequestId,
+}
+
+// === impl Governance ===
+
+impl Governance {
+    /// Asks for leave to send. In durable mode it is given when the decision is on disk.
+    ///
+    /// # Errors
+    /// The denial, as the caller is told.
+    pub async fn ask(self: &Arc<Self>, asking: Asking<'_>) -> Result<Permit, UpstreamError> {
+        let asker = Asker { caller: asking.caller.clone(), request_id: asking.request_id };
+        self.ask_as(asker, asking.way, asking.envelope, asking.body).await
+    }
+
+    /// A pass for what the data plane sends of its own accord, which covers no call.
+    pub fn own(self: &Arc<Self>) -> Pass {
+        Pass(Arc::new(Inner { governance: Arc::clone(self), asker: None, judged: Vec::new() }))
+    }
+
+    async fn ask_as(
+        self: &Arc<Self>,
+        asker: Asker,
+        way: Way<'_>,
+        envelope: Option<&Envelope<'_>>,
+        body: &Bytes,
+    ) -> Result<Permit, UpstreamError> {
+        let mut decisions = Vec::new();
+        let mut judged = Vec::new();
+        for message in envelope.into_iter().flat_map(Envelope::messages) {
+            let decision = self.decide(&asker.caller, way, message)?;
+            asker.log(way, message, &decision);
+            if !decision.is_allowed {
+                return Err(denied(&decision));
+            }
+            decisions.push(decision);
+            if way.upstream.is_some() {
+                Judged::add(message, body, &mut judged);
+            }
+        }
+        let inner = Inner { governance: Arc::clone(self), asker: Some(asker), judged };
+        Ok(Permit { pass: Pass(Arc::new(inner)), decisions })
+    }
+
+    /// The worst of what is said of all that the message acts on.
+    fn decide(
+        &self,
+        caller: &Caller,
+        way: Way<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Result<Decision, UpstreamError> {
+        let Some(policy) = &self.policy else { return Ok(Decision::allowed(Why::NoPolicy)) };
+        let mut decision: Option<Decision> = None;
+        reading::each(envelope, caller, way, |message| {
+            let said = policy.judge(&message);
+            let is_first_denial = !said.is_allowed && decision.as_ref().is_none_or(|it| it.is_allowed);
+            if is_first_denial || decision.is_none() {
+                decision = Some(said);
+            }
+        })
+        .map_err(unreadable)?;
+        // What is handed on to members is judged there.
+        Ok(decision.unwrap_or_else(|| Decision::allowed(Why::NotACall)))
+    }
+}
+
+// === impl Asker ===
+
+impl Asker {
+    /// What an operator looks for: what is denied, and what would be.
+    fn log(&self, way: Way<'_>, message: &Envelope<'_>, decision: &Decision) {
+        let would_deny = decision.would_deny.first();
+        if decision.is_allowed && would_deny.is_none() {
+            return;
+        }
+        tracing::info!(
+            target: "ostler::policy",
+            request_id = %self.request_id,
+            mount = way.mount,
+            upstream = way.upstream.unwrap_or_default(),
+            method = bounded(&message.method).as_ref(),
+            target_name = message.target().map(bounded).as_deref().unwrap_or_default(),
+            identity = self.caller.identity().map(bounded).as_deref().unwrap_or_default(),
+            allowed = decision.is_allowed,
+            why = %decision.why,
+            would_deny = would_deny.map(|rule| &*rule.label).unwrap_or_default(),
+        );
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    pub fn pass(&self) -> &Pass {
+        &self.pass
+    }
+
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+}
+
+// === impl Pass ===
+
+impl Pass {
+    /// Asks anew, in the same name: for a message that was made of the one that this was given for.
+    ///
+    /// # Errors
+    /// The denial, as the caller is told.
+    pub async fn ask(
+        &self,
+        mount: &Mount,
+        envelope: &Envelope<'_>,
+        body: &Bytes,
+    ) -> Result<Permit, UpstreamError> {
+        match &self.0.asker {
+            Some(asker) => self.0.governance.ask_as(asker.clone(), mount.into(), Some(envelope), body).await,
+            None => Ok(self.own()),
+        }
+    }
+
+    /// A permit for what the data plane sends of its own accord, which covers no call.
+    pub fn own(&self) -> Permit {
+        Permit { pass: self.0.governance.own(), decisions: Vec::new() }
+    }
+
+    /// Whether what is sent is what was permitted: every call of it with the very target and arguments that were judged.
+    pub fn covers(&self, call: &Call<'_>) -> bool {
+        let Some(envelope) = call.envelope else { return true };
+        envelope.messages().all(|message| Judged::covers(&self.0.judged, message))
+    }
+}
+
+// === impl Way ===
+
+impl<'a> From<&'a Mount> for Way<'a> {
+    fn from(mount: &'a Mount) -> Self {
+        let upstream = mount.bundled.is_none().then(|| mount.upstream.name.as_str());
+        Self { mount: mount.name().as_str(), upstream }
+    }
+}
+
+fn denied(decision: &Decision) -> UpstreamError {
+    let rule = decision.rule();
+    let feedback = rule.map(|rule| &rule.feedback);
+    let detail = match feedback.and_then(|feedback| feedback.message.as_deref()) {
+        Some(message) => message.to_owned(),
+        None => format!("the policy of this data plane denies it: {}", decision.why),
+    };
+    UpstreamError::denied(
+        detail,
+        Denial {
+            rule: rule.map(|rule| rule.label.clone()),
+            suggestion: feedback.and_then(|feedback| feedback.suggestion.clone()),
+        },
+    )
+}
+
+fn unreadable(why: Unreadable) -> UpstreamError {
+    match why {
+        Unreadable::Unnamed => {
+            UpstreamError::new(Reason::InvalidParams, "the call does not say what it is of")
+        }
+        Unreadable::Disguised => UpstreamError::denied(
+            "the method is written otherwise than the protocol has it, and cannot be judged; correct it"
+                .to_owned(),
+            Denial::default(),
+        ),
+    }
+}

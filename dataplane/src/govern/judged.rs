@@ -1,0 +1,67 @@
+//! What was permitted, kept to be compared with what is sent. Bridges and bundles make new messages of a client's; that their
+//! calls are those that were judged is looked at again where they leave.
+
+use bytes::Bytes;
+use ostler_mcp::{Envelope, method};
+
+use super::reading;
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct Judged {
+    method: Box<str>,
+    target: Option<Box<str>>,
+    /// As they stand in the body, of which this is a part.
+    arguments: Bytes,
+}
+
+// === impl Judged ===
+
+impl Judged {
+    /// Notes what a message may do. What is no call needs no note.
+    pub(super) fn add(message: &Envelope<'_>, body: &Bytes, to: &mut Vec<Self>) {
+        if message.is_response() {
+            return;
+        }
+        if message.method == method::SUBSCRIPTIONS_LISTEN {
+            to.extend(reading::subscriptions(message).into_iter().map(|uri| Self {
+                method: method::RESOURCES_SUBSCRIBE.into(),
+                target: Some(uri.into()),
+                arguments: Bytes::new(),
+            }));
+        } else if method::is_governed(&message.method) {
+            to.push(Self {
+                method: (&*message.method).into(),
+                target: message.target().map(Into::into),
+                arguments: part(body, what_counts(message)),
+            });
+        }
+    }
+
+    /// Whether one of these is this message, or need not be.
+    pub(super) fn covers(all: &[Self], message: &Envelope<'_>) -> bool {
+        if message.is_response() || !method::is_governed(&message.method) {
+            return true;
+        }
+        all.iter().any(|judged| {
+            *judged.method == *message.method
+                && judged.target.as_deref() == message.target()
+                && judged.arguments == what_counts(message).as_bytes()
+        })
+    }
+}
+
+/// The part of a call that rules see beside its target.
+fn what_counts<'a>(message: &Envelope<'a>) -> &'a str {
+    message.arguments.unwrap_or_default()
+}
+
+/// These bytes as a part of the body that they stand in, without a copy.
+fn part(body: &Bytes, text: &str) -> Bytes {
+    let start = (text.as_ptr().addr()).checked_sub(body.as_ptr().addr());
+    let range = start.and_then(|start| Some(start..start.checked_add(text.len())?));
+    match range.filter(|range| range.end <= body.len()) {
+        Some(range) => body.slice(range),
+        None => Bytes::copy_from_slice(text.as_bytes()),
+    }
+}

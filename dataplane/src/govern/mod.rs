@@ -1,0 +1,17 @@
+//! The one gate before every upstream. Whatever is sent to one carries a [`Pass`], and only the gate gives these out: a way to an
+//! upstream that does not ask cannot be compiled, and one that sends something else than was judged is refused
+//! ([`Pass::covers`]).
+//!
+//! | file | owns |
+//! |---|---|
+//! | `gate` | the question, the answer, and what holds them for as long as the call lives |
+//! | `reading` | an envelope as rules see it |
+//! | `judged` | what was permitted, to compare with what is sent |
+//!
+//! It must never judge anything else than the bytes that will be sent, and never let through what it cannot read.
+
+mod gate;
+mod judged;
+mod reading;
+
+pub use gate::{Asking, Governance, Pass, Permit, Way};
