@@ -7,6 +7,8 @@
 mod faults;
 #[path = "connect/lines.rs"]
 mod lines;
+#[path = "connect/reach.rs"]
+mod reach;
 
 use std::net::SocketAddr;
 

@@ -520,6 +520,11 @@ pub const CONNECT_DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const CONNECT_RESUMES_MAX: usize = 5;
 /// The longest pause that a server may ask for before its stream is taken up again.
 pub const CONNECT_RESUME_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// What a client has set in its session (its log level, the resources that it subscribed to) and is said again should the data
+/// plane lose the session: as many as an upstream is told again.
+pub const CONNECT_SETTINGS_MAX: usize = CHILD_SETTINGS_MAX;
+/// One of them.
+pub const CONNECT_SETTING_BYTES_MAX: usize = CHILD_SETTING_BYTES_MAX;
 /// When the client's input has ended: how long answers to it are still waited for.
 pub const CONNECT_END_GRACE: Duration = Duration::from_secs(5);
 /// Then: how long the end of the session, and the client's reading of the last lines, may take.

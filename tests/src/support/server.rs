@@ -359,7 +359,7 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
         }
         _ if session.is_none() => return error(400, &Value::Null, -32000, "Bad Request: no session"),
         Some("tools/list") => json!({"tools": [{"name": "who", "inputSchema": {"type": "object"}}]}),
-        Some("logging/setLevel" | "resources/subscribe") => json!({}),
+        Some("logging/setLevel" | "resources/subscribe" | "resources/unsubscribe") => json!({}),
         Some("resources/read") => return error(200, &message["id"], -32002, "Resource not found"),
         Some("tools/call") if message["params"]["name"] == "wrong" => {
             return error(400, &message["id"], -32602, "no such tool");

@@ -38,8 +38,17 @@ impl StdioClient {
     /// # Panics
     /// When it cannot be started.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_in(&[], arguments)
+    }
+
+    /// The same with variables of its environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut child = Command::new(ostler())
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -16,6 +16,7 @@ use super::messages::{Messages, ReadError, answers};
 use super::mirrors::Mirrors;
 use super::outbox::Outbox;
 use super::session::{Hold, Session};
+use super::settings::Setting;
 
 /// What every request needs.
 #[derive(Debug, Clone)]
@@ -100,9 +101,13 @@ impl Context {
     ) -> Result<(), Failure> {
         let reply = self.endpoint.post(headers, body).await.map_err(Failure::Send)?;
         let reply = successful(reply).await?;
-        let learns = (asked == method::TOOLS_LIST).then_some(&*self.mirrors);
+        let hears = |answer: &[u8]| {
+            if asked == method::TOOLS_LIST {
+                self.mirrors.learn(answer);
+            }
+        };
         let mut messages = Messages::of(&reply.headers, reply.body);
-        match self.until_answer(&mut messages, ticket, learns).await.map_err(Failure::Read)? {
+        match self.until_answer(&mut messages, ticket, hears).await.map_err(Failure::Read)? {
             true => self.rest(messages).await,
             false => Err(Failure::Unanswered),
         }
@@ -111,12 +116,18 @@ impl Context {
     /// A server may close the stream of an answer and have it taken up again (2025-11-25 transports, "Resumability").
     async fn in_session(&self, body: Bytes, ticket: &Ticket) -> Result<(), Failure> {
         self.session.announced().await;
+        let setting = Setting::of(&body);
+        let hears = |answer: &[u8]| {
+            if let Some(setting) = &setting {
+                self.session.settings().answered(setting, answer);
+            }
+        };
         let mut reply = self.session.request(body).await?;
         let mut last_event_id = None;
         let mut resumes = 0;
         loop {
             let mut messages = Messages::of(&reply.headers, reply.body);
-            let passed = self.until_answer(&mut messages, ticket, None).await;
+            let passed = self.until_answer(&mut messages, ticket, hears).await;
             if matches!(passed, Ok(true)) {
                 return self.rest(messages).await;
             }
@@ -140,17 +151,18 @@ impl Context {
         }
     }
 
-    /// Passes messages on until the answer was one of them; whether it was. Who calls a request off gets none.
+    /// Passes messages on until the answer was one of them; whether it was. Who calls a request off gets none. `hears` is told of
+    /// the answer before the client is.
     async fn until_answer(
         &self,
         messages: &mut Messages,
         ticket: &Ticket,
-        learns: Option<&Mirrors>,
+        hears: impl Fn(&[u8]),
     ) -> Result<bool, ReadError> {
         while let Some(message) = messages.next().await? {
             let answered = answers(&message, ticket.id());
-            if let Some(mirrors) = learns.filter(|_| answered) {
-                mirrors.learn(&message);
+            if answered {
+                hears(&message);
             }
             if !(answered && ticket.is_called_off()) {
                 self.outbox.send(&message).await;

@@ -10,6 +10,7 @@
 //! | `in_flight` | the client's requests that wait for an answer |
 //! | `exchange` | one request, from its POST to its answer |
 //! | `session` | the session of a legacy client, begun again when the data plane has lost it |
+//! | `settings` | what the client has set in that session |
 //! | `push` | that session's GET stream |
 //! | `courier` | the client's notifications and answers, in their order |
 //! | `mirrors` | headers that a tool's schema asks for |
@@ -29,6 +30,7 @@ mod outbox;
 mod push;
 mod relay;
 mod session;
+mod settings;
 
 use std::path::PathBuf;
 use std::sync::Arc;

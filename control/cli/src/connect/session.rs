@@ -8,20 +8,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
+use ostler_core::limits::CONNECT_DELIVERY_TIMEOUT;
 use ostler_mcp::headers::{LAST_EVENT_ID, MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use ostler_mcp::{Envelope, Revision, message};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, Reply, set};
 use super::failure::Failure;
 use super::log;
 use super::messages::{Messages, answers};
+use super::settings::Settings;
 
 #[derive(Debug)]
 pub struct Session {
     endpoint: Arc<Endpoint>,
     handshake: Mutex<Option<Handshake>>,
     current: watch::Sender<Current>,
+    settings: Settings,
     /// Only one begins it again.
     beginning_again: tokio::sync::Mutex<()>,
     initializing: watch::Sender<usize>,
@@ -56,6 +60,7 @@ impl Session {
             endpoint,
             handshake: Mutex::default(),
             current: watch::Sender::default(),
+            settings: Settings::default(),
             beginning_again: tokio::sync::Mutex::default(),
             initializing: watch::Sender::default(),
             announcing: watch::Sender::default(),
@@ -106,10 +111,16 @@ impl Session {
         let Some(revision) = agreed_revision(answer) else { return };
         let handshake = Handshake { initialize: initialize.clone(), id: id.to_owned() };
         *self.handshake.lock().unwrap_or_else(PoisonError::into_inner) = Some(handshake);
+        self.settings.clear();
         self.current.send_modify(|current| {
             *current =
                 Current { number: current.number + 1, id: headers.get(MCP_SESSION_ID).cloned(), revision };
         });
+    }
+
+    /// What the client has set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// A request of the client: a lost session is begun again, and the request, which nobody has seen, sent once more.
@@ -180,9 +191,27 @@ impl Session {
         let next = Current { number: current.number + 1, id: session, revision: current.revision };
         let told = Bytes::from_static(message::initialized());
         self.send_in(&next, Method::POST, told, None).await?;
+        self.set_again(&next).await;
         self.current.send_replace(next.clone());
         log("the data plane had lost the session; it was begun again");
         Ok(next)
+    }
+
+    /// Says each setting again. One that is refused stays so; one that is not taken in time ends the attempt, not the session.
+    async fn set_again(&self, next: &Current) {
+        for request in self.settings.requests() {
+            let again = async {
+                let reply = self.send_in(next, Method::POST, request, None).await?;
+                let mut messages = Messages::of(&reply.headers, reply.body);
+                while messages.next().await.map_err(Failure::Read)?.is_some() {}
+                Ok::<_, Failure>(())
+            };
+            if !matches!(timeout(CONNECT_DELIVERY_TIMEOUT, again).await, Ok(Ok(()))) {
+                return log(
+                    "the new session did not take all that the client had set (log level, subscriptions)",
+                );
+            }
+        }
     }
 
     async fn send_in(
