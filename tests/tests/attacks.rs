@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+#[path = "attacks/bombs.rs"]
+mod bombs;
 #[path = "attacks/config.rs"]
 mod config_attacks;
 #[path = "attacks/limits.rs"]

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Memo {
     /// The upstream that it stands on; on another one it means nothing.
     pub upstream: Digest,
+    /// When the session began, so that nobody who can write the folder makes it younger. Builds before did not seal it.
+    #[serde(default)]
+    pub began_unix_ms: Option<u64>,
     pub link: LinkMemo,
 }
 

@@ -227,8 +227,9 @@ impl SessionTable {
         expired
     }
 
-    /// Lets go of all of them. They are in the journal still, for the next process.
+    /// Lets go of all of them. They are in the journal still, with the times of their last use, for the next process.
     pub fn clear(&self) {
+        self.sweep();
         self.lock().clear();
     }
 
@@ -288,8 +289,11 @@ impl fmt::Debug for SessionTable {
 
 #[cfg(test)]
 mod tests {
+    use ostler_core::digest::Digest;
     use ostler_core::limits::{SESSION_IDLE, SESSION_LIFETIME};
+    use ostler_core::state_dir::StateDir;
 
+    use super::super::journal::Journal;
     use super::*;
     use crate::upstream::http::HttpSession;
 
@@ -359,6 +363,30 @@ mod tests {
         assert!(matches!(table.create(http_link()).await, Err(SessionError::Full)));
         clock.advance(ms(SESSION_IDLE) + 1);
         assert!(table.create(http_link()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_full_table_takes_no_session_of_an_earlier_process_in() {
+        let (clock, folder) = (WallClock::manual(0), tempfile::tempdir().unwrap());
+        let journal = Journal::open(&StateDir::open(folder.path()).unwrap(), clock.clone());
+        let journal = journal.of_mount(&"m".parse().unwrap(), Digest::of(b"upstream"));
+        let table = SessionTable::kept(clock, journal.clone());
+        let memo = HttpMemo {
+            initialize: String::new(),
+            revision: None,
+            upstream_id: "upstream".to_owned(),
+            settings: Vec::new(),
+        };
+        journal.begin("of before", 0, LinkMemo::Http(memo)).unwrap();
+        let mut last = begin(&table).await;
+        while table.len() < SESSIONS_PER_MOUNT_MAX {
+            last = begin(&table).await;
+        }
+        assert!(table.restore("of before", 0, http_link()).is_none());
+        assert_eq!((table.len(), table.restored.get()), (SESSIONS_PER_MOUNT_MAX, 0));
+        table.remove(&last);
+        assert!(table.restore("of before", 0, http_link()).is_some());
+        assert!(matches!(table.create(http_link()).await, Err(SessionError::Full)));
     }
 
     #[tokio::test]

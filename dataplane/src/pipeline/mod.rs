@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
@@ -220,6 +220,14 @@ impl Pipeline {
         if !is_json(headers) {
             self.shared.refusals.malformed.increment();
             return Err(Refusal::new(Reason::UnsupportedMediaType, "send `Content-Type: application/json`"));
+        }
+        // What is judged is what was sent: nothing is ever unpacked.
+        if !headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity") {
+            self.shared.refusals.malformed.increment();
+            return Err(Refusal::new(
+                Reason::UnsupportedMediaType,
+                "send the body without `Content-Encoding`",
+            ));
         }
         body::collect(incoming, &self.shared.budget, bodies).await.inspect_err(|refusal| {
             match refusal.reason {

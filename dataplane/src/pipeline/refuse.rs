@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use ostler_core::guard::GuardError;
 use ostler_mcp::headers::JSON;
@@ -161,6 +161,10 @@ pub(super) fn mount(refusal: Refusal, routed: &Routed, asked: &Asked, mut record
     let mut response = json(status_of(refusal.reason, routed.verb), body);
     if let Some(delay) = refusal.retry_after.filter(|_| response.status() != StatusCode::OK) {
         set_retry_after(&mut response, delay);
+    }
+    if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        // Says that no other coding is taken (RFC 9110, 12.5.3).
+        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     audit::track(response, record)
 }

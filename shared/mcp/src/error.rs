@@ -308,7 +308,7 @@ impl Reason {
                 code: INVALID_REQUEST,
                 status: 415,
                 retryable: false,
-                meaning: "the body's Content-Type is not application/json",
+                meaning: "the body's Content-Type is not application/json, or it has a Content-Encoding",
                 remedy: "send Content-Type: application/json, without a content encoding",
             },
             Reason::HeadersTooLarge => Facts {

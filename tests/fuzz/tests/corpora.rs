@@ -63,6 +63,16 @@ fn any_head_is_judged_as_another_parser_reads_it() {
 }
 
 #[test]
+fn any_arguments_are_mirrored_as_their_schema_asks_and_read_back_as_they_were() {
+    replay("mirrors");
+}
+
+#[test]
+fn any_journal_gives_a_session_to_its_own_client_or_to_nobody() {
+    replay("journal");
+}
+
+#[test]
 fn any_message_of_the_stream_is_read_within_its_bounds_on_both_sides() {
     replay("sync");
 }

@@ -1,11 +1,17 @@
 //! A data plane that was restarted goes on with the sessions that it had, where they belong and nowhere else.
 
-use ostler_dataplane::DataPlane;
+use std::path::Path;
+use std::time::Duration;
+
+use ostler_core::clock::WallClock;
+use ostler_core::limits::{SESSION_IDLE, SESSION_LIFETIME};
+use ostler_core::state_dir::StateDirError;
+use ostler_dataplane::{ConfigFrom, DataPlane, StartError};
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::modern::ModernServer;
 use ostler_tests::support::server::FakeServer;
-use ostler_tests::support::world::{LegacyClient, config, standalone};
+use ostler_tests::support::world::{LegacyClient, config, options, standalone};
 use serde_json::{Value, json};
 
 use super::{restart, set_level, subscribe, told};
@@ -37,6 +43,53 @@ async fn a_session_goes_on_upstream_with_the_id_that_it_has_there() {
     // The new upstream id is the one that the next process uses.
     let dataplane = restart(dataplane, dir.path(), &text).await;
     assert_eq!(told(&moved(&client, &dataplane, "up").who(5).await)["session"], "up-session-2");
+    assert_eq!(server.count("initialize"), 2);
+    dataplane.shutdown().await;
+}
+
+/// The process that serves the folder at that time.
+async fn process(dir: &Path, text: &str, clock: &WallClock) -> DataPlane {
+    let file = dir.join("ostler.yaml");
+    std::fs::write(&file, text).unwrap();
+    eventually("the folder is free", async || {
+        let mut options = options(&dir.join("state"), ConfigFrom::File(file.clone()));
+        options.clock = clock.clone();
+        match DataPlane::start(options).await {
+            // A child that another test has just forked holds the folder's lock, too.
+            Err(StartError::StateDir(StateDirError::InUse { .. })) => None,
+            started => Some(started.unwrap_or_else(|error| panic!("{error}"))),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_session_whose_time_is_up_is_not_found_by_the_next_process_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let text = config(&[("up", &server.url())]);
+    let clock = WallClock::manual(1_800_000_000_000);
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+    let mut dataplane = process(dir.path(), &text, &clock).await;
+    let unused = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let used = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let (step, began) = (ms(SESSION_IDLE) * 9 / 10, clock.unix_ms());
+    let mut steps = 0;
+    while clock.unix_ms() + step - began <= ms(SESSION_LIFETIME) {
+        clock.advance(step);
+        dataplane.shutdown().await;
+        dataplane = process(dir.path(), &text, &clock).await;
+        assert_eq!(moved(&used, &dataplane, "up").who(steps).await.status, 200, "after {steps} steps");
+        steps += 1;
+        if steps == 2 {
+            assert_eq!(moved(&unused, &dataplane, "up").who(0).await.status, 404, "nobody has used it");
+        }
+    }
+    assert!(steps > 10);
+    clock.advance(step);
+    dataplane.shutdown().await;
+    let dataplane = process(dir.path(), &text, &clock).await;
+    assert_eq!(moved(&used, &dataplane, "up").who(0).await.status, 404, "it is too old");
     assert_eq!(server.count("initialize"), 2);
     dataplane.shutdown().await;
 }

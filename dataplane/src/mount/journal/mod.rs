@@ -192,7 +192,7 @@ impl MountJournal {
     }
 
     fn sealed(&self, id: &str, began_unix_ms: u64, link: LinkMemo) -> Option<Entry> {
-        let memo = Memo { upstream: self.upstream, link }.to_bytes()?;
+        let memo = Memo { upstream: self.upstream, began_unix_ms: Some(began_unix_ms), link }.to_bytes()?;
         let sealed = SealKey::of(id.as_bytes(), PURPOSE).ok()?.seal(self.place(), &memo).ok()?;
         let used_unix_ms = self.journal.shared.clock.unix_ms();
         Some(Entry::new(self.mount.clone(), began_unix_ms, used_unix_ms, sealed))
@@ -219,11 +219,15 @@ impl MountJournal {
         }
         let opened =
             SealKey::of(id.as_bytes(), PURPOSE).and_then(|key| key.open(self.place(), &entry.sealed));
-        let Ok(opened) = opened else {
+        let memo = opened.ok().and_then(|opened| Memo::parse(&opened));
+        let is_whole = |memo: &Memo| memo.began_unix_ms.is_none_or(|began| began == entry.began_unix_ms);
+        let Some(memo) = memo.filter(is_whole) else {
             tracing::warn!(mount = %self.mount, "a record of the session journal does not open; it was changed, and its client starts anew");
             return None;
         };
-        let memo = Memo::parse(&opened).filter(|memo| memo.upstream == self.upstream)?;
+        if memo.upstream != self.upstream {
+            return None;
+        }
         Some(Found { link: memo.link, began_unix_ms: entry.began_unix_ms })
     }
 

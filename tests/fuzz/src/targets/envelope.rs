@@ -2,18 +2,22 @@
 //!
 //! - What is accepted is JSON to an independent reader that refuses duplicate keys, and every field says what that
 //!   reader's tree says, at the place where it stands.
+//! - What is judged is what is sent: id, method, name, `params` and `arguments` are the very bytes that another reader finds
+//!   under these keys, whatever stands around them.
 //! - What is refused as unreadable is no JSON to that reader either; a body with a duplicate key is never accepted.
 //! - An id that is quoted in a refusal is the body's own id.
 //! - Replaced ids change the ids and nothing else, and the result is accepted with the new ones.
 //! - Whatever the steps that a body is scanned in, the verdict is the same.
 //! - Canonical ids are equal exactly when the ids mean the same.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use ostler_core::limits::{JSON_DEPTH_MAX, MESSAGE_ID_BYTES_MAX};
 use ostler_mcp::envelope::{Envelope, EnvelopeError, ErrorKind, Id, Kind};
 use ostler_mcp::{Scan, splice};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::strict_json;
 
@@ -22,6 +26,14 @@ pub(super) fn run(input: &[u8]) {
     let scanned = Envelope::scan(input);
     for bytes in [1, 2, 7, 64] {
         assert_eq!(in_steps(input, bytes), scanned, "in steps of {bytes}");
+    }
+    if let Ok(envelope) = &scanned {
+        match envelope.kind {
+            Kind::Batch => envelope.batch.iter().for_each(|(message, range)| {
+                stands_as_written(input.get(range.clone()).expect("a message stands in the body"), message);
+            }),
+            _ => stands_as_written(input, envelope),
+        }
     }
     match (scanned, read) {
         (Ok(envelope), Ok(value)) => {
@@ -35,6 +47,36 @@ pub(super) fn run(input: &[u8]) {
         (Err(error), Ok(value)) => is_refused_with_reason(input, &error, &value),
         (Err(error), Err(_)) => assert!(error.offset <= input.len()),
     }
+}
+
+/// What is judged against what `serde_json` finds, where it finds it.
+fn stands_as_written(message: &[u8], envelope: &Envelope<'_>) {
+    type Raw<'a> = BTreeMap<String, &'a RawValue>;
+    let is_it = |judged: Option<&str>, found: Option<&&RawValue>| {
+        assert_eq!(judged, found.map(|found| found.get()));
+        assert_eq!(
+            judged.map(str::as_ptr),
+            found.map(|found| found.get().as_ptr()),
+            "{judged:?} stands elsewhere"
+        );
+    };
+    let read: Raw<'_> = serde_json::from_slice(message).expect("what is accepted is an object");
+    is_it(envelope.params, read.get("params"));
+    is_it(envelope.result, read.get("result"));
+    is_it(envelope.error, read.get("error"));
+    if let Some(id) = envelope.id {
+        is_it(Some(id.raw()), read.get("id"));
+    }
+    let text = |raw: Option<&&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    assert_eq!(*envelope.method, text(read.get("method")).unwrap_or_default());
+    let params: Raw<'_> = match read.get("params") {
+        Some(params) => serde_json::from_str(params.get()).expect("parameters are an object"),
+        None => Raw::new(),
+    };
+    is_it(envelope.arguments, params.get("arguments"));
+    assert_eq!(envelope.name.as_deref().map(str::to_owned), text(params.get("name")));
+    assert_eq!(envelope.uri.as_deref().map(str::to_owned), text(params.get("uri")));
+    assert_eq!(envelope.task_id.as_deref().map(str::to_owned), text(params.get("taskId")));
 }
 
 fn in_steps(body: &[u8], bytes: usize) -> Result<Envelope<'_>, EnvelopeError> {

@@ -5,6 +5,8 @@ mod config;
 mod envelope;
 mod generation;
 mod headers;
+mod journal;
+mod mirrors;
 mod parts;
 mod sse;
 mod strict_json;
@@ -27,6 +29,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "envelope", run: envelope::run, input_bytes_max: 4096 },
     Target { name: "sse", run: sse::run, input_bytes_max: 2048 },
     Target { name: "headers", run: headers::run, input_bytes_max: 2048 },
+    Target { name: "mirrors", run: mirrors::run, input_bytes_max: 4096 },
+    Target { name: "journal", run: journal::run, input_bytes_max: 4096 },
     Target { name: "sync", run: sync::run, input_bytes_max: 4096 },
     Target { name: "backup", run: backup::run, input_bytes_max: 8192 },
     Target { name: "generation", run: generation::run, input_bytes_max: 4096 },
