@@ -12,7 +12,7 @@ use ostler_policy::{Match, Policy, Rule};
 
 use crate::duration;
 use crate::validated::{
-    Bundle, Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport,
+    Audit, Bundle, Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport,
 };
 
 /// A JSON value whose maps are always sorted, whatever features `serde_json` is built with.
@@ -54,6 +54,26 @@ pub(crate) fn mount(mount: &Mount) -> Canonical {
 pub(crate) fn bundle(bundle: &Bundle) -> Canonical {
     let mut map = MapBuilder::new(Defaults::LeaveOut);
     map.put("mounts", Canonical::List(bundle.mounts.iter().map(|name| text(name.as_str())).collect()));
+    map.finish()
+}
+
+pub(crate) fn audit(audit: &Audit) -> Canonical {
+    let default = Audit::default();
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    for (key, value, default) in [
+        ("allowed", audit.allowed, default.allowed),
+        ("denied", audit.denied, default.denied),
+        ("outcomes", audit.outcomes, default.outcomes),
+        ("events", audit.events, default.events),
+    ] {
+        map.put_unless_default(key, text(value.as_str()), value == default);
+    }
+    map.put_unless_default("arguments", text(audit.arguments.as_str()), audit.arguments == default.arguments);
+    if !audit.secrets.is_empty() {
+        map.put("secrets", Canonical::List(audit.secrets.iter().map(|name| text(name)).collect()));
+    }
+    let retention = Canonical::Text(duration::format(audit.retention));
+    map.put_unless_default("retention", retention, audit.retention == default.retention);
     map.finish()
 }
 

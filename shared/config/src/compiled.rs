@@ -15,7 +15,7 @@ use ostler_core::digest::Digest;
 use ostler_core::name::ResourceName;
 use ostler_policy::Policy;
 
-use crate::validated::{Limits, ProtocolPin, Share, Timeouts, Upstream};
+use crate::validated::{Audit, Limits, ProtocolPin, Share, Timeouts, Upstream};
 
 /// Everything that one snapshot of the data plane is built from.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Compiled {
     pub mounts: BTreeMap<ResourceName, Arc<CompiledMount>>,
     pub bundles: BTreeMap<ResourceName, Arc<CompiledBundle>>,
     pub listeners: BTreeMap<ResourceName, Arc<CompiledListener>>,
+    /// With what holds where the document says nothing of it.
+    pub audit: Arc<Audit>,
     /// The mount or bundle that owns the bare path.
     pub default_mount: Option<ResourceName>,
     /// What the config is for.

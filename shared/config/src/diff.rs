@@ -87,6 +87,17 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
     };
     compare_leaves(&mut changes, &listeners(from), &listeners(to));
 
+    let audit = |config: &Validated| {
+        let mut out = BTreeMap::new();
+        if let Some(audit) = config.audit() {
+            let said = Leaf { meant: String::new(), shown: "said".to_owned() };
+            out.insert("audit".to_owned(), said);
+            collect("audit", None, &canonical::audit(audit), &mut out);
+        }
+        out
+    };
+    compare_leaves(&mut changes, &audit(from), &audit(to));
+
     let names: BTreeSet<_> = from.upstreams().keys().chain(to.upstreams().keys()).collect();
     for name in names {
         let path = format!("upstreams.{name}");

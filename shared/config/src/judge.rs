@@ -11,7 +11,7 @@ use crate::de;
 use crate::diagnostic::{Diagnostic, Judged, Report};
 use crate::node::{Entry, NodeId, Place, Tree, Value, path_step};
 use crate::parse::{self, At, Problem};
-use crate::parts::{self, POLICY_NAME, Part, PartKind, SETTINGS_NAME};
+use crate::parts::{self, AUDIT_NAME, POLICY_NAME, Part, PartKind, SETTINGS_NAME};
 use crate::reporter::{Lines, Reporter};
 use crate::validate::{self, Meaning};
 use crate::validated::Validated;
@@ -179,6 +179,10 @@ impl Assembly {
                 let help = "fetch the version again; control and data plane may differ in their build";
                 self.find(part, Code::PartTwice, "a policy part must be named `policy`", help);
             }
+            if part.kind == PartKind::Audit && part.name != AUDIT_NAME {
+                let help = "fetch the version again; control and data plane may differ in their build";
+                self.find(part, Code::PartMissing, "an audit part must be named `audit`", help);
+            }
         }
         if !seen.contains(&(PartKind::Settings.as_str(), SETTINGS_NAME)) {
             self.findings.push(Finding {
@@ -209,6 +213,11 @@ impl Assembly {
         for part in parts {
             let Some(content) = self.read(part, tree) else { continue };
             let target = match part.kind {
+                PartKind::Audit => {
+                    let key_node = tree.push(Value::Null, nowhere);
+                    document.push(Entry { key: AUDIT_NAME.into(), key_node, value: content });
+                    continue;
+                }
                 PartKind::Upstream => &mut upstreams,
                 PartKind::Mount => &mut mounts,
                 PartKind::Bundle => &mut bundles,
@@ -271,7 +280,7 @@ impl Assembly {
             return;
         };
         for entry in entries {
-            if matches!(&*entry.key, "upstreams" | "mounts" | "bundles" | "listeners" | "upstream" | "policy")
+            if matches!(&*entry.key, "upstreams" | "mounts" | "bundles" | "listeners" | "upstream" | "policy" | "audit")
             {
                 let message = format!("the key `{}` does not belong into the settings part", entry.key);
                 self.find(part, Code::UnknownKey, &message, "ship it as parts of its own");
@@ -288,6 +297,7 @@ impl Assembly {
             PartKind::Bundle => format!("bundles.{}", path_step(&part.name)),
             PartKind::Listener => format!("listeners.{}", path_step(&part.name)),
             PartKind::Policy => POLICY_NAME.to_owned(),
+            PartKind::Audit => AUDIT_NAME.to_owned(),
             PartKind::Settings => String::new(),
             PartKind::Unknown(ref kind) => format!("{}.{}", path_step(kind), path_step(&part.name)),
         };

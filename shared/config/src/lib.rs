@@ -57,6 +57,6 @@ pub use rejudge::{Rejudged, rejudge_parts};
 pub use schema::schema;
 pub use validate::listener::overlap;
 pub use validated::{
-    Bundle, HttpUpstream, Limits, Listener, ListenerTls, Mount, ProtocolPin, ProtocolRevision, Share,
-    StdioUpstream, Timeouts, Upstream, UpstreamTransport, Validated,
+    Audit, AuditArguments, AuditMode, Bundle, HttpUpstream, Limits, Listener, ListenerTls, Mount,
+    ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream, UpstreamTransport, Validated,
 };

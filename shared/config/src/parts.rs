@@ -13,6 +13,8 @@ use ostler_core::digest::{Digest, DigestBuilder};
 use crate::canonical::{self, Canonical};
 use crate::validate::Meaning;
 
+/// The name of the one part of kind `audit`.
+pub(crate) const AUDIT_NAME: &str = "audit";
 /// The name of the one part of kind `settings`.
 pub(crate) const SETTINGS_NAME: &str = "settings";
 /// The name of the one part of kind `policy`.
@@ -25,13 +27,15 @@ pub struct Part {
     pub name: String,
     pub sha256: Digest,
     /// Canonical JSON: the value that stands under `upstreams.<name>`, `mounts.<name>`, `bundles.<name>` or `listeners.<name>`,
-    /// what stands under `policy`, or the document without all these.
+    /// what stands under `policy` or `audit`, or the document without all these.
     pub bytes: Bytes,
 }
 
 /// What a part describes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PartKind {
+    /// What stands under `audit`; at most one.
+    Audit,
     /// An entry of `bundles`.
     Bundle,
     /// An entry of `listeners`.
@@ -50,8 +54,8 @@ pub enum PartKind {
 
 /// The parts of a config, sorted, and its digest.
 pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
-    let Meaning { upstreams, mounts, bundles, listeners, default_mount, environment, policy } = meaning;
-    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 2);
+    let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } = meaning;
+    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 3);
     let settings = canonical::settings(default_mount.as_ref(), environment.as_deref());
     parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &settings));
     if let Some(policy) = policy {
@@ -68,6 +72,9 @@ pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
     }
     for listener in listeners.values() {
         parts.push(Part::of(PartKind::Listener, listener.name.as_str(), &canonical::listener(listener)));
+    }
+    if let Some(audit) = audit {
+        parts.push(Part::of(PartKind::Audit, AUDIT_NAME, &canonical::audit(audit)));
     }
     sort(&mut parts);
     let digest = digest(&parts);
@@ -110,6 +117,7 @@ impl Part {
     /// What a data plane must say that it understands before it is sent this part, beyond those of the first build.
     pub fn capability(&self) -> Option<&'static str> {
         match &self.kind {
+            PartKind::Audit => Some("audit.v1"),
             PartKind::Bundle => Some("bundles.v1"),
             PartKind::Listener => Some("listeners.v1"),
             PartKind::Policy => Some("policy.v1"),
@@ -143,6 +151,7 @@ impl fmt::Debug for Part {
 impl PartKind {
     pub fn as_str(&self) -> &str {
         match self {
+            Self::Audit => "audit",
             Self::Bundle => "bundle",
             Self::Listener => "listener",
             Self::Mount => "mount",
@@ -157,6 +166,7 @@ impl PartKind {
     pub fn from_wire<'a>(kind: impl Into<Cow<'a, str>>) -> Self {
         let kind = kind.into();
         match &*kind {
+            "audit" => Self::Audit,
             "bundle" => Self::Bundle,
             "listener" => Self::Listener,
             "mount" => Self::Mount,

@@ -45,6 +45,9 @@ pub(crate) struct RawDocument {
     pub(crate) environment: Option<Located<String>>,
     /// What callers may do. Without it everything is allowed that a mount offers.
     pub(crate) policy: Option<Located<RawPolicy>>,
+    /// What the data planes write down of the calls they decide. Without it, only what is denied and what happens to the
+    /// data plane itself is.
+    pub(crate) audit: Option<Located<RawAudit>>,
     /// The mount or bundle that also owns the bare path `/mcp`. Without it the bare path is answered with `unknown_mount`.
     pub(crate) default_mount: Option<Located<String>>,
 }
@@ -283,6 +286,37 @@ pub(crate) enum RawWords {
     Several(Vec<Located<String>>),
 }
 
+/// What is written down, and what a call waits for. `durable`: the record is on disk before the call goes out, and a disk that
+/// takes nothing denies the call with `audit_unavailable`. `async`: nothing waits; what cannot be written is counted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Audit")]
+pub(crate) struct RawAudit {
+    /// Calls that go out.
+    #[schemars(extend("enum" = audit_modes(), "default" = "durable"))]
+    pub(crate) allowed: Option<Located<String>>,
+    /// Calls that are denied.
+    #[schemars(extend("enum" = audit_modes(), "default" = "durable"))]
+    pub(crate) denied: Option<Located<String>>,
+    /// How calls ended.
+    #[schemars(extend("enum" = audit_modes(), "default" = "async"))]
+    pub(crate) outcomes: Option<Located<String>>,
+    /// What is no call: config that was applied or refused, kill switches, failures to authenticate.
+    #[schemars(extend("enum" = audit_modes(), "default" = "durable"))]
+    pub(crate) events: Option<Located<String>>,
+    /// `redacted` keeps the arguments of a call without the values of secret fields, as far as they are small; `digest` keeps
+    /// their SHA-256 and their size alone.
+    #[schemars(extend("enum" = ["redacted", "digest"], "default" = "redacted"))]
+    pub(crate) arguments: Option<Located<String>>,
+    /// Names of argument fields whose values are never written down, at whatever depth, in upper or lower case; with dots, a path
+    /// from the top: `card.number`. Names such as `password`, `token` and `api_key` need not be listed.
+    #[schemars(length(max = 256))]
+    pub(crate) secrets: Option<Located<Vec<Located<String>>>>,
+    /// How long a data plane without control keeps its records, and how long control keeps those that it was sent.
+    #[schemars(extend("default" = "2160h"))]
+    pub(crate) retention: Option<Located<RawDuration>>,
+}
+
 /// One `${file:…}` and nothing else.
 const FILE_REFERENCE: &str = "^\\$\\{file:[^}]+\\}$";
 
@@ -368,6 +402,10 @@ fn name_rule() -> serde_json::Value {
     serde_json::json!({
         "pattern": "^(?!.*__)[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$",
     })
+}
+
+fn audit_modes() -> Vec<&'static str> {
+    crate::validated::AuditMode::ALL.iter().map(|mode| mode.as_str()).collect()
 }
 
 fn protocols() -> Vec<&'static str> {

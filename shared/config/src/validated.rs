@@ -28,6 +28,7 @@ struct Content {
     mounts: BTreeMap<ResourceName, Mount>,
     bundles: BTreeMap<ResourceName, Bundle>,
     listeners: BTreeMap<ResourceName, Listener>,
+    audit: Option<Arc<Audit>>,
     default_mount: Option<ResourceName>,
     environment: Option<String>,
     policy: Option<Arc<Policy>>,
@@ -161,16 +162,50 @@ pub struct ListenerTls {
     pub key: Template,
 }
 
+/// What is written down of calls, and of what happens to the data plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    pub allowed: AuditMode,
+    pub denied: AuditMode,
+    pub outcomes: AuditMode,
+    pub events: AuditMode,
+    pub arguments: AuditArguments,
+    /// Names of fields, or paths from the top, whose values are never written down.
+    pub secrets: BTreeSet<String>,
+    pub retention: Duration,
+}
+
+/// What waits for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuditMode {
+    /// The call, until the record is on disk.
+    Durable,
+    /// Nothing.
+    Async,
+    /// There is no record.
+    Off,
+}
+
+/// What is written down of a call's arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuditArguments {
+    /// All but the values of secret fields.
+    Redacted,
+    /// Their digest and their size.
+    Digest,
+}
+
 // === impl Validated ===
 
 impl Validated {
     pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
-        let Meaning { upstreams, mounts, bundles, listeners, default_mount, environment, policy } = meaning;
+        let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } = meaning;
         Self(Arc::new(Content {
             upstreams,
             mounts,
             bundles,
             listeners,
+            audit,
             default_mount,
             environment,
             policy,
@@ -211,6 +246,11 @@ impl Validated {
 
     pub fn listeners(&self) -> &BTreeMap<ResourceName, Listener> {
         &self.0.listeners
+    }
+
+    /// What the document says of audit; see [`Audit::unsaid`] for where it says nothing.
+    pub fn audit(&self) -> Option<&Arc<Audit>> {
+        self.0.audit.as_ref()
     }
 
     pub fn default_mount(&self) -> Option<&ResourceName> {
@@ -268,6 +308,58 @@ impl Listener {
     /// Every reference in it.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]).flat_map(Template::references)
+    }
+}
+
+// === impl Audit ===
+
+impl Audit {
+    /// Where a document has no `audit`: what is denied, and what happens to the data plane.
+    pub fn unsaid() -> Self {
+        let (allowed, outcomes) = (AuditMode::Off, AuditMode::Off);
+        Self { allowed, denied: AuditMode::Async, outcomes, events: AuditMode::Async, ..Self::default() }
+    }
+}
+
+impl Default for Audit {
+    /// Of the keys that `audit` leaves out. A default never changes within one document version.
+    fn default() -> Self {
+        Self {
+            allowed: AuditMode::Durable,
+            denied: AuditMode::Durable,
+            outcomes: AuditMode::Async,
+            events: AuditMode::Durable,
+            arguments: AuditArguments::Redacted,
+            secrets: BTreeSet::new(),
+            retention: Duration::from_secs(90 * 24 * 60 * 60),
+        }
+    }
+}
+
+// === impl AuditMode ===
+
+impl AuditMode {
+    pub const ALL: &'static [Self] = &[Self::Durable, Self::Async, Self::Off];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Async => "async",
+            Self::Off => "off",
+        }
+    }
+}
+
+// === impl AuditArguments ===
+
+impl AuditArguments {
+    pub const ALL: &'static [Self] = &[Self::Redacted, Self::Digest];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Redacted => "redacted",
+            Self::Digest => "digest",
+        }
     }
 }
 

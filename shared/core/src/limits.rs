@@ -468,6 +468,31 @@ pub const CHILD_SETTING_BYTES_MAX: usize = 8 * 1024;
 /// Between two comments on a stream that has nothing to say: middleboxes cut silent connections after 60 s and more.
 pub const SSE_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+// Audit.
+
+/// Names of secret fields that one config may list.
+pub const AUDIT_SECRETS_MAX: usize = 256;
+/// One of them.
+pub const AUDIT_SECRET_NAME_BYTES_MAX: usize = 256;
+/// The shortest time that records may be kept: long enough for control to be told of them after a day's outage.
+pub const AUDIT_RETENTION_MIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// Arguments of a call that a record keeps, as JSON without their secrets.
+pub const AUDIT_ARGUMENTS_BYTES_MAX: usize = 8 * 1024;
+/// Arguments that are read to be kept, secrets included; of larger ones the record has digest and size.
+pub const AUDIT_ARGUMENTS_READ_BYTES_MAX: usize = 64 * 1024;
+/// One record as it is written and sent: the kept arguments with all their characters escaped, and the other fields.
+pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
+/// A file of the spool that is read: one group of records beyond [`AUDIT_SEGMENT_BYTES`].
+pub const AUDIT_SEGMENT_READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A file of the spool is followed by another one once it has this size.
+pub const AUDIT_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// One line of an export: a record and what proves it.
+pub const AUDIT_LINE_BYTES_MAX: u64 = 256 * 1024;
+/// What a check of the records lists; more would only follow from the first.
+pub const AUDIT_FINDINGS_MAX: usize = 100;
+/// The longest: ten years.
+pub const AUDIT_RETENTION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
 // Telemetry.
 
 /// Lines waiting for the log writer; beyond it lines are dropped and counted.

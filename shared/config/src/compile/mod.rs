@@ -26,7 +26,7 @@ pub use lookup::{Lookup, ProcessLookup};
 use crate::compiled::{Compiled, CompiledBundle, CompiledMount, CompiledUpstream};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::parts::PartKind;
-use crate::validated::{Bundle, Upstream, Validated};
+use crate::validated::{Audit, Bundle, Upstream, Validated};
 use resolve::Resolver;
 
 /// What the machine that compiles allows and how it looks references up.
@@ -83,12 +83,14 @@ pub fn recompile(config: &Validated, host: &Host<'_>, before: Option<&Compiled>)
         return Err(Report { diagnostics });
     }
     let default_mount = config.default_mount().cloned();
+    let audit = config.audit().cloned().unwrap_or_else(|| Arc::new(Audit::unsaid()));
     Ok(Compiled {
         digest: config.digest(),
         upstreams,
         mounts,
         bundles,
         listeners,
+        audit,
         default_mount,
         environment: config.environment().map(Into::into),
         policy: config.policy().cloned(),

@@ -1,5 +1,6 @@
 //! What the crate promises as a whole. Details are tested beside the code that has them.
 
+mod audit;
 mod budgets;
 mod bundles;
 mod codes;

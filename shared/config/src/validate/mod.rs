@@ -1,6 +1,7 @@
 //! Raw → Validated: the meaning of every value, and of all values together. Every mistake is reported; what is mistaken is
 //! left out, so that nothing is reported that only follows from it.
 
+mod audit;
 mod bundle;
 pub(crate) mod listener;
 mod names;
@@ -23,7 +24,7 @@ use crate::located::{Entries, Located};
 use crate::node::NodeId;
 use crate::raw::{RawBundle, RawDocument, RawListener, RawMount, RawPolicy, RawUpstream};
 use crate::reporter::Reporter;
-use crate::validated::{Bundle, Listener, Mount, Upstream};
+use crate::validated::{Audit, Bundle, Listener, Mount, Upstream};
 
 /// The only version of the language.
 const VERSION: i64 = 1;
@@ -37,6 +38,7 @@ pub(crate) struct Meaning {
     pub(crate) mounts: BTreeMap<ResourceName, Mount>,
     pub(crate) bundles: BTreeMap<ResourceName, Bundle>,
     pub(crate) listeners: BTreeMap<ResourceName, Listener>,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) default_mount: Option<ResourceName>,
     pub(crate) environment: Option<String>,
     pub(crate) policy: Option<Arc<Policy>>,
@@ -57,6 +59,7 @@ pub(crate) fn validate(document: Located<RawDocument>, known: Meaning, reporter:
     judge.default_mount(raw.default_mount, singular);
     judge.listeners(raw.listeners);
     judge.policy(raw.environment, raw.policy);
+    judge.meaning.audit = raw.audit.and_then(|raw| audit::validate(raw, reporter)).map(Arc::new);
     judge.warn_of_unmounted();
     if judge.upstreams.is_empty() && judge.meaning.upstreams.is_empty() && !judge.unsure {
         let help = "add an upstream, if every request should not be answered with `unknown_mount`";
