@@ -190,8 +190,15 @@ impl Control {
             backups: Arc::new(Semaphore::new(1)),
         };
         let sessions = Tasks::new();
-        let distribution =
-            Distribution::new(hub, registry, Arc::clone(&counters), sessions.clone(), options.jitter.clone());
+        let distribution = Distribution::new(
+            hub,
+            registry,
+            Arc::clone(&counters),
+            store.clone(),
+            options.clock.clone(),
+            sessions.clone(),
+            options.jitter.clone(),
+        );
 
         let mut running = RunningControl {
             api_addr: api_listener.1,

@@ -29,7 +29,7 @@ pub(crate) async fn open_store(
         // The file was written when there was a store. An empty one in its place would look like health.
         return Err(OpenError::Lost { path, epoch_file: state_dir.path(EPOCH_FILE) }.into());
     }
-    let publish = hub.clone();
+    let (publish, stop) = (hub.clone(), hub.clone());
     let store = Store::open(StoreOptions {
         path,
         clock,
@@ -37,6 +37,7 @@ pub(crate) async fn open_store(
         versions_kept_max,
         even_if_older,
         observer: Box::new(move |version| publish.publish(version)),
+        kill_observer: Box::new(move |fleet, set| stop.publish_kills(fleet, set)),
     })?;
     let epoch = store.epoch().await?;
     if epoch < epoch_floor {
@@ -49,6 +50,7 @@ pub(crate) async fn open_store(
     write_epoch(state_dir, epoch.max(epoch_floor))?;
     let heads = store.heads().await?;
     heads.sound.iter().for_each(|head| hub.publish(head));
+    store.kills().await?.iter().for_each(|(fleet, set)| hub.publish_kills(fleet, set));
     for (fleet, error) in heads.damaged {
         tracing::error!(%fleet, %error, "the current version of a fleet is damaged; the fleet is given nothing until it has another");
         hub.show_damaged(&fleet, &error.to_string());

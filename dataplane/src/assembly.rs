@@ -23,7 +23,9 @@ use tokio::runtime::Handle;
 use crate::admin::{self, Admin, AdminDoor, AdminListener};
 use crate::apply::generations::{Kept, Loaded};
 use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Revision, Source, rebind, references};
+use crate::audit::{Audit, SpoolOptions};
 use crate::deps::Deps;
+use crate::kills::Kills;
 use crate::listener::{Listeners, Liveness, Workers};
 use crate::mount::journal::Journal;
 use crate::options::{ConfigFrom, Options, StartError};
@@ -97,7 +99,13 @@ impl DataPlane {
         let own = OwnListeners::new(bound.into_iter().flatten().collect(), control);
         let listeners = Arc::new(listeners.beside(own.clone()));
         let journal = Journal::open(&state, options.clock.clone());
-        let deps = deps.keeping_from(own).with_journal(journal);
+        let spool = match &options.config {
+            ConfigFrom::Control(sync) => SpoolOptions::new(sync.node.as_str(), true),
+            ConfigFrom::File(_) => SpoolOptions::new("", false),
+        };
+        let audit = Audit::open(&state, options.clock.clone(), spool);
+        let kills = Arc::new(Kills::open(&state, &options.fleet));
+        let deps = deps.keeping_from(own).with_journal(journal).with_governance(audit, kills);
         deps.orphans.take_over(&state).await;
         let core = Core::build(
             &options.fleet,
@@ -243,11 +251,13 @@ impl DataPlane {
             }
         }
         self.admin.applier.keeper.end_attempt().await;
-        if let Some(journal) = self.admin.deps.journal.clone() {
-            // A disk that hangs is not waited for.
-            let closed = tokio::task::spawn_blocking(move || journal.close());
-            let _ = tokio::time::timeout(deadline, closed).await;
-        }
+        let (journal, audit) = (self.admin.deps.journal.clone(), self.admin.deps.audit.clone());
+        // A disk that hangs is not waited for.
+        let closed = tokio::task::spawn_blocking(move || {
+            journal.inspect(|journal| journal.close());
+            audit.inspect(|audit| audit.close());
+        });
+        let _ = tokio::time::timeout(deadline, closed).await;
         self.admin.deps.orphans.dismiss_guard().await;
         if !self.admin.deps.tasks.shutdown(deadline).await {
             tracing::warn!(left = self.admin.deps.tasks.len(), "some tasks did not end in time");
@@ -293,7 +303,7 @@ impl Core {
         let prober = Prober::new(deps.clone(), Handle::current());
         let keeper = Arc::new(Keeper::open(state, deps.clock.clone(), Arc::clone(&deps.states_changed)));
         let Loaded { usable, distrusted, findings: _ } = keeper.load();
-        let status = Arc::new(ConfigStatus::new(deps.clock.clone()));
+        let status = Arc::new(ConfigStatus::new(deps.clock.clone(), deps.audit.clone()));
         let applier = Arc::new(Applier::new(
             Arc::new(SnapshotCell::default()),
             status,

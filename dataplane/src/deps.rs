@@ -11,6 +11,8 @@ use ostler_core::rng::Jitter;
 use ostler_core::tasks::Tasks;
 use ostler_telemetry::metrics::Counter;
 
+use crate::audit::Audit;
+use crate::kills::Kills;
 use crate::mount::journal::Journal;
 use crate::orphans::Orphans;
 use crate::own::OwnListeners;
@@ -36,6 +38,10 @@ pub struct Deps {
     pub orphans: Arc<Orphans>,
     /// What lets sessions go on in the next process; nothing where they end with this one.
     pub journal: Option<Arc<Journal>>,
+    /// Where records of what is decided go; nothing where none are kept.
+    pub audit: Option<Arc<Audit>>,
+    /// What an operator has stopped.
+    pub kills: Arc<Kills>,
     seed: Arc<AtomicU64>,
 }
 
@@ -53,6 +59,8 @@ impl Deps {
             own: OwnListeners::default(),
             orphans: Arc::new(Orphans::new()),
             journal: None,
+            audit: None,
+            kills: Arc::default(),
             seed: Arc::new(AtomicU64::new(seed)),
         }
     }
@@ -67,6 +75,12 @@ impl Deps {
     #[must_use]
     pub fn with_journal(self, journal: Arc<Journal>) -> Self {
         Self { journal: Some(journal), ..self }
+    }
+
+    /// The same, with records of what is decided, and what was stopped before the start.
+    #[must_use]
+    pub fn with_governance(self, audit: Arc<Audit>, kills: Arc<Kills>) -> Self {
+        Self { audit: Some(audit), kills, ..self }
     }
 
     /// A fresh source of jitter, different from every other of this data plane.

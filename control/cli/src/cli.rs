@@ -10,7 +10,10 @@ use ostler_control::{ControlArgs, StoreCommand};
 use ostler_dataplane::DataplaneArgs;
 
 use crate::connect::ConnectMountArgs;
-use crate::operator::{ApplyArgs, BackupArgs, DiffArgs, RollbackArgs, ShowArgs, VersionsArgs};
+use crate::operator::{
+    ApplyArgs, AuditArgs, BackupArgs, DiffArgs, KillArgs, KillsArgs, ResumeArgs, RollbackArgs, ShowArgs,
+    VersionsArgs,
+};
 use crate::output;
 use crate::up::UpArgs;
 use crate::validate::ValidateArgs;
@@ -45,6 +48,10 @@ pub enum Command {
     Versions(VersionsArgs),
     Diff(DiffArgs),
     Rollback(RollbackArgs),
+    Kill(KillArgs),
+    Resume(ResumeArgs),
+    Kills(KillsArgs),
+    Audit(AuditArgs),
     Completions(CompletionsArgs),
     /// Serve the demo MCP server on standard input and output.
     #[command(hide = true)]

@@ -60,6 +60,10 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Versions(args) => operator::run(operator::versions(&args)),
         Command::Diff(args) => operator::run(operator::diff(&args)),
         Command::Rollback(args) => operator::run(operator::rollback(&args)),
+        Command::Kill(args) => operator::run(operator::kill(&args)),
+        Command::Resume(args) => operator::run(operator::resume(&args)),
+        Command::Kills(args) => operator::run(operator::kills(&args)),
+        Command::Audit(args) => operator::run(operator::audit(&args)),
         Command::Completions(args) => cli::completions(args.shell).map(|()| Outcome::Done),
         Command::DemoServer => demo::run().map(|()| Outcome::Done),
     }

@@ -3,8 +3,10 @@
 //! Handlers translate between HTTP and the modules that do the work; they decide nothing. Every route stands in
 //! [`routes`] and in `openapi.json`, and a test holds the two together.
 
+mod audit;
 mod backup;
 mod config;
+mod kill;
 mod nodes;
 pub mod problem;
 mod process;
@@ -77,6 +79,11 @@ fn routes() -> Routes {
         ("/v1/fleets/{fleet}/diff", get(versions::get_diff)),
         ("/v1/fleets/{fleet}/rollback", post(config::post_rollback)),
         ("/v1/fleets/{fleet}/nodes", get(nodes::list_nodes)),
+        ("/v1/fleets/{fleet}/kill", get(kill::get_kills).post(kill::post_kill)),
+        ("/v1/fleets/{fleet}/resume", post(kill::post_resume)),
+        ("/v1/audit/records", get(audit::get_records)),
+        ("/v1/audit/chains", get(audit::get_chains)),
+        ("/v1/audit/changes", get(audit::get_changes)),
         ("/v1/backup", get(backup::get_backup)),
     ]);
     routes

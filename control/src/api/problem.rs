@@ -68,6 +68,7 @@ impl From<StoreError> for Failure {
         tracing::error!(%error, "store failed");
         let (status, code) = match &error {
             error if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
+            StoreError::TooManyKillSwitches { .. } => (StatusCode::CONFLICT, "too_many_kill_switches"),
             StoreError::Closed
             | StoreError::Engine(_)
             | StoreError::Unsettled { .. }

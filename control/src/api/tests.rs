@@ -28,6 +28,7 @@ fn state(folder: &tempfile::TempDir) -> ApiState {
         versions_kept_max: 10,
         even_if_older: false,
         observer: Box::new(|_| {}),
+        kill_observer: Box::new(|_, _| {}),
     })
     .unwrap();
     let counters = Arc::new(Counters::default());
@@ -232,7 +233,37 @@ fn schemas_name_exactly_the_fields_of_the_types() {
         diagnostics: vec![diagnostic.clone()],
     };
     let rollback = RollbackRequest { version: 1, message: Some(text()), if_version: Some(1) };
+    let target = ostler_policy::kill::Target::Tool { tool: text(), mount: Some(text()) };
+    let switch =
+        KillSwitchInfo { target: target.clone(), what: text(), reason: text(), by: text(), since_unix_ms: 1 };
+    let kills = KillList { fleet: text(), epoch: 1, counter: 1, changed: true, items: vec![switch.clone()] };
+    let line = serde_json::value::to_raw_value(&json!({})).unwrap();
+    let item = AuditItem { arrival: 1, fleet: text(), received_unix_ms: 1, line };
+    let broken = AuditBreak { seq: 1, what: text(), detail: text(), at_unix_ms: 1 };
+    let chain = AuditChainInfo {
+        chain: text(),
+        node: text(),
+        fleet: text(),
+        first: 1,
+        last: 1,
+        link: text(),
+        last_unix_ms: 1,
+        breaks: vec![broken.clone()],
+        more_breaks: 1,
+    };
     let whole = [
+        // Each scope has some of them.
+        ("KillTarget", json!({ "scope": "tool", "mount": "m", "tool": "t", "identity": "i" })),
+        ("KillRequest", json!(KillRequest { target: target.clone(), reason: text() })),
+        ("ResumeRequest", json!(ResumeRequest { all: false, target: Some(target) })),
+        ("KillSwitchInfo", json!(switch)),
+        ("KillList", json!(kills)),
+        ("AuditItem", json!(item.clone())),
+        ("AuditRecords", json!(AuditRecords { items: vec![item], next: 1, whole: true })),
+        ("AuditBreak", json!(broken)),
+        ("AuditChainInfo", json!(chain.clone())),
+        ("AuditChains", json!(AuditChains { items: vec![chain] })),
+        ("AuditChanges", json!(AuditChanges { items: Vec::new(), next: Some(1) })),
         ("Problem", json!(problem)),
         ("Diagnostic", json!(diagnostic)),
         ("Change", json!(change)),

@@ -5,8 +5,13 @@
 //! one is ignored by readers. Never holds logic.
 
 use ostler_config::{Change, Diagnostic};
+use ostler_policy::kill::Target;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+
+use crate::store::AuditRecord;
+pub use crate::store::Break as AuditBreak;
 
 /// Media type of [`Problem`] (RFC 9457).
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
@@ -284,6 +289,102 @@ pub struct FleetInfo {
     /// Present when the fleet follows a watched file; the API then refuses changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileInfo>,
+}
+
+/// Body of `POST …/kill`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillRequest {
+    pub target: Target,
+    /// Why, for people; kept with the switch.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Body of `POST …/resume`: one of the two.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeRequest {
+    #[serde(default)]
+    pub all: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+}
+
+/// What is stopped in a fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillList {
+    pub fleet: String,
+    /// What the set follows by: nodes take a newer one.
+    pub epoch: u64,
+    pub counter: u64,
+    /// Whether the request changed it.
+    #[serde(default)]
+    pub changed: bool,
+    pub items: Vec<KillSwitchInfo>,
+}
+
+/// One kill switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillSwitchInfo {
+    pub target: Target,
+    /// The target, for people.
+    pub what: String,
+    pub reason: String,
+    pub by: String,
+    pub since_unix_ms: u64,
+}
+
+/// Answer of `GET /v1/audit/records`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditRecords {
+    pub items: Vec<AuditItem>,
+    /// Pass as `after` for what came later.
+    pub next: u64,
+    /// Whether there is nothing later.
+    pub whole: bool,
+}
+
+/// A record of a data plane with what proves it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditItem {
+    /// Its place in the order in which control was sent it.
+    pub arrival: u64,
+    pub fleet: String,
+    pub received_unix_ms: u64,
+    /// A line of an export; the record is the text that its node wrote.
+    pub line: Box<RawValue>,
+}
+
+/// Answer of `GET /v1/audit/chains`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditChains {
+    pub items: Vec<AuditChainInfo>,
+}
+
+/// One chain as control knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditChainInfo {
+    pub chain: String,
+    pub node: String,
+    pub fleet: String,
+    pub first: u64,
+    pub last: u64,
+    /// SHA-256 link behind the last record.
+    pub link: String,
+    pub last_unix_ms: u64,
+    /// Where it does not follow.
+    #[serde(default)]
+    pub breaks: Vec<AuditBreak>,
+    #[serde(default)]
+    pub more_breaks: u64,
+}
+
+/// Answer of `GET /v1/audit/changes`: control's own log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditChanges {
+    pub items: Vec<AuditRecord>,
+    /// Pass as `from` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// The watched file behind a fleet, and its last rejection if the newest content was not accepted.

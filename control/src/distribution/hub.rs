@@ -4,12 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use ostler_config::{Audit, PartKind, parse_duration};
 use ostler_core::build::VERSION;
 use ostler_core::limits::FLEETS_MAX;
 use ostler_core::name::FleetName;
+use ostler_policy::kill::KillSet;
 use ostler_proto::sync::v1 as wire;
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::codec;
@@ -23,6 +27,12 @@ pub struct Hub {
     slots: Arc<Mutex<BTreeMap<FleetName, Slot>>>,
     /// Fleets whose current version cannot be read, and why, until they have another.
     damaged: Arc<Mutex<BTreeMap<FleetName, String>>>,
+    /// What is stopped in each fleet that ever had something stopped.
+    kills: Arc<Mutex<BTreeMap<FleetName, Arc<KillSet>>>>,
+    /// Counts changes of `kills`.
+    kills_changed: Arc<watch::Sender<u64>>,
+    /// How long records are kept, as the config of each fleet says.
+    retentions: Arc<Mutex<BTreeMap<FleetName, Duration>>>,
 }
 
 /// Where a fleet's newest version stands, once it has one.
@@ -43,6 +53,7 @@ pub struct Desired {
 impl Hub {
     /// Offers a version to all streams of its fleet, unless a later one is offered already.
     pub fn publish(&self, version: &StoredVersion) {
+        self.note_retention(version);
         let desired = Arc::new(encode(version));
         self.slot(&version.record.fleet).send_if_modified(|slot| {
             let newer = slot.as_ref().is_none_or(|held| {
@@ -54,6 +65,47 @@ impl Hub {
             }
             newer
         });
+    }
+
+    /// Tells all streams of a fleet what is stopped in it.
+    pub fn publish_kills(&self, fleet: &FleetName, set: &KillSet) {
+        self.lock_kills().insert(fleet.clone(), Arc::new(set.clone()));
+        self.kills_changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// What is stopped in a fleet; nothing if nothing ever was.
+    pub fn kills(&self, fleet: &FleetName) -> Option<Arc<KillSet>> {
+        self.lock_kills().get(fleet).cloned()
+    }
+
+    /// Tells of each change of what is stopped somewhere.
+    pub(super) fn watch_kills(&self) -> watch::Receiver<u64> {
+        self.kills_changed.subscribe()
+    }
+
+    /// The longest time that a fleet's config wants records kept.
+    pub fn retention(&self) -> Duration {
+        let retentions = self.retentions.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = retentions.values().max().copied();
+        longest.unwrap_or_else(|| Audit::default().retention)
+    }
+
+    fn note_retention(&self, version: &StoredVersion) {
+        #[derive(Default, Deserialize)]
+        struct Said {
+            retention: Option<String>,
+        }
+        let part = version.parts.iter().find(|part| part.kind == PartKind::Audit);
+        // The part was judged; what it does not say is the default.
+        let said = part.and_then(|part| serde_json::from_slice::<Said>(&part.bytes).ok()).unwrap_or_default();
+        let said = said.retention.and_then(|text| parse_duration(&text).ok());
+        let retention = said.unwrap_or_else(|| Audit::default().retention);
+        let mut retentions = self.retentions.lock().unwrap_or_else(PoisonError::into_inner);
+        retentions.insert(version.record.fleet.clone(), retention);
+    }
+
+    fn lock_kills(&self) -> MutexGuard<'_, BTreeMap<FleetName, Arc<KillSet>>> {
+        self.kills.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says why nothing is offered to a fleet that has a version.

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
+use ostler_core::clock::WallClock;
 use ostler_core::limits::{NODE_MESSAGE_BYTES_MAX, NODES_MAX, RECONNECT_BASE, RECONNECT_SPREAD};
 use ostler_core::rng::Jitter;
 use ostler_core::tasks::Tasks;
@@ -23,6 +24,7 @@ use super::hub::Hub;
 use super::session;
 use crate::fleet::Registry;
 use crate::metrics::Counters;
+use crate::store::Store;
 
 /// The media type of gRPC; a suffix may name the encoding of messages.
 const GRPC: &str = "application/grpc";
@@ -35,6 +37,10 @@ pub struct Distribution {
     pub(super) hub: Hub,
     pub(super) registry: Registry,
     pub(super) counters: Arc<Counters>,
+    pub(super) store: Store,
+    /// Batches of records that the store works on: one, so that a change of config waits for no more.
+    pub(super) keeping: Arc<Semaphore>,
+    pub(super) clock: WallClock,
     /// Sessions; stopped before the connections that carry them.
     pub(super) tasks: Tasks,
     places: Arc<Semaphore>,
@@ -42,9 +48,19 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    pub fn new(hub: Hub, registry: Registry, counters: Arc<Counters>, tasks: Tasks, jitter: Jitter) -> Self {
+    pub fn new(
+        hub: Hub,
+        registry: Registry,
+        counters: Arc<Counters>,
+        store: Store,
+        clock: WallClock,
+        tasks: Tasks,
+        jitter: Jitter,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(NODES_MAX));
-        Self { hub, registry, counters, tasks, places, jitter: Arc::new(Mutex::new(jitter)) }
+        let keeping = Arc::new(Semaphore::new(1));
+        let jitter = Arc::new(Mutex::new(jitter));
+        Self { hub, registry, counters, store, keeping, clock, tasks, places, jitter }
     }
 
     /// When a node should come back, so that a fleet does not return at once.

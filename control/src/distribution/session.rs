@@ -9,12 +9,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use ostler_core::limits::{
     HELLO_TIMEOUT, SNAPSHOT_ANSWER_TIMEOUT, SYNC_ANSWERABLE_MAX, SYNC_LAST_WORD_TIMEOUT,
     SYNC_MESSAGE_BURST_MAX, SYNC_MESSAGE_INTERVAL,
 };
 use ostler_core::name::{FleetName, NodeName};
 use ostler_core::pace::Pace;
+use ostler_policy::kill::KillSet;
 use ostler_proto::sync::v1 as wire;
 use ostler_proto::sync::v1::node_message::Message;
 use ostler_telemetry::text::bounded;
@@ -27,11 +29,12 @@ use super::hub::Desired;
 use super::revision::{Relation, Revision, relate};
 use super::service::Distribution;
 use super::wire::{
-    Hello, disk_from_wire, hello_from_wire, mounts_from_wire, nack_from_wire, revision_from_wire,
-    revision_to_wire,
+    Hello, disk_from_wire, hello_from_wire, kills_to_wire, mounts_from_wire, nack_from_wire,
+    records_from_wire, revision_from_wire, revision_to_wire,
 };
 use crate::api::types::NodeError;
 use crate::fleet::{Connected, Introduction, Report};
+use crate::store::{Acknowledged, SentRecords};
 
 type Outbox = mpsc::Sender<Result<Outgoing, Status>>;
 
@@ -72,6 +75,12 @@ struct Session {
     settled: Option<Revision>,
     /// Until when the answer to the newest snapshot is waited for.
     unanswered_until: Option<Instant>,
+    /// The newest kill switches that this stream was told of.
+    told_kills: Option<Arc<KillSet>>,
+    /// A batch of records on its way into the store.
+    keeping: Option<BoxFuture<'static, Option<Acknowledged>>>,
+    /// What is to be acknowledged.
+    kept: Option<Acknowledged>,
 }
 
 struct Sent {
@@ -83,6 +92,8 @@ struct Sent {
 enum Word {
     Snapshot(Arc<Desired>),
     Unchanged(Revision),
+    Kills(Arc<KillSet>),
+    Kept(Acknowledged),
 }
 
 impl Session {
@@ -121,6 +132,9 @@ impl Session {
             snapshots: 0,
             settled: None,
             unanswered_until: None,
+            told_kills: None,
+            keeping: None,
+            kept: None,
         };
         Ok((session, desired))
     }
@@ -133,9 +147,11 @@ impl Session {
     ) {
         let stop = self.distribution.tasks.token();
         let replaced = self.connected.replaced();
+        let mut kills = self.distribution.hub.watch_kills();
         let mut pace = Pace::new(SYNC_MESSAGE_INTERVAL, SYNC_MESSAGE_BURST_MAX);
         let reason = loop {
             let newest = desired.borrow_and_update().clone();
+            kills.mark_unchanged();
             let word = self.next_word(newest);
             let deadline = self.unanswered_until;
             tokio::select! {
@@ -152,9 +168,11 @@ impl Session {
                 message = pace.paced(incoming.message()) => match message {
                     Ok(Some(message)) => {
                         let is_awaited = self.unanswered_until.is_some();
+                        let was_keeping = self.keeping.is_some();
                         self.hear(message);
                         // The one answer that each snapshot calls for: versions may come faster than a node may talk.
-                        if is_awaited && self.unanswered_until.is_none() {
+                        // So does each batch of records, of which one is unanswered at a time.
+                        if self.keeping.is_some() && !was_keeping || is_awaited && self.unanswered_until.is_none() {
                             pace.give_back();
                         }
                     }
@@ -165,6 +183,14 @@ impl Session {
                     if changed.is_err() {
                         break "the fleet is gone";
                     }
+                }
+                changed = kills.changed() => {
+                    if changed.is_err() {
+                        break "the fleet is gone";
+                    }
+                }
+                kept = kept(&mut self.keeping), if self.keeping.is_some() => {
+                    (self.keeping, self.kept) = (None, kept);
                 }
                 permit = outbox.reserve(), if word.is_some() => {
                     let (Ok(permit), Some(word)) = (permit, word) else { break "the connection was lost" };
@@ -181,6 +207,15 @@ impl Session {
 
     /// What the node should hear now, if anything. Settles what needs no word.
     fn next_word(&mut self, newest: Option<Arc<Desired>>) -> Option<Word> {
+        let kills = self.distribution.hub.kills(&self.fleet);
+        if let Some(kills) = kills.filter(|kills| self.told_kills.as_ref() != Some(kills)) {
+            return Some(Word::Kills(kills));
+        }
+        let of_config = self.next_of_config(newest);
+        of_config.or_else(|| self.kept.clone().map(Word::Kept))
+    }
+
+    fn next_of_config(&mut self, newest: Option<Arc<Desired>>) -> Option<Word> {
         let Some(desired) = newest else {
             if let Some(held) = self.held.filter(|held| self.settled.as_ref() != Some(held)) {
                 self.settled = Some(held);
@@ -215,6 +250,17 @@ impl Session {
 
     fn say(&mut self, word: Word) -> Outgoing {
         match word {
+            Word::Kills(set) => {
+                let kill = wire::directive::Directive::Kill(kills_to_wire(&set));
+                self.told_kills = Some(set);
+                let directive = wire::Directive { directive: Some(kill) };
+                Outgoing::small(wire::control_message::Message::Directive(directive))
+            }
+            Word::Kept(kept) => {
+                self.kept = None;
+                let ack = wire::AuditAck { chain: kept.chain.to_string(), upto: kept.upto };
+                Outgoing::small(wire::control_message::Message::AuditAck(ack))
+            }
             Word::Unchanged(revision) => {
                 self.settled = Some(revision);
                 self.connected.report(Report::Behind);
@@ -247,9 +293,19 @@ impl Session {
                 config_age_ms: status.config_age_ms,
                 disk: disk_from_wire(status.disk),
             }),
+            Some(Message::Audit(batch)) => self.hear_records(batch),
             // A second hello and what a newer node may say are ignored, as the contract asks.
             Some(Message::Hello(_)) | None => self.connected.report(Report::Seen),
         }
+    }
+
+    /// A batch that comes before the last is answered breaks the contract, and is not kept: its node will send it again.
+    fn hear_records(&mut self, batch: wire::AuditBatch) {
+        self.connected.report(Report::Seen);
+        let sent = records_from_wire(batch, &self.node, &self.fleet);
+        let Some(sent) = sent.filter(|_| self.keeping.is_none() && self.kept.is_none()) else { return };
+        let distribution = self.distribution.clone();
+        self.keeping = Some(Box::pin(keep(distribution, sent)));
     }
 
     fn hear_ack(&mut self, ack: wire::Ack) {
@@ -349,6 +405,33 @@ impl Session {
             revision: Some(held.info()),
             diagnostics: Vec::new(),
         }));
+    }
+}
+
+/// What is to be acknowledged; nothing if the store does not take it now.
+async fn keep(distribution: Distribution, sent: SentRecords) -> Option<Acknowledged> {
+    let _turn = distribution.keeping.acquire().await.ok()?;
+    let (node, chain) = (sent.node.clone(), sent.chain);
+    let retention = u64::try_from(distribution.hub.retention().as_millis()).unwrap_or(u64::MAX);
+    let expire_before = distribution.clock.unix_ms().saturating_sub(retention);
+    match distribution.store.keep_records(sent, expire_before).await {
+        Ok(kept) => {
+            if kept.broken > 0 {
+                tracing::error!(%node, %chain, broken = kept.broken, upto = kept.upto, "a node's audit chain does not follow; see `ostler audit chains`");
+            }
+            Some(kept)
+        }
+        Err(error) => {
+            tracing::error!(%node, %chain, %error, "records of a node are not kept; it keeps them and sends them again");
+            None
+        }
+    }
+}
+
+async fn kept(keeping: &mut Option<BoxFuture<'static, Option<Acknowledged>>>) -> Option<Acknowledged> {
+    match keeping {
+        Some(keeping) => keeping.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use ostler_config::{Code, Diagnostic, Part, Severity};
 use ostler_core::digest::Digest;
 use ostler_core::limits::{
-    DIAGNOSTICS_MAX, DISK_WARNINGS_MAX, MESSAGE_BYTES_MAX, NODE_ERROR_BYTES_MAX, NODE_LABEL_BYTES_MAX,
-    NODE_LABELS_MAX, SNAPSHOT_PARTS_MAX,
+    AUDIT_BATCH_RECORDS_MAX, DIAGNOSTICS_MAX, DISK_WARNINGS_MAX, MESSAGE_BYTES_MAX, NODE_ERROR_BYTES_MAX,
+    NODE_LABEL_BYTES_MAX, NODE_LABELS_MAX, SNAPSHOT_PARTS_MAX,
 };
 use ostler_core::name::{FleetName, NodeName};
+use ostler_policy::kill::{KillSet, Switch, Target};
 use ostler_proto::sync::v1 as wire;
 use tonic::Status;
 
 use super::revision::{Revision, SOURCE};
 use crate::api::types::{DiskWarning, MountInfo, NodeError};
+use crate::store::SentRecords;
 
 /// A node that understands snapshots made of parts. The set is compared, so extras are harmless.
 pub(super) const CAPABILITY_PARTS: &str = "parts.v1";
@@ -174,6 +176,56 @@ fn diagnostic_from_wire(diagnostic: wire::Diagnostic) -> Diagnostic {
 }
 
 /// The text, cut at a character boundary.
+/// Records of a node, or the question how far they have come. Nothing if it makes no sense.
+pub fn records_from_wire(batch: wire::AuditBatch, node: &NodeName, fleet: &FleetName) -> Option<SentRecords> {
+    let wire::AuditBatch { chain, first, prev, records } = batch;
+    if records.len() > AUDIT_BATCH_RECORDS_MAX {
+        return None;
+    }
+    Some(SentRecords {
+        chain: chain.parse().ok()?,
+        node: node.clone(),
+        fleet: fleet.clone(),
+        first,
+        prev: Digest::from_slice(&prev).ok()?,
+        records,
+    })
+}
+
+pub(super) fn kills_to_wire(set: &KillSet) -> wire::KillSwitches {
+    let switch = |switch: &Switch| {
+        let mut out = wire::KillSwitch {
+            reason: switch.reason.clone(),
+            by: switch.by.clone(),
+            since_unix_ms: switch.since_unix_ms,
+            ..wire::KillSwitch::default()
+        };
+        let scope = match &switch.target {
+            Target::Fleet => "fleet",
+            Target::Mount { mount } => {
+                out.mount.clone_from(mount);
+                "mount"
+            }
+            Target::Tool { tool, mount } => {
+                out.tool.clone_from(tool);
+                out.mount = mount.clone().unwrap_or_default();
+                "tool"
+            }
+            Target::Identity { identity } => {
+                out.identity.clone_from(identity);
+                "identity"
+            }
+        };
+        scope.clone_into(&mut out.scope);
+        out
+    };
+    wire::KillSwitches {
+        epoch: set.epoch,
+        counter: set.counter,
+        switches: set.switches.iter().map(switch).collect(),
+    }
+}
+
 fn bounded(mut text: String, bytes_max: usize) -> String {
     text.truncate(text.floor_char_boundary(bytes_max));
     text

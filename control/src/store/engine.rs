@@ -17,13 +17,15 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, W
 
 use super::audit::{self, AuditRecord, Entry, Outcome};
 use super::error::{OpenError, ProposeError, StoreError};
+use super::kills::{self, KillChange, KillChanged};
 use super::lock::{Mark, StoreLock};
 use super::open::{self, Opener};
 use super::read;
 use super::records::{Action, Heads, Page, Proposal, Proposed, Refusal, StoredVersion, VersionRecord};
 use super::tables::{AUDIT, FLEETS};
+use super::trail::{self, Acknowledged, Sent};
 use super::write::{self, EpochChange};
-use super::{Observer, StoreOptions};
+use super::{KillObserver, Observer, StoreOptions};
 
 pub(super) struct Engine {
     path: PathBuf,
@@ -36,12 +38,21 @@ pub(super) struct Engine {
     epoch: u64,
     versions_kept_max: u64,
     observer: Observer,
+    kill_observer: KillObserver,
     lock: StoreLock,
 }
 
 impl Engine {
     pub(super) fn open(options: StoreOptions, opener: Opener) -> Result<Self, OpenError> {
-        let StoreOptions { path, clock, epoch_floor, versions_kept_max, even_if_older, observer } = options;
+        let StoreOptions {
+            path,
+            clock,
+            epoch_floor,
+            versions_kept_max,
+            even_if_older,
+            observer,
+            kill_observer,
+        } = options;
         let mut lock = StoreLock::take(&path)?;
         if !open::exists(&path)? {
             lock.clear_mark().map_err(|error| OpenError::of_io(&path, error))?;
@@ -60,6 +71,7 @@ impl Engine {
             epoch: meta.epoch,
             versions_kept_max: versions_kept_max.max(1),
             observer,
+            kill_observer,
             lock,
         };
         engine.remember();
@@ -158,6 +170,34 @@ impl Engine {
 
     pub(super) fn audit(&mut self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         audit::read(&self.begin_read()?.open_table(AUDIT)?, from, limit)
+    }
+
+    pub(super) fn keep_records(
+        &mut self,
+        sent: &Sent,
+        expire_before_unix_ms: u64,
+    ) -> Result<Acknowledged, StoreError> {
+        let now = self.clock.unix_ms();
+        self.write(|write| {
+            let kept = trail::keep(write, sent, now)?;
+            if kept.added > 0 {
+                trail::expire(write, expire_before_unix_ms)?;
+            }
+            Ok(kept)
+        })
+    }
+
+    pub(super) fn change_kills(
+        &mut self,
+        fleet: &FleetName,
+        who: &str,
+        change: &KillChange,
+    ) -> Result<KillChanged, StoreError> {
+        let (epoch, now) = (self.epoch, self.clock.unix_ms());
+        let changed = self.write(|write| kills::change(write, fleet, who, change, epoch, now))?;
+        self.remember();
+        (self.kill_observer)(fleet, &changed.set);
+        Ok(changed)
     }
 
     /// The store as it is now, for somebody who reads it on another thread. A disk that takes no writes is read on.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ostler_core::build::VERSION;
-use ostler_core::limits::FLEETS_MAX;
+use ostler_core::limits::{AUDIT_CHAINS_MAX, FLEETS_MAX, KILL_SWITCHES_MAX};
 use ostler_core::name::FleetName;
 
 /// A store that cannot be used at start. Whatever the cause, the file stays as it was.
@@ -53,6 +53,12 @@ pub enum OpenError {
 /// A store that failed while it was used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    #[error("fleet {fleet} has {KILL_SWITCHES_MAX} kill switches already; stop a mount or the fleet instead")]
+    TooManyKillSwitches { fleet: FleetName },
+    #[error(
+        "{AUDIT_CHAINS_MAX} audit chains are known already; a data plane that begins a new one at each start has no state folder"
+    )]
+    TooManyChains,
     #[error("store is closed; control is shutting down")]
     Closed,
     #[error("store failed inside; see the log, nothing was changed")]

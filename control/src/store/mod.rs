@@ -11,12 +11,14 @@ pub mod backup;
 mod check;
 mod engine;
 mod error;
+mod kills;
 mod lock;
 mod open;
 mod read;
 mod records;
 mod restore;
 mod tables;
+mod trail;
 mod trial;
 mod write;
 
@@ -30,17 +32,31 @@ use std::thread::JoinHandle;
 use ostler_core::clock::WallClock;
 use ostler_core::limits::STORE_QUEUE_MAX;
 use ostler_core::name::FleetName;
+use ostler_policy::kill::KillSet;
 use tokio::sync::{mpsc, oneshot};
 
 pub use audit::AuditRecord;
 pub use check::{CheckReport, check_file};
 use engine::Engine;
 pub use error::{OpenError, ProposeError, StoreError};
+pub use kills::{KillChange, KillChanged};
 pub use records::{Action, Heads, Page, Proposal, Proposed, Refusal, StoredVersion, VersionRecord};
 pub use restore::{RestoreOptions, restore};
+pub use trail::{Acknowledged, Break, ChainRecord, Kept as KeptRecord, Sent as SentRecords};
 
 /// Told of each new version after its commit, on the store's thread.
 pub type Observer = Box<dyn Fn(&Arc<StoredVersion>) + Send>;
+
+/// Records of data planes that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPage {
+    /// In the order of arrival.
+    pub items: Vec<KeptRecord>,
+    /// Behind what was looked at: where to go on.
+    pub next: u64,
+    /// Nothing more was there to be looked at.
+    pub is_whole: bool,
+}
 
 /// Handle to the store's thread. Cheap to clone.
 #[derive(Clone)]
@@ -60,7 +76,12 @@ pub struct StoreOptions {
     /// Opens a store that lacks what was once acknowledged; for whoever begins a new epoch with it.
     pub even_if_older: bool,
     pub observer: Observer,
+    /// Told of each change of what is stopped, after its commit, on the store's thread.
+    pub kill_observer: KillObserver,
 }
+
+/// See [`StoreOptions::kill_observer`].
+pub type KillObserver = Box<dyn Fn(&FleetName, &KillSet) + Send>;
 
 enum Command {
     Work(Box<dyn FnOnce(&mut Engine) + Send>),
@@ -156,6 +177,64 @@ impl Store {
     /// When the store cannot be read or the chain is broken.
     pub async fn audit(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.call(move |engine| engine.audit(from, limit)).await?
+    }
+
+    /// Keeps records of a data plane that are not kept yet; what came before `expire_before_unix_ms` may go.
+    ///
+    /// # Errors
+    /// When they cannot be written; then none of them is kept.
+    pub async fn keep_records(
+        &self,
+        sent: SentRecords,
+        expire_before_unix_ms: u64,
+    ) -> Result<Acknowledged, StoreError> {
+        self.call(move |engine| engine.keep_records(&sent, expire_before_unix_ms)).await?
+    }
+
+    /// Records after a place in the order of arrival, or the newest, among at most so many that are looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn records(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+        looked_at_max: usize,
+        wanted: impl Fn(&KeptRecord) -> bool + Send + 'static,
+    ) -> Result<RecordPage, StoreError> {
+        let read = self.call(|engine| engine.begin_read()).await??;
+        let page = move || trail::page(&read, after, limit, looked_at_max, wanted);
+        tokio::task::spawn_blocking(page).await.map_err(|_| StoreError::Failed)?
+    }
+
+    /// What is known of the chains of data planes.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn chains(&self) -> Result<Vec<ChainRecord>, StoreError> {
+        self.call(|engine| engine.begin_read().and_then(|read| trail::chains(&read))).await?
+    }
+
+    /// Changes what is stopped in a fleet. Who follows kill switches is told before this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written; nothing was changed.
+    pub async fn change_kills(
+        &self,
+        fleet: &FleetName,
+        who: &str,
+        change: KillChange,
+    ) -> Result<KillChanged, StoreError> {
+        let (fleet, who) = (fleet.clone(), who.to_owned());
+        self.call(move |engine| engine.change_kills(&fleet, &who, &change)).await?
+    }
+
+    /// What is stopped in each fleet that ever had something stopped.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn kills(&self) -> Result<Vec<(FleetName, KillSet)>, StoreError> {
+        self.call(|engine| engine.begin_read().and_then(|read| kills::all(&read))).await?
     }
 
     /// Everything that the store holds now, to be written out on another thread while the store goes on.

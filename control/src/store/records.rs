@@ -71,6 +71,9 @@ pub enum Action {
     Rollback,
     NewEpoch,
     Restore,
+    /// A kill switch.
+    Kill,
+    Resume,
     /// Written by a newer build.
     #[serde(other)]
     Unknown,

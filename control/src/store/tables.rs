@@ -32,5 +32,20 @@ pub(super) const TEXTS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefi
 pub(super) const PARTS: TableDefinition<'static, (&str, u64, u32), PartRow> = TableDefinition::new("parts");
 pub(super) type PartRow = (&'static str, &'static str, &'static [u8; 32], &'static [u8]);
 
+/// Order of arrival → a record of a data plane: chain, place in it, node, fleet, link before, link, when it came, and the bytes
+/// that the node wrote. Like the next two, made when it is first written to.
+pub(super) const TRAIL: TableDefinition<'static, u64, TrailRow> = TableDefinition::new("trail");
+pub(super) type TrailRow =
+    (&'static str, u64, &'static str, &'static str, &'static [u8; 32], &'static [u8; 32], u64, &'static [u8]);
+
+/// (chain, place) → order of arrival.
+pub(super) const TRAIL_IDS: TableDefinition<'static, (&str, u64), u64> = TableDefinition::new("trail_ids");
+
+/// Chain → [`super::ChainRecord`] as JSON.
+pub(super) const TRAIL_CHAINS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("trail_chains");
+
+/// Fleet → its kill switches as JSON. Made when it is first written to.
+pub(super) const KILLS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("kills");
+
 /// Sequence number → [`super::AuditRecord`] as JSON. Each holds the digest of the bytes of the one before.
 pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit");

@@ -24,6 +24,7 @@ fn options(path: &Path) -> StoreOptions {
         versions_kept_max: VERSIONS_KEPT_MAX,
         even_if_older: false,
         observer: Box::new(|_| {}),
+        kill_observer: Box::new(|_, _| {}),
     }
 }
 

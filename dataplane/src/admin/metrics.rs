@@ -94,6 +94,15 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
         exposition.counter(Metric::SessionJournalFailures, &[], journal.failures());
         exposition.value(Metric::SessionJournalFailing, &[], u8::from(journal.is_failing()));
     }
+    if let Some(audit) = &admin.deps.audit {
+        exposition.counter(Metric::AuditRecords, &[], audit.written());
+        exposition.counter(Metric::AuditRecordsLost, &[], audit.lost());
+        exposition.counter(Metric::AuditFailures, &[], audit.failures());
+        exposition.value(Metric::AuditFailing, &[], u8::from(audit.is_failing()));
+        exposition.value(Metric::AuditSpoolBytes, &[], audit.bytes());
+        exposition.value(Metric::AuditUnsent, &[], audit.unsent());
+    }
+    exposition.value(Metric::KillSwitches, &[], admin.deps.kills.load().set().switches.len());
     exposition.counter(Metric::ConfigPartsRead, &[], &status.parts_read);
     exposition.counter(Metric::UpstreamsBuilt, &[], &admin.deps.upstreams_built);
     exposition.value(Metric::SnapshotsRetiredAlive, &[], admin.applier.snapshots.retired_alive());

@@ -230,7 +230,7 @@ impl Applier {
         };
         let references = built.references;
         self.swap(built, &candidate.revision);
-        self.status.applied(&candidate.revision);
+        self.status.applied(candidate.origin, &candidate.revision);
         *served = Some(Served { candidate: candidate.clone(), config, references });
         Ok(Applied::Swapped)
     }
@@ -317,6 +317,9 @@ impl Applier {
         let swap = || self.snapshots.swap(prepared, revision.clone());
         let replaced = self.listeners.commit(listeners, swap);
         let Some(current) = self.snapshots.load() else { return };
+        if let Some(audit) = &self.deps.audit {
+            audit.adopt(&current.compiled.audit);
+        }
         self.prober.watch(&current, replaced.as_deref());
         for bundled in current.mounts().filter_map(|mount| mount.bundled.as_ref()) {
             bundled.bundle.adopt(&bundled.members, &self.prober);

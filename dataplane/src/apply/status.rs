@@ -1,14 +1,18 @@
 //! What is known of config in this process: held, offered, and refused. Read by the admin port, metrics and the stream.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ostler_audit::Record;
 use ostler_config::Diagnostic;
 use ostler_core::clock::WallClock;
 use ostler_telemetry::metrics::Counter;
+use ostler_telemetry::text::bounded;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::audit::Audit;
 
 use super::{Origin, Rejection, Revision};
 
@@ -16,6 +20,8 @@ use super::{Origin, Rejection, Revision};
 #[derive(Debug)]
 pub struct ConfigStatus {
     clock: WallClock,
+    /// Where it is written down what was applied and what was refused.
+    audit: Option<Arc<Audit>>,
     inner: Mutex<Inner>,
     healthy: watch::Sender<Option<Revision>>,
     /// Parts of candidates that were read and judged; those that a config has in common with the one before are not.
@@ -87,9 +93,10 @@ impl Confirmed {
 // === impl ConfigStatus ===
 
 impl ConfigStatus {
-    pub fn new(clock: WallClock) -> Self {
+    pub fn new(clock: WallClock, audit: Option<Arc<Audit>>) -> Self {
         Self {
             clock,
+            audit,
             inner: Mutex::default(),
             healthy: watch::Sender::new(None),
             parts_read: Counter::default(),
@@ -125,7 +132,8 @@ impl ConfigStatus {
         self.confirmed();
     }
 
-    pub(super) fn applied(&self, revision: &Revision) {
+    pub(super) fn applied(&self, origin: Origin, revision: &Revision) {
+        self.record(event("config_applied", origin, Some(revision), None));
         let mut inner = self.lock();
         inner.applied = Some(revision.clone());
         inner.applied_unix_ms = self.clock.unix_ms();
@@ -154,6 +162,9 @@ impl ConfigStatus {
     /// Remembers a refusal. Nothing else changes.
     pub fn rejected(&self, origin: Origin, revision: Option<&Revision>, rejection: &Rejection) {
         self.count(origin, ResultWord::Rejected);
+        let detail = bounded(&rejection.message).into_owned();
+        let reason = Some(rejection.code.to_owned());
+        self.record(Record { reason, ..event("config_rejected", origin, revision, Some(detail)) });
         self.lock().rejection = Some(LastRejection {
             origin: origin.as_str(),
             revision: revision.cloned(),
@@ -162,6 +173,12 @@ impl ConfigStatus {
             diagnostics: rejection.diagnostics.clone(),
             at_unix_ms: self.clock.unix_ms(),
         });
+    }
+
+    fn record(&self, record: Record) {
+        if let Some(audit) = &self.audit {
+            audit.event(record);
+        }
     }
 
     /// Adds the places in the text to the refusal remembered last.
@@ -190,5 +207,17 @@ impl ConfigStatus {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What happened to a config, for the audit trail.
+fn event(name: &str, origin: Origin, revision: Option<&Revision>, detail: Option<String>) -> Record {
+    Record {
+        by: Some(origin.as_str().to_owned()),
+        config_version: revision.map(|revision| revision.version),
+        config_epoch: revision.map(|revision| revision.epoch),
+        config_digest: revision.map(|revision| revision.digest),
+        detail,
+        ..Record::event(name)
     }
 }

@@ -237,24 +237,32 @@ impl Part {
     /// bundle is there.
     fn stream(self) -> BoxStream<'static, Bytes> {
         let members = self.bundle.members.subscribe();
-        let said = stream::unfold((self, members), |(mut part, mut members)| async move {
-            loop {
-                let said = tokio::select! {
-                    biased;
-                    changed = members.changed() => {
-                        changed.ok()?;
-                        part.follow(&mut members).await?;
-                        continue;
+        let ending = self.member.runtime.streams.ending();
+        let said =
+            stream::unfold((self, members, ending), |(mut part, mut members, mut ending)| async move {
+                loop {
+                    let said = tokio::select! {
+                        biased;
+                        changed = members.changed() => {
+                            changed.ok()?;
+                            part.follow(&mut members).await?;
+                            ending = part.member.runtime.streams.ending();
+                            continue;
+                        }
+                        // It was stopped: whether it goes on is asked with the next connection.
+                        () = ending.cancelled() => {
+                            ending = part.member.runtime.streams.ending();
+                            None
+                        }
+                        said = part.said() => said,
+                    };
+                    if let Some(said) = said {
+                        return Some((said, (part, members, ending)));
                     }
-                    said = part.said() => said,
-                };
-                if let Some(said) = said {
-                    return Some((said, (part, members)));
+                    part.open = None;
+                    part.pause = LISTEN_RETRY;
                 }
-                part.open = None;
-                part.pause = LISTEN_RETRY;
-            }
-        });
+            });
         said.boxed()
     }
 

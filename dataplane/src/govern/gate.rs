@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ostler_mcp::{Envelope, Reason};
+use ostler_mcp::{Envelope, Reason, method};
 use ostler_policy::{Caller, Decision, Policy, Why};
 use ostler_telemetry::text::bounded;
 
 use super::judged::Judged;
 use super::reading::{self, Unreadable};
+use super::trail::{self, Calls, Ended, Trail, Word};
+use crate::kills::Kills;
 use crate::mount::Mount;
 use crate::pipeline::RequestId;
 use crate::upstream::{Call, Denial, UpstreamError};
@@ -17,6 +19,8 @@ use crate::upstream::{Call, Denial, UpstreamError};
 #[derive(Debug, Default)]
 pub struct Governance {
     pub policy: Option<Arc<Policy>>,
+    pub kills: Arc<Kills>,
+    pub trail: Arc<Trail>,
 }
 
 /// A message on its way to a mount.
@@ -29,6 +33,8 @@ pub struct Asking<'a> {
     pub envelope: Option<&'a Envelope<'a>>,
     /// The bytes that the envelope was read from, and that will be sent.
     pub body: &'a Bytes,
+    /// The id of the client's session, which is a secret.
+    pub session: Option<&'a str>,
 }
 
 /// Where a message is sent.
@@ -64,6 +70,9 @@ struct Inner {
 struct Asker {
     caller: Caller,
     request_id: RequestId,
+    session: Option<Box<str>>,
+    /// All that was let through on account of the request.
+    calls: Arc<Calls>,
 }
 
 // === impl Governance ===
@@ -74,7 +83,12 @@ impl Governance {
     /// # Errors
     /// The denial, as the caller is told.
     pub async fn ask(self: &Arc<Self>, asking: Asking<'_>) -> Result<Permit, UpstreamError> {
-        let asker = Asker { caller: asking.caller.clone(), request_id: asking.request_id };
+        let asker = Asker {
+            caller: asking.caller.clone(),
+            request_id: asking.request_id,
+            session: asking.session.map(Into::into),
+            calls: Arc::new(Calls::new(Arc::clone(&self.trail), asking.request_id.to_string())),
+        };
         self.ask_as(asker, asking.way, asking.envelope, asking.body).await
     }
 
@@ -92,10 +106,28 @@ impl Governance {
     ) -> Result<Permit, UpstreamError> {
         let mut decisions = Vec::new();
         let mut judged = Vec::new();
+        if envelope.is_none() {
+            self.refuse_killed(&asker, way, None).await?;
+        }
         for message in envelope.into_iter().flat_map(Envelope::messages) {
-            let decision = self.decide(&asker.caller, way, message)?;
+            self.refuse_killed(&asker, way, Some(message)).await?;
+            let decision = match self.decide(&asker.caller, way, message) {
+                Ok(decision) => decision,
+                Err(error) => {
+                    let word = Word::Denied { reason: error.reason.name(), detail: &error.detail };
+                    self.write(&asker, way, Some(message), &word).await;
+                    return Err(error);
+                }
+            };
             asker.log(way, message, &decision);
-            if !decision.is_allowed {
+            let is_allowed = decision.is_allowed;
+            if trail::is_of_interest(message, way, is_allowed)
+                && !self.write(&asker, way, Some(message), &Word::Decided(&decision)).await
+                && is_allowed
+            {
+                return Err(unrecorded());
+            }
+            if !is_allowed {
                 return Err(denied(&decision));
             }
             decisions.push(decision);
@@ -105,6 +137,41 @@ impl Governance {
         }
         let inner = Inner { governance: Arc::clone(self), asker: Some(asker), judged };
         Ok(Permit { pass: Pass(Arc::new(inner)), decisions })
+    }
+
+    /// What an operator has stopped is not asked of the rules. Answers to what a server has asked are let through.
+    async fn refuse_killed(
+        &self,
+        asker: &Asker,
+        way: Way<'_>,
+        message: Option<&Envelope<'_>>,
+    ) -> Result<(), UpstreamError> {
+        if message.is_some_and(Envelope::is_response) {
+            return Ok(());
+        }
+        let call = message.filter(|message| message.method == method::TOOLS_CALL);
+        let tool = call.and_then(|call| call.name.as_deref());
+        let killed = self.kills.load_full();
+        let Some(switch) = killed.stops(way.mount, tool, asker.caller.identity()) else { return Ok(()) };
+        let detail = match &*switch.reason {
+            "" => format!("an operator has stopped {}", switch.target),
+            reason => format!("an operator has stopped {}: {reason}", switch.target),
+        };
+        let word = Word::Denied { reason: Reason::KillSwitch.name(), detail: &detail };
+        self.write(asker, way, message, &word).await;
+        Err(UpstreamError::new(Reason::KillSwitch, detail))
+    }
+
+    /// Whether it is written down as config wants it.
+    async fn write(
+        &self,
+        asker: &Asker,
+        way: Way<'_>,
+        message: Option<&Envelope<'_>>,
+        word: &Word<'_>,
+    ) -> bool {
+        let (caller, session) = (&asker.caller, asker.session.as_deref());
+        self.trail.write(caller, &asker.calls, way, message, word, session).await.is_ok()
     }
 
     /// The worst of what is said of all that the message acts on.
@@ -163,6 +230,13 @@ impl Permit {
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
     }
+
+    /// The answer to the client's request has ended, and so have all calls that were made on account of it.
+    pub fn ended(&self, ended: Ended) {
+        if let Some(asker) = &self.pass.0.asker {
+            asker.calls.end(ended);
+        }
+    }
 }
 
 // === impl Pass ===
@@ -203,6 +277,11 @@ impl<'a> From<&'a Mount> for Way<'a> {
         let upstream = mount.bundled.is_none().then(|| mount.upstream.name.as_str());
         Self { mount: mount.name().as_str(), upstream }
     }
+}
+
+fn unrecorded() -> UpstreamError {
+    let detail = "the call was not sent, because its audit record could not be kept";
+    UpstreamError::new(Reason::AuditUnavailable, detail)
 }
 
 fn denied(decision: &Decision) -> UpstreamError {

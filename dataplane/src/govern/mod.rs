@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `gate` | the question, the answer, and what holds them for as long as the call lives |
 //! | `reading` | an envelope as rules see it |
+//! | `trail` | what is written down of both, and how calls ended |
 //! | `judged` | what was permitted, to compare with what is sent |
 //!
 //! It must never judge anything else than the bytes that will be sent, and never let through what it cannot read.
@@ -13,5 +14,7 @@
 mod gate;
 mod judged;
 mod reading;
+mod trail;
 
 pub use gate::{Asking, Governance, Pass, Permit, Way};
+pub use trail::{Ended, Trail};

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod memo;
 pub mod metrics;
 pub mod session;
+pub mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,12 +21,14 @@ use ostler_core::name::ResourceName;
 use crate::bridge::{Mirrors, Pool};
 use crate::bundle::{self, Bundled};
 use crate::http_sse::Channels;
+use crate::kills::Kills;
 use crate::upstream::health::{Reading, State};
 use crate::upstream::{Answer, Call, Cause, Upstream, UpstreamError};
 use bodies::Bodies;
 use journal::MountJournal;
 use metrics::MountMetrics;
 use session::SessionTable;
+use streams::Streams;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +43,7 @@ pub struct Mount {
     pub runtime: Arc<MountRuntime>,
     /// What stands behind a bundle in an upstream's place.
     pub bundled: Option<Bundled>,
+    pub kills: Arc<Kills>,
 }
 
 /// What a mount keeps from snapshot to snapshot.
@@ -54,6 +58,8 @@ pub struct MountRuntime {
     pub gone: CancellationToken,
     /// Set before that, unless it is the process that ends.
     pub is_withdrawn: AtomicBool,
+    /// What ends such streams also while it stays.
+    pub streams: Streams,
     /// Requests under way, whatever has become of the snapshot that they pin.
     pub calls: TaskTracker,
     /// Cancelled when the time for them is up.
@@ -87,6 +93,15 @@ impl Mount {
     /// The mount's health, which is its upstream's unless config keeps it from being used, and of a bundle its members'.
     pub fn reading(&self) -> Reading {
         let reading = self.upstream.health.reading();
+        if let Some(switch) = self.kills.load().stops_mount(self.name().as_str()) {
+            return Reading {
+                state: State::Disabled,
+                reason: Cause::KillSwitch,
+                since_unix_ms: switch.since_unix_ms,
+                next_probe_unix_ms: None,
+                ..reading
+            };
+        }
         if let Some(bundled) = &self.bundled {
             return bundled.reading(reading);
         }
@@ -130,11 +145,13 @@ impl MountRuntime {
             Some(journal) => SessionTable::kept(clock.clone(), journal),
             None => SessionTable::new(clock.clone()),
         };
+        let gone = CancellationToken::new();
         Self {
             sessions: Arc::new(sessions),
             metrics,
             bodies,
-            gone: CancellationToken::new(),
+            streams: Streams::new(&gone),
+            gone,
             is_withdrawn: AtomicBool::new(false),
             calls: TaskTracker::new(),
             cut: CancellationToken::new(),

@@ -25,7 +25,7 @@ use super::aftermath::Aftermath;
 use super::ids::RequestId;
 use super::refuse::{Asked, Refusal};
 use super::{Routed, Served};
-use crate::govern::{Pass, Permit};
+use crate::govern::{Ended, Pass, Permit};
 use crate::listener::{Offered, Unread, Watched};
 use crate::mount::admission;
 use crate::mount::metrics::{MountMetrics, Outcome};
@@ -273,6 +273,17 @@ impl Record {
         }
     }
 
+    /// How the calls that the request was permitted have ended.
+    fn ended(&self) -> Ended {
+        let is_whole = self.headed.is_some() && self.cut.is_none();
+        let status = match self.outcome {
+            Outcome::Refused(reason) => reason.name(),
+            answered if is_whole => answered.as_str(),
+            _ => "unknown",
+        };
+        Ended { status, cut: self.cut, head: self.headed, total: Some(self.started.elapsed()) }
+    }
+
     fn log(&self) {
         let empty = "";
         tracing::info!(
@@ -301,6 +312,9 @@ impl Drop for Record {
         if let Some(mount) = &self.mount {
             mount.metrics.in_flight.add(-1);
             mount.metrics.count(self.outcome);
+        }
+        if let Some(permit) = &self.permit {
+            permit.ended(self.ended());
         }
         self.log();
     }

@@ -62,7 +62,7 @@ impl Pipeline {
         };
         record.hold(Some(place));
         let asker = Origin::new(self.worker, headers).asks(routed.snapshot.governance().own());
-        let ending = [mount.runtime.gone.clone(), entrance.ending()];
+        let ending = [mount.runtime.streams.ending(), entrance.ending()];
         match http_sse::open(mount, asker, ending) {
             Ok((answer, ended)) => {
                 record.watch_end(self.aftermath(routed, true));
@@ -202,7 +202,8 @@ impl Conversation {
         body: &Bytes,
         record: &mut Record,
     ) -> Result<(Answer, Ends), Refusal> {
-        let pass = permit(&self.routed, Some(envelope), body, record).await?;
+        let session = self.channel.session();
+        let pass = permit(&self.routed, Some(envelope), body, session.as_deref(), record).await?;
         let mount = &self.routed.mount;
         let call = Call {
             verb: Verb::Post,
@@ -211,7 +212,7 @@ impl Conversation {
             body: body.clone(),
             envelope: Some(envelope),
             era: Era::Legacy,
-            session: self.channel.session(),
+            session,
             sessions: mount.runtime.channels.sessions(),
             config: &mount.upstream_config,
             pass: &pass,
@@ -233,7 +234,7 @@ impl Conversation {
         match ends {
             Ends::Within(limit) => audit::track_until(answer, record, limit, runtime.cut.clone()),
             Ends::WithMount => {
-                audit::track_while(answer, record, [runtime.gone.clone(), self.channel.over().clone()])
+                audit::track_while(answer, record, [runtime.streams.ending(), self.channel.over().clone()])
             }
         }
     }

@@ -41,6 +41,7 @@ use crate::bridge;
 use crate::govern::{Asking, Pass};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
+use crate::mount::session::Session;
 use crate::mount::{Mount, admission};
 use crate::prober::Prober;
 use crate::scanning;
@@ -195,7 +196,7 @@ impl Pipeline {
                 audit::track_until(answer, record, limit, routed.mount.runtime.cut.clone())
             }
             Ok((answer, Ends::WithMount)) => {
-                let ends = [routed.mount.runtime.gone.clone(), entrance.ending()];
+                let ends = [routed.mount.runtime.streams.ending(), entrance.ending()];
                 record.watch_end(self.aftermath(&routed, true));
                 audit::track_while(answer, record, ends)
             }
@@ -276,8 +277,9 @@ impl Pipeline {
             agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
-        let pass =
-            permit(routed, envelope.as_ref(), body, record).await.map_err(|refusal| (refusal, id()))?;
+        let named = session.as_deref();
+        let asked = permit(routed, envelope.as_ref(), body, named, record);
+        let pass = asked.await.map_err(|refusal| (refusal, id()))?;
         let call = Call {
             verb: routed.verb,
             worker: self.worker,
@@ -342,6 +344,7 @@ async fn permit(
     routed: &Routed,
     envelope: Option<&Envelope<'_>>,
     body: &Bytes,
+    session: Option<&Session>,
     record: &mut Record,
 ) -> Result<Pass, Refusal> {
     let asking = Asking {
@@ -350,6 +353,7 @@ async fn permit(
         way: (&*routed.mount).into(),
         envelope,
         body,
+        session: session.and_then(|session| session.id().to_str().ok()),
     };
     let asked = routed.snapshot.governance().ask(asking).await;
     let permit = asked.map_err(|denied| Refusal::upstream(denied, is_unanswered(routed.verb, envelope)))?;

@@ -12,9 +12,11 @@ use ostler_core::ordered::difference;
 
 use super::{Alive, Snapshot};
 use crate::apply::Revision;
+use crate::audit::Audit;
 use crate::bundle::{Bundle, Bundled};
 use crate::deps::Deps;
-use crate::govern::Governance;
+use crate::govern::{Governance, Trail};
+use crate::kills::Kills;
 use crate::listener::Listener;
 use crate::mount::journal::MountJournal;
 use crate::mount::{Mount, MountRuntime};
@@ -27,6 +29,8 @@ pub struct Prepared {
     mounts: BTreeMap<ResourceName, Arc<Mount>>,
     upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
     listeners: BTreeMap<SocketAddr, Arc<Listener>>,
+    audit: Option<Arc<Audit>>,
+    kills: Arc<Kills>,
 }
 
 /// Builds the next snapshot's content: what the previous one has, but for what differs.
@@ -88,7 +92,8 @@ pub fn prepare(
         .map(|(name, config)| (name.clone(), bundle(config, &mounts, bundles.get(name), deps)))
         .collect();
     mounts.extend(bundles);
-    Prepared { compiled, mounts, upstreams, listeners }
+    let (audit, kills) = (deps.audit.clone(), Arc::clone(&deps.kills));
+    Prepared { compiled, mounts, upstreams, listeners, audit, kills }
 }
 
 fn mount(
@@ -110,6 +115,7 @@ fn mount(
         upstream: Arc::clone(upstream),
         runtime,
         bundled: None,
+        kills: Arc::clone(&deps.kills),
     })
 }
 
@@ -149,6 +155,7 @@ fn bundle(
         upstream,
         runtime,
         bundled: Some(Bundled::new(kept, members.into())),
+        kills: Arc::clone(&deps.kills),
     })
 }
 
@@ -156,7 +163,12 @@ impl Prepared {
     pub(super) fn into_snapshot(self, revision: Revision, alive: Alive) -> Snapshot {
         let default_mount =
             self.compiled.default_mount.as_ref().and_then(|name| self.mounts.get(name)).cloned();
-        let governance = Governance { policy: self.compiled.policy.clone() };
+        let (settings, environment) = (&self.compiled.audit, self.compiled.environment.clone());
+        let governance = Governance {
+            policy: self.compiled.policy.clone(),
+            kills: self.kills,
+            trail: Arc::new(Trail::new(self.audit, settings, environment, revision.clone())),
+        };
         Snapshot {
             revision,
             compiled: self.compiled,

@@ -1,6 +1,7 @@
 //! The data plane's end of the stream to control: says what it holds, takes what it is given, answers each snapshot
 //! with ack or nack, reports its state. It is never on the request path, and losing it changes nothing that is served.
 
+mod forward;
 mod stream;
 pub mod wire;
 

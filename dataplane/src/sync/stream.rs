@@ -26,6 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::SyncClient;
+use super::forward::{self, Heard};
 use super::wire;
 use crate::apply::{CRASH_LOOPING, Origin, Rejection, Revision, Source};
 
@@ -52,7 +53,13 @@ pub(super) async fn serve(client: &SyncClient) -> Ended {
     };
     client.metrics.connected.store(true, Ordering::Relaxed);
     tracing::info!(control = %client.options.control, node = %client.options.node, "connected to control");
-    Session::new(client, outbox).run(opened).await
+    let (acks, heard) = mpsc::channel(SYNC_OUTBOX_MAX);
+    let session = Session::new(client, outbox.clone(), acks);
+    let Some(spool) = client.deps.audit.clone() else { return session.run(opened).await };
+    tokio::select! {
+        ended = session.run(opened) => ended,
+        () = forward::run(spool, outbox, heard) => Ended::because("the audit spool is gone"),
+    }
 }
 
 async fn open(
@@ -131,10 +138,12 @@ struct Session<'a> {
     settling: Option<(String, Revision)>,
     /// The newest snapshots and what they offered: a nonce stands for one of them.
     answered: VecDeque<(String, Option<proto::Revision>)>,
+    /// For what sends records on; nobody listens where none are kept.
+    acks: mpsc::Sender<Heard>,
 }
 
 impl<'a> Session<'a> {
-    fn new(client: &'a SyncClient, outbox: mpsc::Sender<NodeMessage>) -> Self {
+    fn new(client: &'a SyncClient, outbox: mpsc::Sender<NodeMessage>, acks: mpsc::Sender<Heard>) -> Self {
         Self {
             client,
             outbox,
@@ -143,6 +152,7 @@ impl<'a> Session<'a> {
             in_sync: false,
             settling: None,
             answered: VecDeque::new(),
+            acks,
         }
     }
 
@@ -206,11 +216,37 @@ impl<'a> Session<'a> {
                 Some(Order::Reconnect(reconnect)) => {
                     Next::Leave { after: Duration::from_millis(reconnect.after_ms).min(RECONNECT_CAP) }
                 }
+                Some(Order::Kill(kill)) => self.stop_what_is_killed(kill).await,
                 // A drain order comes with a capability that this build does not advertise; an unknown order is newer.
                 Some(Order::Drain(_)) | None => self.ignore(),
             },
+            Some(FromControl::AuditAck(ack)) => match forward::heard(&ack) {
+                // One that nobody waits for is only late.
+                Some(heard) => {
+                    let _ = self.acks.try_send(heard);
+                    Next::Go
+                }
+                None => self.ignore(),
+            },
             None => self.ignore(),
         }
+    }
+
+    /// From here on, whatever the disk does; on disk before anything else of control is heard.
+    async fn stop_what_is_killed(&self, kill: proto::KillSwitches) -> Next {
+        let deps = &self.client.deps;
+        let Some(adopted) = deps.kills.adopt(wire::kills_in(kill)) else { return Next::Go };
+        adopted.tell(deps, &self.client.applier.snapshots);
+        deps.states_changed.store(true, Ordering::Relaxed);
+        let kills = Arc::clone(&deps.kills);
+        let kept = tokio::task::spawn_blocking(move || kills.keep()).await;
+        if let Ok(Err(error)) = kept {
+            tracing::error!(
+                error,
+                "kill switches hold, and cannot be written down: a restart without control would not know them"
+            );
+        }
+        Next::Go
     }
 
     /// What control says and this build does not know, or that makes no sense: counted, and nothing comes of it.

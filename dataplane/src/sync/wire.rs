@@ -7,9 +7,11 @@ use ostler_config::{Diagnostic, Part, PartKind, Severity};
 use ostler_core::build::{Build, VERSION};
 use ostler_core::digest::Digest;
 use ostler_core::limits::{
-    DISK_WARNINGS_MAX, MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX, NONCE_BYTES_MAX, SNAPSHOT_PARTS_MAX,
+    DISK_WARNINGS_MAX, KILL_SWITCHES_MAX, KILL_TEXT_BYTES_MAX, MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX,
+    NONCE_BYTES_MAX, SNAPSHOT_PARTS_MAX,
 };
 use ostler_core::name::FleetName;
+use ostler_policy::kill::{KillSet, Switch, Target};
 use ostler_proto::sync::v1 as proto;
 
 use crate::apply::generations::{Finding, FindingKind};
@@ -20,7 +22,8 @@ use crate::snapshot::SnapshotCell;
 use crate::upstream::health::Reading;
 
 /// What this build understands.
-pub(super) const CAPABILITIES: [&str; 5] = ["parts.v1", "listeners.v1", "bundles.v1", "sse.v1", "policy.v1"];
+pub(super) const CAPABILITIES: [&str; 6] =
+    ["parts.v1", "listeners.v1", "bundles.v1", "sse.v1", "policy.v1", "audit.v1"];
 const SOURCE: &str = "control";
 
 /// Judges what can be judged of a snapshot without its content: whom it is for, what it needs, whether it can be read.
@@ -183,6 +186,37 @@ fn mount_out(mount: &Mount, reading: &Reading) -> proto::MountStatus {
         reason: reading.reason.to_string(),
         since_unix_ms: reading.since_unix_ms,
         next_probe_unix_ms: reading.next_probe_unix_ms.unwrap_or(0),
+    }
+}
+
+/// What is stopped. A switch that this build does not understand, and more of them than it keeps, stop everything: they were to
+/// stop something.
+pub fn kills_in(kill: proto::KillSwitches) -> KillSet {
+    let proto::KillSwitches { epoch, counter, switches } = kill;
+    let are_too_many = switches.len() > KILL_SWITCHES_MAX;
+    let mut switches: Vec<_> = switches.into_iter().take(KILL_SWITCHES_MAX).map(switch_in).collect();
+    if let Some(first) = switches.first_mut().filter(|_| are_too_many) {
+        first.target = Target::Fleet;
+    }
+    KillSet { epoch, counter, switches }
+}
+
+fn switch_in(switch: proto::KillSwitch) -> Switch {
+    let named = |text: &str| (1..=KILL_TEXT_BYTES_MAX).contains(&text.len());
+    let target = match &*switch.scope {
+        "mount" if named(&switch.mount) => Target::Mount { mount: switch.mount },
+        "tool" if named(&switch.tool) && (switch.mount.is_empty() || named(&switch.mount)) => {
+            let mount = Some(switch.mount).filter(|mount| !mount.is_empty());
+            Target::Tool { tool: switch.tool, mount }
+        }
+        "identity" if named(&switch.identity) => Target::Identity { identity: switch.identity },
+        _ => Target::Fleet,
+    };
+    Switch {
+        target,
+        reason: bounded(&switch.reason, KILL_TEXT_BYTES_MAX),
+        by: bounded(&switch.by, KILL_TEXT_BYTES_MAX),
+        since_unix_ms: switch.since_unix_ms,
     }
 }
 

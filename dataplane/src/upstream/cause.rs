@@ -43,6 +43,7 @@ pub enum Cause {
     InitializeTimeout,
     SecretUnresolved,
     MembersDown,
+    KillSwitch,
     Removed,
     Replaced,
 }
@@ -60,7 +61,7 @@ const fn facts(word: &'static str, meaning: &'static str) -> Facts {
 // === impl Cause ===
 
 impl Cause {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::NotContacted,
         Self::Answered,
         Self::ProbeAnswered,
@@ -96,6 +97,7 @@ impl Cause {
         Self::InitializeTimeout,
         Self::SecretUnresolved,
         Self::MembersDown,
+        Self::KillSwitch,
         Self::Removed,
         Self::Replaced,
     ];
@@ -163,6 +165,9 @@ impl Cause {
             }
             Self::MembersDown => {
                 facts("members_down", "mounts of the bundle are down; the others are served")
+            }
+            Self::KillSwitch => {
+                facts("kill_switch", "an operator has stopped it; `ostler resume` lets it go on")
             }
             Self::Removed => facts("removed", "a newer config has no such mount; its last requests finish"),
             Self::Replaced => {

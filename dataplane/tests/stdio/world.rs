@@ -308,6 +308,7 @@ pub async fn permit(envelope: Option<&Envelope<'_>>, body: &Bytes) -> Permit {
         way: Way { mount: "up", upstream: Some("up") },
         envelope,
         body,
+        session: None,
     };
     Arc::new(Governance::default()).ask(asking).await.unwrap()
 }

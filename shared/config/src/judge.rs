@@ -280,8 +280,10 @@ impl Assembly {
             return;
         };
         for entry in entries {
-            if matches!(&*entry.key, "upstreams" | "mounts" | "bundles" | "listeners" | "upstream" | "policy" | "audit")
-            {
+            if matches!(
+                &*entry.key,
+                "upstreams" | "mounts" | "bundles" | "listeners" | "upstream" | "policy" | "audit"
+            ) {
                 let message = format!("the key `{}` does not belong into the settings part", entry.key);
                 self.find(part, Code::UnknownKey, &message, "ship it as parts of its own");
             } else {

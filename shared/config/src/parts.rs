@@ -54,7 +54,8 @@ pub enum PartKind {
 
 /// The parts of a config, sorted, and its digest.
 pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
-    let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } = meaning;
+    let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } =
+        meaning;
     let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 3);
     let settings = canonical::settings(default_mount.as_ref(), environment.as_deref());
     parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &settings));

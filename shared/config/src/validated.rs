@@ -199,7 +199,8 @@ pub enum AuditArguments {
 
 impl Validated {
     pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
-        let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } = meaning;
+        let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } =
+            meaning;
         Self(Arc::new(Content {
             upstreams,
             mounts,

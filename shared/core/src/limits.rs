@@ -482,6 +482,36 @@ pub const AUDIT_ARGUMENTS_BYTES_MAX: usize = 8 * 1024;
 pub const AUDIT_ARGUMENTS_READ_BYTES_MAX: usize = 64 * 1024;
 /// One record as it is written and sent: the kept arguments with all their characters escaped, and the other fields.
 pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
+/// Records that wait for the spool's thread: a second of calls on one node; beyond it durable calls are denied, and other
+/// records are lost and counted.
+pub const AUDIT_QUEUE_MAX: usize = 8_192;
+/// How long a call waits for its record: far beyond any disk that works.
+pub const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a record that nobody waits for may be unsynced.
+pub const AUDIT_SYNC_DELAY: Duration = Duration::from_millis(200);
+/// A file of the spool is followed by another one after this time, so that retention can remove it.
+pub const AUDIT_SEGMENT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Files of a spool together: some hours of full load without control, or months of an ordinary one.
+pub const AUDIT_SPOOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Records that are sent to control at once, and their bytes.
+pub const AUDIT_BATCH_RECORDS_MAX: usize = 512;
+/// See [`AUDIT_BATCH_RECORDS_MAX`].
+pub const AUDIT_BATCH_BYTES_MAX: usize = 256 * 1024;
+const _: () = assert!(AUDIT_BATCH_BYTES_MAX + 2 * AUDIT_RECORD_BYTES_MAX < NODE_MESSAGE_BYTES_MAX);
+/// How long records gather before they are sent on.
+pub const AUDIT_FORWARD_DELAY: Duration = Duration::from_millis(100);
+/// How long control may take to keep a batch; then it is sent again.
+pub const AUDIT_ACK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Records of data planes that control keeps: some gigabytes.
+pub const AUDIT_KEPT_RECORDS_MAX: u64 = 4_000_000;
+/// Chains that control knows: each node has one, and another one after damage.
+pub const AUDIT_CHAINS_MAX: u64 = 100_000;
+/// Breaks of one chain that are listed.
+pub const AUDIT_BREAKS_MAX: usize = 32;
+/// Records that are removed with one batch, at most: more than come with it.
+pub const AUDIT_EXPIRE_MAX: u64 = 2_048;
+/// Records that one question looks at before it says where to go on.
+pub const AUDIT_LOOKED_AT_MAX: usize = 50_000;
 /// A file of the spool that is read: one group of records beyond [`AUDIT_SEGMENT_BYTES`].
 pub const AUDIT_SEGMENT_READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A file of the spool is followed by another one once it has this size.
@@ -492,6 +522,16 @@ pub const AUDIT_LINE_BYTES_MAX: u64 = 256 * 1024;
 pub const AUDIT_FINDINGS_MAX: usize = 100;
 /// The longest: ten years.
 pub const AUDIT_RETENTION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+// Kill switches.
+
+/// Switches of one fleet.
+pub const KILL_SWITCHES_MAX: usize = 1_000;
+/// What one says: a name, and why.
+pub const KILL_TEXT_BYTES_MAX: usize = 1_024;
+/// The file that a data plane keeps them in.
+pub const KILL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const _: () = assert!(4 * KILL_SWITCHES_MAX * KILL_TEXT_BYTES_MAX < KILL_FILE_BYTES_MAX as usize);
 
 // Telemetry.
 
@@ -512,6 +552,8 @@ pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CLI_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// One answer of control: the nodes of a large fleet with their mounts.
 pub const CLI_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often `audit follow` asks for what has come.
+pub const CLI_FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// How often `--wait` and `up` look at what they wait for.
 pub const CLI_POLL: Duration = Duration::from_millis(50);
 /// Time for a process that `up` starts to become ready.

@@ -35,6 +35,8 @@ pub const OVERLOADED: i32 = -31029;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     PolicyDenied,
+    KillSwitch,
+    AuditUnavailable,
     UnknownMount,
     UpstreamUnavailable,
     UpstreamUnauthorized,
@@ -81,8 +83,10 @@ pub struct Facts {
 // === impl Reason ===
 
 impl Reason {
-    pub const ALL: [Reason; 25] = [
+    pub const ALL: [Reason; 27] = [
         Reason::PolicyDenied,
+        Reason::KillSwitch,
+        Reason::AuditUnavailable,
         Reason::UnknownMount,
         Reason::UpstreamUnavailable,
         Reason::UpstreamUnauthorized,
@@ -134,6 +138,22 @@ impl Reason {
                 retryable: false,
                 meaning: "the policy of this data plane denies the call",
                 remedy: "do what data.suggestion says, or ask an operator about the rule that data.rule names",
+            },
+            Reason::KillSwitch => Facts {
+                name: "kill_switch",
+                code: GOVERNED,
+                status: 200,
+                retryable: false,
+                meaning: "an operator has stopped the tool, the mount, the caller or the whole fleet",
+                remedy: "ask the operator; `ostler kills` shows what is stopped and why, `ostler resume` lets it go on",
+            },
+            Reason::AuditUnavailable => Facts {
+                name: "audit_unavailable",
+                code: GOVERNED,
+                status: 200,
+                retryable: true,
+                meaning: "the call was not sent, because its audit record could not be kept",
+                remedy: "retry later; an operator looks at the disk of the data plane's state folder, and at its way to control",
             },
             Reason::UnknownMount => Facts {
                 name: "unknown_mount",

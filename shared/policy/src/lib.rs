@@ -4,6 +4,7 @@
 
 pub mod caller;
 pub mod decision;
+pub mod kill;
 pub mod message;
 pub mod pattern;
 mod policy;

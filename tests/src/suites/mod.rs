@@ -3,6 +3,7 @@
 
 pub mod bundle;
 pub mod control_dead;
+pub mod crash_audit;
 pub mod crash_control;
 pub mod crash_dataplane;
 pub mod isolation;

@@ -13,6 +13,7 @@ pub mod raw;
 pub mod scripted_control;
 pub mod scripted_node;
 pub mod server;
+pub mod spool;
 pub mod sse_server;
 pub mod stdio_client;
 #[cfg(target_os = "linux")]

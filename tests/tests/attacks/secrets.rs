@@ -15,7 +15,7 @@ async fn a_resolved_secret_is_shown_nowhere() {
         "gone": {"http": {"url": format!("http://{reference}.invalid/")}, "headers": {"X-A": reference}},
         "refused": {"http": {"url": format!("http://127.0.0.1:1/{reference}")}},
         "child": {"stdio": {"command": "/nonexistent/tool", "args": [format!("--token={reference}")], "env": {"TOKEN": reference}}},
-    }})
+    }, "audit": {"secrets": ["card", "deep.pin_code"]}})
     .to_string();
     let control = TestControl::start(&dir.path().join("control")).await;
     let dataplane = control.dataplane(&dir.path().join("dp"), "a").await;
@@ -26,6 +26,24 @@ async fn a_resolved_secret_is_shown_nowhere() {
         let answer = Ask::mcp(dataplane.mcp_addr(), &path, &initialize()).send().await;
         shown.push(format!("{:?} {}", answer.headers, answer.text()));
         shown.push(Ask::mcp(dataplane.mcp_addr(), &path, &call(1)).send().await.text());
+        // Marked as secret by config, by their names, and by what they look like.
+        let arguments = json!({
+            "card": canary, "deep": [{"Pin_Code": canary}], "password": [canary], "accessToken": {"a": canary},
+            "note": format!("Bearer {canary}-and-more"), "url": format!("https://me:{canary}@host/"), "kept": "harmless",
+        });
+        let params = json!({"name": "who", "arguments": arguments});
+        let answer = modern(dataplane.mcp_addr(), mount, 2, "tools/call", params).send().await;
+        // The server's own answer says what it was sent.
+        shown.extend(answer.json()["error"].is_object().then(|| answer.text()));
+    }
+    eventually("the records have come to control", async || {
+        let records = control.ask("GET", "/v1/audit/records?kind=decision&limit=500").send().await.text();
+        let has_come = records.matches("harmless").count() >= 4;
+        has_come.then(|| shown.push(records))
+    })
+    .await;
+    for path in ["records", "chains", "changes"] {
+        shown.push(control.ask("GET", &format!("/v1/audit/{path}")).send().await.text());
     }
     assert!(
         server.seen().iter().any(|seen| seen.headers["authorization"] == format!("Bearer {canary}").as_str())

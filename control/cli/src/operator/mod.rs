@@ -1,17 +1,21 @@
 //! The operator's commands: one call of control's API each, shown as a table or passed on as it came.
 
+mod audit;
 mod backup;
 mod change;
 mod history;
+mod kill;
 mod show;
 mod wait;
 
 use anyhow::Context;
 use ostler_config::{Report, render};
 
+pub use audit::{AuditArgs, audit};
 pub use backup::{BackupArgs, backup};
 pub use change::{ApplyArgs, RollbackArgs, apply, rollback};
 pub use history::{DiffArgs, VersionsArgs, diff, versions};
+pub use kill::{KillArgs, KillsArgs, ResumeArgs, kill, kills, resume};
 pub use show::{ShowArgs, mounts, nodes, status};
 pub use wait::node_error;
 

@@ -75,6 +75,7 @@ impl Scene {
             way: Way { mount: "up", upstream: Some("up") },
             envelope: Some(&envelope),
             body: &body,
+            session: None,
         };
         let permit = Arc::new(Governance::default()).ask(asking).await?;
         let call = Call {

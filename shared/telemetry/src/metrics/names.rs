@@ -93,6 +93,13 @@ metrics! {
     SessionJournalSessions: Gauge "ostler_session_journal_sessions" [] "Legacy sessions that a restart would find.";
     SessionJournalFailures: Counter "ostler_session_journal_failures_total" [] "Times the session journal could not be written.";
     SessionJournalFailing: Gauge "ostler_session_journal_failing" [] "1 while the disk does not take the session journal; sessions go on, and those that began meanwhile would not survive a restart.";
+    AuditRecords: Counter "ostler_audit_records_total" [] "Audit records that have come to the disk.";
+    AuditRecordsLost: Counter "ostler_audit_records_lost_total" [] "Audit records that nobody waited for and that are nowhere: the queue was full, or the disk took nothing.";
+    AuditFailures: Counter "ostler_audit_failures_total" [] "Times the audit spool could not be written.";
+    AuditFailing: Gauge "ostler_audit_failing" [] "1 while the disk does not take audit records; calls whose records must be durable are denied with audit_unavailable.";
+    AuditSpoolBytes: Gauge "ostler_audit_spool_bytes" [] "Files of the audit spool.";
+    AuditUnsent: Gauge "ostler_audit_records_unsent" [] "Audit records that control has not acknowledged.";
+    KillSwitches: Gauge "ostler_kill_switches" [] "Kill switches that are on.";
     ConfigGenerationFindings: Gauge "ostler_config_generation_findings" ["kind"] "Files of the last-known-good config that were not as they should be at start, by kind: damaged, later_format, crash_looping and rejected are not used; suspicious and exposed are.";
     ConfigPartsRead: Counter "ostler_config_parts_read_total" [] "Parts of candidates that were read and judged; what a config has in common with the one before it is not.";
     UpstreamsBuilt: Counter "ostler_config_upstreams_built_total" [] "Upstreams built anew, with connections, sessions and health of their own, because config changed what they are.";

@@ -3,6 +3,7 @@
 //! - Any bytes are decoded or refused, and what is decoded encodes to the same message.
 //! - A snapshot becomes a candidate only if it is for this fleet and needs nothing that this build lacks; its parts and
 //!   its revision are then those of the message, and the way from control to the wire and back changes nothing.
+//! - What a kill switch was to stop is stopped, whatever the message says.
 //! - What control keeps of what a node says is bounded, whatever the node says.
 
 use std::fmt::Debug;
@@ -11,10 +12,12 @@ use bytes::Bytes;
 use ostler_config::judge_parts;
 use ostler_control::wire as control;
 use ostler_core::limits::{
-    DIAGNOSTICS_MAX, MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX, NODE_LABELS_MAX, SNAPSHOT_PARTS_MAX,
+    AUDIT_BATCH_RECORDS_MAX, DIAGNOSTICS_MAX, KILL_SWITCHES_MAX, MESSAGE_BYTES_MAX, NODE_LABEL_BYTES_MAX,
+    NODE_LABELS_MAX, SNAPSHOT_PARTS_MAX,
 };
-use ostler_core::name::FleetName;
+use ostler_core::name::{FleetName, NodeName};
 use ostler_dataplane::sync::wire as dataplane;
+use ostler_policy::kill::Killed;
 use ostler_proto::sync::v1 as proto;
 use prost::Message;
 
@@ -38,13 +41,32 @@ fn decoded<M: Message + Default + PartialEq + Debug>(bytes: &[u8]) -> Option<M> 
 
 fn from_control(message: proto::ControlMessage) {
     use proto::control_message::Message as FromControl;
+    use proto::directive::Directive as Order;
     let fleet = FleetName::parse("default").expect("a name");
     match message.message {
         Some(FromControl::Snapshot(snapshot)) => a_snapshot(snapshot, &fleet),
         Some(FromControl::Unchanged(proto::Unchanged { revision: Some(revision) })) => {
             a_revision(&revision, &fleet);
         }
-        Some(FromControl::Unchanged(_) | FromControl::Directive(_)) | None => {}
+        Some(FromControl::Directive(proto::Directive { directive: Some(Order::Kill(kill)) })) => kills(kill),
+        Some(FromControl::Unchanged(_) | FromControl::Directive(_) | FromControl::AuditAck(_)) | None => {}
+    }
+}
+
+/// Whatever was to be stopped is.
+fn kills(kill: proto::KillSwitches) {
+    let wanted = kill.switches.clone();
+    let read = dataplane::kills_in(kill);
+    assert!(read.switches.len() <= KILL_SWITCHES_MAX);
+    let killed = Killed::new(read);
+    for switch in wanted {
+        let by = |scope| switch.scope == scope;
+        let (mount, tool) = (
+            if switch.mount.is_empty() { "any" } else { &switch.mount },
+            by("tool").then_some(&*switch.tool),
+        );
+        let identity = by("identity").then_some(&*switch.identity);
+        assert!(killed.stops(mount, tool, identity).is_some(), "{switch:?}");
     }
 }
 
@@ -87,7 +109,17 @@ fn from_node(message: proto::NodeMessage) {
         Some(FromNode::Ack(ack)) => mounts(ack.mounts),
         Some(FromNode::Nack(nack)) => a_nack(nack),
         Some(FromNode::Status(status)) => mounts(status.mounts),
+        Some(FromNode::Audit(batch)) => records(batch),
         None => {}
+    }
+}
+
+fn records(batch: proto::AuditBatch) {
+    let (node, fleet) = (NodeName::parse("a").expect("a name"), FleetName::parse("default").expect("a name"));
+    let offered = batch.clone();
+    if let Some(sent) = control::records_from_wire(batch, &node, &fleet) {
+        assert!(sent.records.len() <= AUDIT_BATCH_RECORDS_MAX);
+        assert_eq!((sent.chain.to_string(), sent.records), (offered.chain, offered.records));
     }
 }
 

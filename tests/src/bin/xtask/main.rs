@@ -7,6 +7,7 @@
 mod apply_latency;
 mod bundle;
 mod control_dead;
+mod crash_audit;
 mod crash_control;
 mod crash_dataplane;
 mod fleet;
@@ -69,6 +70,8 @@ enum Suite {
     ApplyLatency,
     /// A bundle of 50 mounts, 10 of them dead, with 10 000 tools.
     Bundle,
+    /// The data plane and control killed at 200 moments each, while each decision is to be on disk before its call goes out.
+    CrashAudit,
     /// Control killed at 200 moments drawn from a seed.
     CrashControl,
     /// Control dead for the whole run, the data plane restarted meanwhile.
@@ -137,6 +140,7 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(bundle::run())?
         }
+        Suite::CrashAudit => on_release(crash_audit::run())?,
         Suite::CrashControl => on_release(crash_control::run())?,
         Suite::ControlDead => on_release(control_dead::run())?,
         Suite::CrashDataplane => on_release(crash_dataplane::run())?,

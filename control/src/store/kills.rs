@@ -1,0 +1,110 @@
+//! The kill switches of each fleet: one set, replaced whole, ordered by epoch and counter, recorded in the audit log both ways.
+
+use ostler_core::limits::KILL_SWITCHES_MAX;
+use ostler_core::name::FleetName;
+use ostler_policy::kill::{KillSet, Switch, Target};
+use redb::{ReadTransaction, ReadableTable, TableError, WriteTransaction};
+
+use super::audit::{self, Entry, Outcome};
+use super::error::StoreError;
+use super::records::Action;
+use super::tables::{AUDIT, KILLS};
+
+/// What is to become of a fleet's switches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KillChange {
+    /// Stops something; what is stopped already stays as it is.
+    Kill(Switch),
+    Resume(Target),
+    ResumeAll,
+}
+
+/// The set after a change, and whether that changed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KillChanged {
+    pub set: KillSet,
+    pub changed: bool,
+}
+
+pub(super) fn change(
+    write: &WriteTransaction,
+    fleet: &FleetName,
+    who: &str,
+    change: &KillChange,
+    epoch: u64,
+    now: u64,
+) -> Result<KillChanged, StoreError> {
+    let before = read(&write.open_table(KILLS)?, fleet)?.unwrap_or_default();
+    let mut switches = before.switches.clone();
+    let (action, detail) = match change {
+        KillChange::Kill(switch) => {
+            if switches.iter().all(|known| known.target != switch.target) {
+                switches.push(switch.clone());
+            }
+            (Action::Kill, format!("{}: {}", switch.target, switch.reason))
+        }
+        KillChange::Resume(target) => {
+            switches.retain(|known| known.target != *target);
+            (Action::Resume, target.to_string())
+        }
+        KillChange::ResumeAll => {
+            switches.clear();
+            (Action::Resume, "everything".to_owned())
+        }
+    };
+    if switches.len() > KILL_SWITCHES_MAX {
+        return Err(StoreError::TooManyKillSwitches { fleet: fleet.clone() });
+    }
+    // A set that nothing was ever in is said all the same: a node may hold another, from a store that is lost.
+    let changed = switches != before.switches || before.epoch < epoch;
+    if !changed {
+        return Ok(KillChanged { set: before, changed });
+    }
+    let counter = if before.epoch < epoch { 1 } else { before.counter + 1 };
+    let set = KillSet { epoch, counter, switches };
+    let bytes = serde_json::to_vec(&set).map_err(|error| unreadable(fleet, &error))?;
+    write.open_table(KILLS)?.insert(fleet.as_str(), bytes.as_slice())?;
+    let entry = Entry {
+        who: who.to_owned(),
+        action,
+        fleet: Some(fleet.clone()),
+        version: None,
+        epoch: Some(epoch),
+        digest: None,
+        text_digest: None,
+        outcome: Outcome::Created,
+        detail: Some(detail),
+    };
+    audit::append(&mut write.open_table(AUDIT)?, now, entry)?;
+    Ok(KillChanged { set, changed })
+}
+
+/// The sets of all fleets that ever had one.
+pub(super) fn all(transaction: &ReadTransaction) -> Result<Vec<(FleetName, KillSet)>, StoreError> {
+    let table = match transaction.open_table(KILLS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut sets = Vec::new();
+    for row in table.iter()? {
+        let name = row?.0.value().to_owned();
+        let Ok(fleet) = FleetName::parse(&name) else { continue };
+        sets.extend(read(&table, &fleet)?.map(|set| (fleet, set)));
+    }
+    Ok(sets)
+}
+
+fn read(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    fleet: &FleetName,
+) -> Result<Option<KillSet>, StoreError> {
+    let found = table.get(fleet.as_str())?;
+    found
+        .map(|bytes| serde_json::from_slice(bytes.value()).map_err(|error| unreadable(fleet, &error)))
+        .transpose()
+}
+
+fn unreadable(fleet: &FleetName, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Record { what: format!("kill switches of fleet {fleet}"), reason: error.to_string() }
+}

@@ -1,0 +1,351 @@
+//! The spool: what this data plane decides, on its own disk before it is obeyed where config wants that, and on its way to
+//! control. Decision 14 says why it is so; `ostler_audit` owns records, links and the form of files.
+//!
+//! Whoever has something to write down offers it and waits at most for the disk, never for control. A record is encoded,
+//! linked, written and synced by one thread, in groups. What the disk does not take denies where it was to be durable, and is
+//! counted where it was not.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `cursor` | reading on in the files, for what is sent to control |
+//! | `folder` | the segments on disk: what an earlier process left, what may go |
+//! | `writer` | the thread, and the order of writes |
+
+mod cursor;
+mod folder;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use ostler_audit::{ChainId, Position, Record};
+use ostler_config::{Audit as Settings, AuditMode};
+use ostler_core::clock::WallClock;
+use ostler_core::limits::{AUDIT_PATIENCE, AUDIT_QUEUE_MAX, AUDIT_SPOOL_BYTES_MAX};
+use ostler_core::state_dir::StateDir;
+use ostler_telemetry::metrics::Counter;
+use tokio::sync::watch;
+
+pub use cursor::{Batch, Cursor};
+use folder::{Folder, Segments};
+use writer::Writer;
+
+/// The spool of one data plane.
+pub struct Audit {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a spool is opened with.
+#[derive(Debug, Clone)]
+pub struct SpoolOptions {
+    pub node: String,
+    /// Records go on to control, and none is removed before it is there.
+    pub forwards: bool,
+    /// Files together.
+    pub bytes_max: u64,
+}
+
+/// A record that was to be on disk could not be brought there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit record could not be kept; look at the disk of the data plane's state folder")]
+pub struct Unavailable;
+
+/// What the thread and everybody else share.
+struct Shared {
+    clock: WallClock,
+    state: Mutex<State>,
+    news: Condvar,
+    progress: watch::Sender<Progress>,
+    failing: AtomicBool,
+    failures: Counter,
+    lost: Counter,
+    written: Counter,
+    retention_ms: AtomicU64,
+    /// Place of the mode of events among all modes.
+    events: AtomicU8,
+}
+
+struct State {
+    queue: Vec<Record>,
+    ticket: u64,
+    /// Not yet said in a record.
+    lost: u64,
+    /// Something in the queue is waited for.
+    is_awaited: bool,
+    segments: Segments,
+    stops: bool,
+}
+
+/// How far the thread has come.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    /// All up to this ticket is on disk.
+    synced: u64,
+    /// All up to this ticket that is not synced is not waited for any more.
+    failed: u64,
+    /// The newest record on disk.
+    chain: ChainId,
+    position: Position,
+}
+
+// === impl Audit ===
+
+impl Audit {
+    /// Goes on behind what an earlier process has left. A folder that cannot be used keeps nobody from being served whose
+    /// records need not be durable.
+    pub fn open(state: &StateDir, clock: WallClock, options: SpoolOptions) -> Arc<Self> {
+        let now = clock.unix_ms();
+        let (opened, thread_may_run) = match Folder::open(state, &options) {
+            Ok(opened) => (opened, true),
+            Err(error) => {
+                tracing::error!(%error, "the audit spool cannot be used; calls whose records must be durable are denied");
+                (Folder::nowhere(state, &options), false)
+            }
+        };
+        let folder::Opened { folder, segments, at, found } = opened;
+        let progress = Progress { synced: 0, failed: 0, chain: segments.chain, position: at };
+        let mut started = Record::event("started");
+        started.detail = Some(format!("node {}, build {}", options.node, ostler_core::build::VERSION));
+        let mut queue = vec![Record { at_unix_ms: now, ..started }];
+        if let Some(found) = found {
+            tracing::error!("{found}");
+            let damaged = Record::event("spool_damaged");
+            queue.push(Record { at_unix_ms: now, detail: Some(found), ..damaged });
+        }
+        let ticket = queue.len() as u64;
+        let state = State { queue, ticket, lost: 0, is_awaited: true, segments, stops: false };
+        let shared = Arc::new(Shared {
+            clock,
+            state: Mutex::new(state),
+            news: Condvar::new(),
+            progress: watch::Sender::new(progress),
+            failing: AtomicBool::new(!thread_may_run),
+            failures: Counter::default(),
+            lost: Counter::default(),
+            written: Counter::default(),
+            retention_ms: AtomicU64::new(u64::MAX),
+            events: AtomicU8::new(place(AuditMode::Async)),
+        });
+        let writers = Arc::clone(&shared);
+        let thread = thread_may_run.then(|| {
+            let thread = std::thread::Builder::new().name("audit".to_owned());
+            thread.spawn(move || Writer::new(writers, folder, at).run())
+        });
+        let thread = match thread {
+            Some(Ok(thread)) => Some(thread),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the audit spool has no thread; calls whose records must be durable are denied");
+                shared.failing.store(true, Ordering::Relaxed);
+                None
+            }
+            None => None,
+        };
+        Arc::new(Self { shared, thread: Mutex::new(thread) })
+    }
+
+    /// Writes a record down, and returns when it is where its mode wants it: on disk, or on its way there.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it was to be durable and is not known to be.
+    pub async fn write(&self, record: Record, mode: AuditMode) -> Result<(), Unavailable> {
+        if mode != AuditMode::Durable {
+            self.offer(record, mode);
+            return Ok(());
+        }
+        if self.is_failing() {
+            return Err(Unavailable);
+        }
+        let ticket = self.shared.queue(record, true).ok_or(Unavailable)?;
+        let mut progress = self.shared.progress.subscribe();
+        let come = progress.wait_for(|progress| progress.synced >= ticket || progress.failed >= ticket);
+        match tokio::time::timeout(AUDIT_PATIENCE, come).await {
+            Ok(Ok(progress)) if progress.synced >= ticket => Ok(()),
+            _ => Err(Unavailable),
+        }
+    }
+
+    /// Writes a record down without waiting, whatever its mode. What cannot be written is counted.
+    pub fn offer(&self, record: Record, mode: AuditMode) {
+        if mode == AuditMode::Off {
+            return;
+        }
+        if self.is_failing() || self.shared.queue(record, mode == AuditMode::Durable).is_none() {
+            self.shared.lose(1);
+        }
+    }
+
+    /// Writes an event down as the config in force wants it.
+    pub fn event(&self, record: Record) {
+        let events = usize::from(self.shared.events.load(Ordering::Relaxed));
+        self.offer(record, AuditMode::ALL.get(events).copied().unwrap_or(AuditMode::Durable));
+    }
+
+    /// What the config in force says of events and of how long records are kept.
+    pub fn adopt(&self, settings: &Settings) {
+        let ms = u64::try_from(settings.retention.as_millis()).unwrap_or(u64::MAX);
+        self.shared.retention_ms.store(ms, Ordering::Relaxed);
+        self.shared.events.store(place(settings.events), Ordering::Relaxed);
+    }
+
+    /// Whether the disk does not take it.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    /// Writes that failed.
+    pub fn failures(&self) -> &Counter {
+        &self.shared.failures
+    }
+
+    /// Records that were not to be durable and are nowhere.
+    pub fn lost(&self) -> &Counter {
+        &self.shared.lost
+    }
+
+    /// Records on disk since the start.
+    pub fn written(&self) -> &Counter {
+        &self.shared.written
+    }
+
+    /// Files of the spool, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.shared.lock().segments.bytes()
+    }
+
+    /// Records that control has not acknowledged; none where they do not go there.
+    pub fn unsent(&self) -> u64 {
+        let end = self.shared.progress.borrow().position.seq;
+        self.shared.lock().segments.unacknowledged(end)
+    }
+
+    /// Tells of each record that has come to the disk.
+    pub fn watch(&self) -> SpoolWatch {
+        SpoolWatch(self.shared.progress.subscribe())
+    }
+
+    /// The chains that are here, the oldest first, and how far each is known to be on disk.
+    pub fn chains(&self) -> Vec<(ChainId, u64)> {
+        let progress = *self.shared.progress.borrow();
+        self.shared.lock().segments.chains(progress.chain, progress.position.seq)
+    }
+
+    /// A place to read on from: behind a record of a chain, or before the oldest that is here if that is later. Nothing where
+    /// the chain has no file here. Blocks.
+    ///
+    /// # Errors
+    /// When the spool cannot be read there.
+    pub fn cursor(&self, chain: ChainId, after: u64) -> std::io::Result<Option<Cursor>> {
+        let found = self.shared.lock().segments.holding(chain, after.saturating_add(1));
+        found.map_or(Ok(None), |found| Cursor::behind(&found, after).map(Some))
+    }
+
+    /// What follows, as far as it is on disk, and moves the cursor behind it. Nothing if there is nothing yet. Blocks.
+    ///
+    /// # Errors
+    /// When the spool cannot be read there.
+    pub fn read(&self, cursor: &mut Cursor) -> std::io::Result<Option<Batch>> {
+        let progress = *self.shared.progress.borrow();
+        let upto = if cursor.chain() == progress.chain { progress.position.seq } else { u64::MAX };
+        if let Some(batch) = cursor.read(upto)? {
+            return Ok(Some(batch));
+        }
+        let next = self.shared.lock().segments.following(cursor);
+        match next {
+            Some(next) => {
+                *cursor = Cursor::behind(&next, cursor.seq())?;
+                cursor.read(upto)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Control has all of a chain up to this record.
+    pub fn acknowledged(&self, chain: ChainId, seq: u64) {
+        self.shared.lock().segments.acknowledge(chain, seq);
+        self.shared.news.notify_one();
+    }
+
+    /// Writes and syncs what is left, as far as the disk takes it. Blocks.
+    pub fn close(&self) {
+        self.shared.lock().stops = true;
+        self.shared.news.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the audit spool's thread ended in a panic; this is a defect in Ostler");
+        }
+    }
+}
+
+impl Drop for Audit {
+    /// The thread ends by itself; whoever wants to wait for it has called [`Audit::close`].
+    fn drop(&mut self) {
+        self.shared.lock().stops = true;
+        self.shared.news.notify_all();
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").field("failing", &self.is_failing()).finish_non_exhaustive()
+    }
+}
+
+/// Wakes whoever sends records on.
+#[derive(Debug)]
+pub struct SpoolWatch(watch::Receiver<Progress>);
+
+impl SpoolWatch {
+    /// Something has come since the last call. Never returns when the spool is gone.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+// === impl SpoolOptions ===
+
+impl SpoolOptions {
+    pub fn new(node: impl Into<String>, forwards: bool) -> Self {
+        Self { node: node.into(), forwards, bytes_max: AUDIT_SPOOL_BYTES_MAX }
+    }
+}
+
+fn place(mode: AuditMode) -> u8 {
+    let place = AuditMode::ALL.iter().position(|known| *known == mode);
+    place.and_then(|place| u8::try_from(place).ok()).unwrap_or(0)
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The record's ticket; nothing if there is no room.
+    fn queue(&self, record: Record, is_awaited: bool) -> Option<u64> {
+        let mut state = self.lock();
+        if state.queue.len() >= AUDIT_QUEUE_MAX || state.stops {
+            return None;
+        }
+        let at_unix_ms = if record.at_unix_ms == 0 { self.clock.unix_ms() } else { record.at_unix_ms };
+        state.queue.push(Record { at_unix_ms, ..record });
+        state.ticket += 1;
+        state.is_awaited |= is_awaited;
+        let ticket = state.ticket;
+        drop(state);
+        self.news.notify_one();
+        Some(ticket)
+    }
+
+    fn lose(&self, count: u64) {
+        self.lost.add(count);
+        self.lock().lost += count;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

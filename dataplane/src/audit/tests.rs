@@ -1,0 +1,335 @@
+//! Tests of what is on disk when a caller goes on, of what a restart finds, and of disks that do not take it.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+
+use ostler_audit::verify;
+use ostler_core::disk::{Disk, NewFile, SystemDisk};
+
+use super::*;
+
+struct World {
+    dir: tempfile::TempDir,
+    state: StateDir,
+    clock: WallClock,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        Self { dir, state, clock: WallClock::manual(1_000) }
+    }
+
+    fn open(&self) -> Arc<Audit> {
+        Audit::open(&self.state, self.clock.clone(), SpoolOptions::new("laptop", true))
+    }
+
+    fn folder(&self) -> std::path::PathBuf {
+        self.dir.path().join("audit")
+    }
+
+    /// What the files hold, which must be whole.
+    fn report(&self) -> verify::ChainReport {
+        let report = verify::folder(&self.folder()).unwrap();
+        assert!(report.is_whole(), "{report:?}");
+        assert_eq!(report.chains.len(), 1, "{report:?}");
+        report.chains[0].clone()
+    }
+
+    fn files(&self) -> Vec<std::path::PathBuf> {
+        let mut files: Vec<_> =
+            std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    fn events(&self) -> Vec<String> {
+        let texts = self.files().into_iter().map(|file| std::fs::read_to_string(file).unwrap());
+        texts.flat_map(|text| text.lines().skip(1).map(event_of).collect::<Vec<_>>()).collect()
+    }
+}
+
+fn event_of(line: &str) -> String {
+    let record = Record::parse(line.split_once(' ').unwrap().1.as_bytes()).unwrap();
+    format!("{} {}", record.event.unwrap_or_default(), record.count.unwrap_or_default())
+        .trim_end_matches(" 0")
+        .to_owned()
+}
+
+fn call(tool: &str) -> Record {
+    Record { kind: ostler_audit::Kind::Decision, tool: Some(tool.to_owned()), ..Record::default() }
+}
+
+async fn durable(audit: &Audit, tool: &str) -> Result<(), Unavailable> {
+    audit.write(call(tool), AuditMode::Durable).await
+}
+
+#[tokio::test]
+async fn a_durable_record_is_in_the_file_when_its_caller_goes_on() {
+    let world = World::new();
+    let audit = world.open();
+    for number in 0..20 {
+        durable(&audit, &format!("tool-{number}")).await.unwrap();
+        let held = std::fs::read_to_string(world.files().pop().unwrap()).unwrap();
+        assert!(held.contains(&format!("\"tool-{number}\"")), "record {number}");
+    }
+    assert_eq!(world.report().records, 21, "with the one that says when it started");
+}
+
+#[tokio::test]
+async fn the_chain_goes_on_over_processes_that_never_closed() {
+    let world = World::new();
+    for round in 0..4 {
+        let audit = world.open();
+        durable(&audit, "a").await.unwrap();
+        // No close: a process that is killed does not. It may leave a line that it was writing.
+        if round == 2 {
+            let file = world.files().pop().unwrap();
+            let mut text = std::fs::read(&file).unwrap();
+            text.extend_from_slice(b"00ff");
+            std::fs::write(&file, text).unwrap();
+        }
+    }
+    let report = world.report();
+    assert_eq!((report.first, report.last, report.records, report.torn_bytes), (1, 8, 8, 4));
+}
+
+#[tokio::test]
+async fn callers_that_wait_together_share_a_sync() {
+    let world = World::new();
+    let disk = Arc::new(Slow::default());
+    let state = world.state.clone().on_disk(Arc::clone(&disk) as _);
+    let audit = Audit::open(&state, world.clock.clone(), SpoolOptions::new("laptop", true));
+    durable(&audit, "first").await.unwrap();
+    let before = disk.syncs.load(Ordering::Relaxed);
+    let calls = (0..500).map(|number| {
+        let audit = Arc::clone(&audit);
+        async move { durable(&audit, &format!("{number}")).await }
+    });
+    let ended = futures_util::future::join_all(calls).await;
+    assert!(ended.iter().all(Result::is_ok));
+    let syncs = disk.syncs.load(Ordering::Relaxed) - before;
+    assert!(syncs < 100, "{syncs} syncs for 500 records");
+    assert_eq!(world.report().records, 502);
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_denies_what_is_durable_and_counts_the_rest() {
+    let world = World::new();
+    let disk = Arc::new(Slow::default());
+    let state = world.state.clone().on_disk(Arc::clone(&disk) as _);
+    let audit = Audit::open(&state, world.clock.clone(), SpoolOptions::new("laptop", true));
+    durable(&audit, "before").await.unwrap();
+    disk.is_full.store(true, Ordering::Relaxed);
+    assert_eq!(durable(&audit, "denied").await, Err(Unavailable));
+    assert!(audit.is_failing());
+    assert_eq!(durable(&audit, "denied at once").await, Err(Unavailable));
+    for _ in 0..3 {
+        audit.offer(call("lost"), AuditMode::Async);
+    }
+    assert_eq!(audit.lost().get(), 3);
+    disk.is_full.store(false, Ordering::Relaxed);
+    let mut spool = audit.watch();
+    while audit.is_failing() {
+        spool.changed().await;
+    }
+    durable(&audit, "after").await.unwrap();
+    durable(&audit, "later").await.unwrap();
+    // The one that was denied is there: nobody can take back what a disk may have kept.
+    let events = world.events();
+    assert!(events.contains(&"records_lost 3".to_owned()), "{events:?}");
+    world.report();
+}
+
+#[tokio::test]
+async fn what_a_failed_sync_may_have_dropped_is_written_once_more_and_proves_the_same() {
+    let world = World::new();
+    let disk = Arc::new(Slow::default());
+    let state = world.state.clone().on_disk(Arc::clone(&disk) as _);
+    let audit = Audit::open(&state, world.clock.clone(), SpoolOptions::new("laptop", true));
+    durable(&audit, "before").await.unwrap();
+    disk.fails_to_sync.store(true, Ordering::Relaxed);
+    assert_eq!(durable(&audit, "unsure").await, Err(Unavailable));
+    disk.fails_to_sync.store(false, Ordering::Relaxed);
+    let mut spool = audit.watch();
+    while audit.is_failing() {
+        spool.changed().await;
+    }
+    durable(&audit, "after").await.unwrap();
+    audit.close();
+    assert_eq!(world.files().len(), 2, "it left the file whose sync failed");
+    assert_eq!(world.report().last, 4);
+    // The older file may have lost it; what follows is as whole as before.
+    let first = world.files()[0].clone();
+    let text = std::fs::read_to_string(&first).unwrap();
+    let kept = text.rsplit_once("unsure").unwrap().0.rsplit_once('\n').unwrap().0;
+    std::fs::write(&first, format!("{kept}\n")).unwrap();
+    assert_eq!(world.report().last, 4);
+}
+
+#[tokio::test]
+async fn damage_before_other_records_begins_a_new_chain_that_says_so() {
+    let world = World::new();
+    let audit = world.open();
+    for _ in 0..5 {
+        durable(&audit, "a").await.unwrap();
+    }
+    audit.close();
+    let file = world.files().pop().unwrap();
+    let mut text = std::fs::read(&file).unwrap();
+    let middle = text.len() / 2;
+    text[middle] ^= 1;
+    std::fs::write(&file, &text).unwrap();
+    let audit = world.open();
+    durable(&audit, "b").await.unwrap();
+    let report = verify::folder(&world.folder()).unwrap();
+    assert_eq!((report.chains.len(), report.findings.len()), (2, 1), "{report:?}");
+    let events = std::fs::read_to_string(world.files().pop().unwrap()).unwrap();
+    assert!(
+        events.contains("spool_damaged")
+            && events.contains(&report.chains[0].chain.to_string())
+                | events.contains(&report.chains[1].chain.to_string())
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), text, "what is damaged stays as it is");
+    drop(audit);
+    // And the new one goes on.
+    durable(&world.open(), "c").await.unwrap();
+    assert_eq!(verify::folder(&world.folder()).unwrap().chains.len(), 2);
+}
+
+#[tokio::test]
+async fn a_reader_gets_each_record_once_in_order_over_segments_and_restarts() {
+    let world = World::new();
+    let mut read = Vec::new();
+    let mut expected = 0;
+    for _ in 0..3 {
+        let audit = world.open();
+        for number in 0..10 {
+            durable(&audit, &format!("{number}")).await.unwrap();
+        }
+        expected += 11;
+        let (chain, end) = audit.chains()[0];
+        assert_eq!(end, expected);
+        let mut cursor = audit.cursor(chain, read.len() as u64).unwrap().unwrap();
+        while let Some(batch) = audit.read(&mut cursor).unwrap() {
+            assert_eq!(batch.first, read.len() as u64 + 1);
+            let mut at = Position { seq: batch.first - 1, link: batch.prev };
+            batch.records.iter().for_each(|record| at = at.after(record));
+            assert_eq!(at.seq, cursor.seq());
+            read.extend(batch.records);
+        }
+        assert_eq!(read.len() as u64, expected);
+        // What control has is learnt from it anew by each process.
+        audit.acknowledged(chain, expected - 11);
+        assert_eq!(audit.unsent(), 11);
+        audit.acknowledged(chain, expected);
+        assert_eq!(audit.unsent(), 0);
+        audit.close();
+    }
+    let numbers: Vec<_> = read.iter().map(|record| Record::parse(record).unwrap().seq).collect();
+    assert_eq!(numbers, (1..=33).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn acknowledged_segments_make_room_and_others_do_not() {
+    let world = World::new();
+    for _ in 0..3 {
+        let audit = world.open();
+        durable(&audit, "a").await.unwrap();
+        audit.close();
+    }
+    let audit = world.open();
+    durable(&audit, "b").await.unwrap();
+    assert_eq!(world.files().len(), 4);
+    let (chain, _) = audit.chains()[0];
+    audit.acknowledged(chain, 3);
+    durable(&audit, "c").await.unwrap();
+    audit.close();
+    // The second segment has records 3 and 4, and 4 is not acknowledged.
+    assert_eq!(world.files().len(), 3);
+    assert_eq!(world.report().first, 3);
+}
+
+#[tokio::test]
+async fn a_spool_that_is_full_of_what_control_does_not_have_denies() {
+    let world = World::new();
+    let options = SpoolOptions { bytes_max: 4_000, ..SpoolOptions::new("laptop", true) };
+    let audit = Audit::open(&world.state, world.clock.clone(), options.clone());
+    let mut kept = 0;
+    while durable(&audit, "a").await.is_ok() {
+        kept += 1;
+        assert!(kept < 100, "it never becomes full");
+    }
+    assert!(audit.bytes() <= 4_000);
+    drop(audit);
+    // Where nothing goes to control the oldest goes instead.
+    let alone = World::new();
+    let options = SpoolOptions { forwards: false, ..options };
+    for _ in 0..5 {
+        let audit = Audit::open(&alone.state, alone.clock.clone(), options.clone());
+        for _ in 0..5 {
+            durable(&audit, "a").await.unwrap();
+        }
+        audit.close();
+    }
+    assert!(alone.report().first > 1);
+}
+
+/// A disk that is told when to fail, and counts its syncs.
+#[derive(Debug, Default)]
+struct Slow {
+    is_full: AtomicBool,
+    fails_to_sync: AtomicBool,
+    syncs: Arc<AtomicUsize>,
+}
+
+struct SlowFile {
+    file: Box<dyn NewFile>,
+    fails_to_sync: bool,
+    syncs: Arc<AtomicUsize>,
+}
+
+impl Slow {
+    fn file(&self, file: io::Result<Box<dyn NewFile>>) -> io::Result<Box<dyn NewFile>> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let fails_to_sync = self.fails_to_sync.load(Ordering::Relaxed);
+        Ok(Box::new(SlowFile { file: file?, fails_to_sync, syncs: Arc::clone(&self.syncs) }))
+    }
+}
+
+impl NewFile for SlowFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        if self.fails_to_sync { Err(io::Error::other("on purpose")) } else { self.file.sync() }
+    }
+}
+
+impl Disk for Slow {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        self.file(SystemDisk.create(path))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        self.file(SystemDisk.append(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        SystemDisk.sync_folder(folder)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove(path)
+    }
+}

@@ -1,0 +1,282 @@
+//! The spool's thread: the only one that touches its files. It takes all that waits, links and writes it, syncs it where
+//! somebody waits, and tells them. What could not be synced is kept, and written once more into a new segment behind the last
+//! record that was.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use ostler_audit::segment::{self, Head};
+use ostler_audit::{Position, Record};
+use ostler_core::backoff::Backoff;
+use ostler_core::disk::NewFile;
+use ostler_core::limits::{
+    AUDIT_RECORD_BYTES_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES, AUDIT_SYNC_DELAY, PERSIST_RETRY_BASE,
+    PERSIST_RETRY_CAP,
+};
+use ostler_core::rng::Jitter;
+
+use super::folder::Folder;
+use super::{Progress, Shared};
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    folder: Folder,
+    backoff: Backoff,
+    /// The newest record that is linked, and the newest that is on disk.
+    at: Position,
+    synced: Position,
+    /// Lines between the two.
+    unsynced: Vec<u8>,
+    unsynced_since: Option<Instant>,
+    unsynced_records: u64,
+    segment: Option<Open>,
+    /// All up to this ticket is in `unsynced`, or on disk.
+    ticket: u64,
+}
+
+/// The segment that is appended to. It is open only until what was appended is synced, so that it does not keep its disk from
+/// being made read-only.
+struct Open {
+    name: String,
+    file: Option<Box<dyn NewFile>>,
+    bytes: u64,
+    began_unix_ms: u64,
+}
+
+/// What to do next.
+struct Turn {
+    records: Vec<Record>,
+    ticket: u64,
+    syncs: bool,
+    stops: bool,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, folder: Folder, at: Position) -> Self {
+        let backoff = Backoff::new(PERSIST_RETRY_BASE, PERSIST_RETRY_CAP, Jitter::from_entropy());
+        Self {
+            shared,
+            folder,
+            backoff,
+            at,
+            synced: at,
+            unsynced: Vec::new(),
+            unsynced_since: None,
+            unsynced_records: 0,
+            segment: None,
+            ticket: 0,
+        }
+    }
+
+    /// Runs until the spool is closed.
+    pub(super) fn run(mut self) {
+        loop {
+            let turn = self.wait();
+            let lines = self.link(&turn);
+            let done = match self.write(&lines) {
+                Ok(()) if turn.syncs || turn.stops => self.sync(),
+                written => written,
+            };
+            match done {
+                Ok(()) => self.backoff.reset(),
+                Err(error) => {
+                    self.fail(&error);
+                    if turn.stops {
+                        return;
+                    }
+                    self.retry_until_written();
+                }
+            }
+            if turn.stops {
+                return;
+            }
+            self.make_room(0);
+        }
+    }
+
+    fn wait(&self) -> Turn {
+        let mut state = self.shared.lock();
+        loop {
+            let left = self.unsynced_since.map(|since| AUDIT_SYNC_DELAY.saturating_sub(since.elapsed()));
+            let is_due = left.is_some_and(|left| left.is_zero());
+            if !state.queue.is_empty() || state.stops || is_due {
+                let lost = std::mem::take(&mut state.lost);
+                let mut records = std::mem::take(&mut state.queue);
+                if lost > 0 {
+                    let at_unix_ms = self.shared.clock.unix_ms();
+                    records.push(Record { at_unix_ms, count: Some(lost), ..Record::event("records_lost") });
+                }
+                let syncs = std::mem::take(&mut state.is_awaited) || is_due;
+                return Turn { records, ticket: state.ticket, syncs, stops: state.stops };
+            }
+            state = match left {
+                Some(left) => {
+                    let waited = self.shared.news.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.shared.news.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Gives records their places. What has one keeps it, whatever the disk does.
+    fn link(&mut self, turn: &Turn) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for record in &turn.records {
+            self.at = segment::write(&mut lines, self.at, &placed(record, self.at.seq + 1));
+        }
+        self.unsynced.extend_from_slice(&lines);
+        self.unsynced_records += turn.records.len() as u64;
+        self.ticket = turn.ticket;
+        if !self.unsynced.is_empty() {
+            self.unsynced_since.get_or_insert_with(Instant::now);
+        }
+        lines
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), String> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.make_room(lines.len() as u64);
+        self.has_room()?;
+        let now = self.shared.clock.unix_ms();
+        let age_ms = u64::try_from(AUDIT_SEGMENT_AGE.as_millis()).unwrap_or(u64::MAX);
+        let is_over = |open: &Open| {
+            open.bytes >= AUDIT_SEGMENT_BYTES || now.saturating_sub(open.began_unix_ms) > age_ms
+        };
+        if self.segment.as_ref().is_some_and(is_over) {
+            self.sync()?;
+            self.segment = None;
+        }
+        // Whatever happens below: nothing is appended to half a line.
+        match self.segment.take() {
+            Some(open) => self.append(open, lines),
+            None => self.begin(now),
+        }
+    }
+
+    fn append(&mut self, open: Open, lines: &[u8]) -> Result<(), String> {
+        let mut file = match open.file {
+            Some(file) => file,
+            None => self.folder.dir.append(&open.name).map_err(|error| error.to_string())?,
+        };
+        file.write(lines).map_err(|error| error.to_string())?;
+        let bytes = open.bytes + lines.len() as u64;
+        self.shared.lock().segments.grow(lines.len() as u64);
+        self.segment = Some(Open { file: Some(file), bytes, ..open });
+        Ok(())
+    }
+
+    /// A new segment, with all that is not synced; it is on disk when this returns.
+    fn begin(&mut self, now: u64) -> Result<(), String> {
+        let (chain, name) = {
+            let state = self.shared.lock();
+            (state.segments.chain, state.segments.next_name())
+        };
+        let head = Head::new(chain, &self.folder.node, self.synced, now);
+        let mut text = head.to_line();
+        text.extend_from_slice(&self.unsynced);
+        self.folder.dir.write_atomic(&name, &text).map_err(|error| error.to_string())?;
+        let bytes = text.len() as u64;
+        self.shared.lock().segments.begin(&self.folder.dir, head, bytes);
+        self.segment = Some(Open { name, file: None, bytes, began_unix_ms: now });
+        self.is_synced();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        if self.unsynced.is_empty() {
+            self.is_synced();
+            return Ok(());
+        }
+        let Some(mut open) = self.segment.take() else { return Err("no segment is open".to_owned()) };
+        if let Some(mut file) = open.file.take() {
+            // What a disk has once failed to sync it may have dropped: the segment is left.
+            file.sync().map_err(|error| error.to_string())?;
+        }
+        self.segment = Some(open);
+        self.is_synced();
+        Ok(())
+    }
+
+    /// All that is linked is on disk.
+    fn is_synced(&mut self) {
+        self.synced = self.at;
+        self.unsynced.clear();
+        self.unsynced_since = None;
+        self.shared.written.add(std::mem::take(&mut self.unsynced_records));
+        if self.shared.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the audit spool is written again");
+        }
+        let (synced, position) = (self.ticket, self.synced);
+        self.shared.progress.send_modify(|progress| *progress = Progress { synced, position, ..*progress });
+    }
+
+    fn fail(&self, error: &str) {
+        self.shared.failures.increment();
+        if !self.shared.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                error,
+                "the audit spool is not written; calls whose records must be durable are denied"
+            );
+        }
+        let failed = self.shared.lock().ticket;
+        self.shared.progress.send_modify(|progress| *progress = Progress { failed, ..*progress });
+    }
+
+    /// Tries again with what is linked, until it is on disk or the spool is closed. What comes meanwhile is refused where it is
+    /// offered.
+    fn retry_until_written(&mut self) {
+        loop {
+            let delay = self.backoff.next_delay();
+            let state = self.shared.lock();
+            let waited = self.shared.news.wait_timeout_while(state, delay, |state| !state.stops);
+            let stops = waited.unwrap_or_else(PoisonError::into_inner).0.stops;
+            self.make_room(self.unsynced.len() as u64);
+            self.segment = None;
+            match self.has_room().and_then(|()| self.begin(self.shared.clock.unix_ms())) {
+                Ok(()) => return,
+                Err(error) => self.fail(&error),
+            }
+            if stops {
+                return;
+            }
+        }
+    }
+
+    /// Whether the spool may grow by what is not written.
+    fn has_room(&self) -> Result<(), String> {
+        let bytes = self.shared.lock().segments.bytes();
+        match bytes + self.unsynced.len() as u64 > self.folder.bytes_max {
+            true => Err(format!("it has {bytes} bytes that control has not acknowledged")),
+            false => Ok(()),
+        }
+    }
+
+    fn make_room(&self, needed: u64) {
+        let retention_ms = self.shared.retention_ms.load(Ordering::Relaxed);
+        let now = self.shared.clock.unix_ms();
+        let gone = self.shared.lock().segments.to_remove(&self.folder, needed, now, retention_ms);
+        for name in gone {
+            match self.folder.dir.remove(&name) {
+                Ok(()) => self.shared.lock().segments.removed(&name),
+                Err(error) => {
+                    return tracing::warn!(%error, "a segment of the audit spool that is not needed any more stays");
+                }
+            }
+        }
+    }
+}
+
+/// The record's bytes at its place. One that is larger than any reader takes is written without what is long.
+fn placed(record: &Record, seq: u64) -> Vec<u8> {
+    let bytes = Record { seq, ..record.clone() }.to_bytes();
+    if bytes.len() <= AUDIT_RECORD_BYTES_MAX {
+        return bytes;
+    }
+    Record { seq, arguments: None, detail: None, ..record.clone() }.to_bytes()
+}

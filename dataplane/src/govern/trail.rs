@@ -1,0 +1,296 @@
+//! What the gate writes down: each decision before it is obeyed, and how each call ended. Where no records are kept, or config
+//! wants none of a kind, nothing is made of it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ostler_audit::redact::Secrets;
+use ostler_audit::{Kind, Record};
+use ostler_config::{Audit as Settings, AuditArguments, AuditMode};
+use ostler_core::digest::{Digest, StreamDigest};
+use ostler_core::limits::MESSAGE_SCAN_STEP_BYTES;
+use ostler_mcp::{Envelope, Reason, method};
+use ostler_policy::{Caller, Credential, Decision};
+use ostler_telemetry::text::bounded;
+use tokio::time::Instant;
+
+use super::Way;
+use crate::apply::Revision;
+use crate::audit::{Audit, Unavailable};
+
+/// Where decisions are written down under one config.
+#[derive(Debug)]
+pub struct Trail {
+    audit: Option<Arc<Audit>>,
+    settings: Arc<Settings>,
+    secrets: Secrets,
+    environment: Option<Arc<str>>,
+    revision: Option<Revision>,
+}
+
+/// The calls of one request that were let through, whose ends are to be written down.
+#[derive(Debug)]
+pub(super) struct Calls {
+    trail: Arc<Trail>,
+    request: String,
+    next: AtomicU32,
+    under_way: Mutex<Vec<Call>>,
+}
+
+#[derive(Debug)]
+struct Call {
+    number: u32,
+    began: Instant,
+    upstream: Option<String>,
+    mount: String,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// `ok`, `jsonrpc_error`, a reason of the error table, or `unknown` without a whole answer.
+    pub status: &'static str,
+    /// Why its answer did not come to its end, where it did not.
+    pub cut: Option<&'static str>,
+    /// From the request's beginning to the head of its answer, where there was one.
+    pub head: Option<Duration>,
+    /// To its end.
+    pub total: Option<Duration>,
+}
+
+/// What was said of a message.
+pub(super) enum Word<'a> {
+    Decided(&'a Decision),
+    /// Denied without asking the rules.
+    Denied {
+        reason: &'static str,
+        detail: &'a str,
+    },
+}
+
+// === impl Trail ===
+
+impl Trail {
+    pub fn new(
+        audit: Option<Arc<Audit>>,
+        settings: &Arc<Settings>,
+        environment: Option<Arc<str>>,
+        revision: Revision,
+    ) -> Self {
+        let secrets = Secrets::new(settings.secrets.iter().map(String::as_str));
+        Self { audit, settings: Arc::clone(settings), secrets, environment, revision: Some(revision) }
+    }
+
+    /// Writes a decision down, and returns when the call may go on as far as the record is concerned.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it was to be durable and is not known to be.
+    pub(super) async fn write(
+        &self,
+        caller: &Caller,
+        calls: &Calls,
+        way: Way<'_>,
+        message: Option<&Envelope<'_>>,
+        word: &Word<'_>,
+        session: Option<&str>,
+    ) -> Result<(), Unavailable> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let mode = if word.is_allowed() { self.settings.allowed } else { self.settings.denied };
+        if mode == AuditMode::Off {
+            return Ok(());
+        }
+        let number = calls.next.fetch_add(1, Ordering::Relaxed);
+        let mut record = self.record(Kind::Decision, calls, number);
+        record.upstream = way.upstream.map(str::to_owned);
+        record.mount = Some(way.mount.to_owned());
+        record.session = session.map(beginning_of_digest);
+        record.identity = caller.identity().map(|identity| bounded(identity).into_owned());
+        record.principal = principal(caller.credential());
+        record.environment = self.environment.as_deref().map(str::to_owned);
+        word.fill(&mut record);
+        if let Some(message) = message {
+            record.method = Some(bounded(&message.method).into_owned());
+            record.tool = message.target().map(|target| bounded(target).into_owned());
+            self.add_arguments(message, &mut record).await;
+        }
+        if word.is_allowed() {
+            calls.begin(number, way);
+        }
+        let written = audit.write(record, mode).await;
+        if written.is_err() {
+            calls.withdraw(number);
+        }
+        written
+    }
+
+    async fn add_arguments(&self, message: &Envelope<'_>, record: &mut Record) {
+        let Some(arguments) = message.arguments else { return };
+        record.arguments_sha256 = Some(digest(arguments.as_bytes()).await);
+        record.arguments_bytes = Some(arguments.len() as u64);
+        if self.settings.arguments == AuditArguments::Redacted {
+            record.arguments = self.secrets.redact(arguments.as_bytes());
+        }
+    }
+
+    fn record(&self, kind: Kind, calls: &Calls, number: u32) -> Record {
+        Record {
+            kind,
+            request: Some(calls.request.clone()),
+            call: Some(number),
+            config_version: self.revision.as_ref().map(|revision| revision.version),
+            config_epoch: self.revision.as_ref().map(|revision| revision.epoch),
+            config_digest: self.revision.as_ref().map(|revision| revision.digest),
+            ..Record::default()
+        }
+    }
+}
+
+impl Default for Trail {
+    /// Nothing is kept.
+    fn default() -> Self {
+        let (settings, secrets) = (Arc::new(Settings::unsaid()), Secrets::default());
+        Self { audit: None, settings, secrets, environment: None, revision: None }
+    }
+}
+
+/// Of a large text in pieces, between which others have their turn.
+async fn digest(text: &[u8]) -> Digest {
+    if text.len() <= MESSAGE_SCAN_STEP_BYTES {
+        return Digest::of(text);
+    }
+    let mut digest = StreamDigest::new();
+    for piece in text.chunks(MESSAGE_SCAN_STEP_BYTES) {
+        digest.update(piece);
+        tokio::task::yield_now().await;
+    }
+    digest.so_far()
+}
+
+/// What an id that is a secret is recognised by.
+fn beginning_of_digest(id: &str) -> String {
+    let mut digest = Digest::of(id.as_bytes()).to_hex();
+    digest.truncate(16);
+    digest
+}
+
+fn principal(credential: &Credential) -> Option<String> {
+    match credential {
+        Credential::Nothing => None,
+        Credential::ApiKey { name } => Some(format!("key:{}", bounded(name))),
+        Credential::Token { issuer, subject, .. } => {
+            Some(format!("{}#{}", bounded(issuer), bounded(subject)))
+        }
+    }
+}
+
+// === impl Word ===
+
+impl Word<'_> {
+    fn is_allowed(&self) -> bool {
+        matches!(self, Self::Decided(decision) if decision.is_allowed)
+    }
+
+    fn fill(&self, record: &mut Record) {
+        let word = match self {
+            Self::Denied { reason, detail } => {
+                record.reason = Some((*reason).to_owned());
+                record.detail = Some(bounded(detail).into_owned());
+                "deny"
+            }
+            Self::Decided(decision) => {
+                let tried = decision.would_deny.first();
+                let rule = tried.or_else(|| decision.rule());
+                record.rule = rule.map(|rule| rule.label.to_string());
+                match (decision.is_allowed, tried) {
+                    (true, Some(_)) => "dry_run",
+                    (true, None) => "allow",
+                    (false, _) => {
+                        record.reason = Some("policy_denied".to_owned());
+                        "deny"
+                    }
+                }
+            }
+        };
+        record.decision = Some(word.to_owned());
+    }
+}
+
+/// Whether a message's decision is written down when it is let through: what is no call is not.
+pub(super) fn is_of_interest(message: &Envelope<'_>, way: Way<'_>, is_allowed: bool) -> bool {
+    // What a bundle hands on to a member is decided there.
+    let is_call = method::is_governed(&message.method);
+    !message.is_response() && (!is_allowed || is_call && way.upstream.is_some())
+}
+
+// === impl Ended ===
+
+impl Default for Ended {
+    /// Nothing is known of it.
+    fn default() -> Self {
+        Self { status: "unknown", cut: None, head: None, total: None }
+    }
+}
+
+// === impl Calls ===
+
+impl Calls {
+    pub(super) fn new(trail: Arc<Trail>, request: String) -> Self {
+        Self { trail, request, next: AtomicU32::new(0), under_way: Mutex::default() }
+    }
+
+    fn begin(&self, number: u32, way: Way<'_>) {
+        if self.trail.settings.outcomes == AuditMode::Off {
+            return;
+        }
+        let (upstream, mount) = (way.upstream.map(str::to_owned), way.mount.to_owned());
+        self.lock().push(Call { number, began: Instant::now(), upstream, mount });
+    }
+
+    /// A call that was let through and is not sent, for want of its record.
+    fn withdraw(&self, number: u32) {
+        let mut under_way = self.lock();
+        let place = under_way.iter().position(|call| call.number == number);
+        let call = place.map(|place| under_way.swap_remove(place));
+        drop(under_way);
+        if let Some(call) = call {
+            let status = Reason::AuditUnavailable.name();
+            self.write(&call, Ended { status, ..Ended::default() });
+        }
+    }
+
+    /// The answer has ended.
+    pub(super) fn end(&self, ended: Ended) {
+        let calls = std::mem::take(&mut *self.lock());
+        for call in calls {
+            self.write(&call, ended);
+        }
+    }
+
+    fn write(&self, call: &Call, ended: Ended) {
+        let Some(audit) = &self.trail.audit else { return };
+        let mut record = self.trail.record(Kind::Outcome, self, call.number);
+        record.upstream.clone_from(&call.upstream);
+        record.mount = Some(call.mount.clone());
+        record.status = Some(ended.status.to_owned());
+        record.detail = ended.cut.map(str::to_owned);
+        record.head_us = ended.head.map(micros);
+        record.total_us = Some(micros(ended.total.unwrap_or_else(|| call.began.elapsed())));
+        audit.offer(record, self.trail.settings.outcomes);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Call>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Calls {
+    /// What nobody has told the end of.
+    fn drop(&mut self) {
+        self.end(Ended::default());
+    }
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}

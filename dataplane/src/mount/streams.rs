@@ -1,0 +1,53 @@
+//! What ends a mount's streams without an end of their own: with the mount, or all that are open now when an operator stops it,
+//! after which others may begin once it goes on.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+/// Those of one mount.
+#[derive(Debug)]
+pub struct Streams {
+    gone: CancellationToken,
+    open: Mutex<CancellationToken>,
+}
+
+// === impl Streams ===
+
+impl Streams {
+    pub fn new(gone: &CancellationToken) -> Self {
+        Self { gone: gone.clone(), open: Mutex::new(gone.child_token()) }
+    }
+
+    /// Cancelled when a stream that begins now must end.
+    pub fn ending(&self) -> CancellationToken {
+        self.lock().clone()
+    }
+
+    /// Ends those that are open.
+    pub fn end(&self) {
+        let open = std::mem::replace(&mut *self.lock(), self.gone.child_token());
+        open.cancel();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CancellationToken> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_ends_and_what_begins_later_does_not_until_the_mount_is_gone() {
+        let gone = CancellationToken::new();
+        let streams = Streams::new(&gone);
+        let before = streams.ending();
+        streams.end();
+        let after = streams.ending();
+        assert!(before.is_cancelled() && !after.is_cancelled());
+        gone.cancel();
+        assert!(after.is_cancelled() && streams.ending().is_cancelled());
+    }
+}

@@ -1,0 +1,302 @@
+//! What data planes decide, as it is written down, sent on to control, and proved; and what operators stop.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+use std::path::Path;
+
+use ostler_audit::verify;
+use ostler_control::api::types::{AuditItem, AuditRecords};
+use ostler_dataplane::DataPlane;
+use ostler_tests::support::control::TestControl;
+use ostler_tests::support::eventually;
+use ostler_tests::support::member::MemberServer;
+use ostler_tests::support::server::{FakeServer, Manner};
+use ostler_tests::support::spool::{decisions, events, outcome, records};
+use ostler_tests::support::world::{LegacyClient, admin, call, modern, standalone};
+use serde_json::{Value, json};
+
+fn config(server: &str, more: Value) -> String {
+    let mut config = json!({"version": 1, "upstreams": {"up": {"http": {"url": server}}}});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_durable_decision_is_on_disk_when_the_upstream_sees_the_call_and_its_outcome_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let text = config(&server.url(), json!({"environment": "test", "audit": {"secrets": ["x"]}}));
+    let dataplane = standalone(dir.path(), &text).await;
+    let state = dir.path().join("state");
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    server.behave(Manner::Hang);
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.who(7).await }
+    });
+    eventually("the call arrives", async || (server.count("tools/call") > 0).then_some(())).await;
+    let [decision] = &decisions(&state, "who")[..] else { panic!("{:?}", records(&state)) };
+    assert_eq!(decision.decision.as_deref(), Some("allow"));
+    assert_eq!((decision.mount.as_deref(), decision.upstream.as_deref()), (Some("up"), Some("up")));
+    assert_eq!((decision.config_version, decision.environment.as_deref()), (Some(1), Some("test")));
+    assert_eq!(decision.arguments, Some(json!({"x": "[redacted]"})));
+    assert_eq!(decision.arguments_bytes, Some(7));
+    assert_eq!(decision.session.as_ref().map(String::len), Some(16));
+    assert!(outcome(&state, decision).is_none(), "it is under way");
+    server.behave(Manner::Legacy);
+    server.release();
+    assert_eq!(asking.await.unwrap().status, 200);
+    let ended = eventually("its outcome is written", async || outcome(&state, decision)).await;
+    assert_eq!(ended.status.as_deref(), Some("ok"));
+    assert!(ended.total_us >= ended.head_us);
+    let report = verify::folder(&state.join("audit")).unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(events(&state, "config_applied").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_and_what_is_refused_is_written_down_even_where_nothing_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let rule = json!({"name": "nobody", "match": {"tool": "who"}, "action": "deny"});
+    let text = config(&server.url(), json!({"policy": {"rules": [rule]}}));
+    let dataplane = standalone(dir.path(), &text).await;
+    let state = dir.path().join("state");
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    assert_eq!(client.who(1).await.json()["error"]["data"]["reason"], "policy_denied");
+    let denied = eventually("the denial is written", async || decisions(&state, "who").pop()).await;
+    assert_eq!(denied.rule.as_deref(), Some("nobody"));
+    assert_eq!((denied.decision.as_deref(), denied.reason.as_deref()), (Some("deny"), Some("policy_denied")));
+    std::fs::write(dir.path().join("ostler.yaml"), "version: 2").unwrap();
+    dataplane.reload();
+    let refused =
+        eventually("the refusal is written", async || events(&state, "config_rejected").pop()).await;
+    assert_eq!(refused.by.as_deref(), Some("file"));
+    assert_eq!(refused.reason.as_deref(), Some("invalid_config"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_name_what_a_call_was_routed_to_whatever_client_and_server_say_of_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = MemberServer::modern("old", &["pay"]).await;
+    let old = MemberServer::legacy("new", &["pay"]).await;
+    let text = json!({
+        "version": 1,
+        "upstreams": {"new": {"http": {"url": new.url()}}, "old": {"http": {"url": old.url()}}},
+        "bundles": {"all": {"mounts": ["new", "old"]}},
+        "audit": {},
+    });
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    let (addr, state) = (dataplane.mcp_addr(), dir.path().join("state"));
+    eventually("the era of the old server is known", async || {
+        let list = modern(addr, "old", 1, "tools/list", json!({})).send().await;
+        list.json()["result"].is_object().then_some(())
+    })
+    .await;
+    let lie = |name: &str| json!({"name": name, "arguments": {"mount": "new"}, "_meta": {"upstream": "new", "identity": "root"}});
+    modern(addr, "new", 1, "tools/call", lie("pay")).send().await;
+    modern(addr, "old", 2, "tools/call", lie("pay")).send().await;
+    modern(addr, "all", 3, "tools/call", lie("old__pay")).send().await;
+    let decided = decisions(&state, "pay");
+    let routed: Vec<_> =
+        decided.iter().map(|it| (it.mount.as_deref().unwrap(), it.upstream.as_deref().unwrap())).collect();
+    assert_eq!(routed, [("new", "new"), ("old", "old"), ("old", "old")]);
+    assert!(decided.iter().all(|record| record.identity.is_none()));
+    assert_eq!(decisions(&state, "old__pay"), [], "what a bundle hands on is decided once");
+    for decision in &decided {
+        let ended = eventually("each has its outcome", async || outcome(&state, decision)).await;
+        assert_eq!((ended.status.as_deref(), &ended.upstream), (Some("ok"), &decision.upstream));
+    }
+}
+
+async fn all_records(control: &TestControl, filter: &str) -> Vec<Value> {
+    all_items(control, filter).await.iter().map(|item| json!(item)).collect()
+}
+
+/// Their lines as they came.
+async fn all_items(control: &TestControl, filter: &str) -> Vec<AuditItem> {
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let path = format!("/v1/audit/records?after={after}&limit=7{filter}");
+        let answer = control.ask("GET", &path).send().await;
+        let page: AuditRecords = serde_json::from_slice(&answer.body).unwrap();
+        found.extend(page.items);
+        after = page.next;
+        if page.whole {
+            return found;
+        }
+    }
+}
+
+/// A server, control, and a data plane `a` that is in sync with a config that has all written down.
+async fn audited(dir: &Path) -> (FakeServer, TestControl, DataPlane) {
+    let server = FakeServer::start("up").await;
+    let control = TestControl::start(&dir.join("control")).await;
+    let dataplane = control.dataplane(&dir.join("a"), "a").await;
+    let answer = control.apply(&config(&server.url(), json!({"audit": {}}))).await;
+    assert!(answer.status.is_success(), "{}", answer.text());
+    control.until("a", "in_sync").await;
+    (server, control, dataplane)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_record_comes_to_control_once_and_the_chain_goes_on_over_restarts_of_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, control, dataplane) = audited(dir.path()).await;
+    let state = dir.path().join("a");
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    for id in 1..=20 {
+        assert_eq!(client.who(id).await.status, 200);
+    }
+    let sent = eventually("all calls have come", async || {
+        let found = all_records(&control, "&kind=outcome").await;
+        (found.len() == 20).then_some(found)
+    })
+    .await;
+    assert!(sent.iter().all(|item| item["line"]["record"]["status"] == "ok" && item["fleet"] == "default"));
+    let known = records(&state).last().unwrap().seq;
+    dataplane.shutdown().await;
+    let options = TestControl::options(&dir.path().join("control"));
+    control.running.shutdown().await;
+    let dataplane = {
+        let control = TestControl::start_with(options).await;
+        let dataplane = control.dataplane(&state, "a").await;
+        control.until("a", "in_sync").await;
+        let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+        assert_eq!(client.who(21).await.status, 200);
+        let all = eventually("the last call has come", async || {
+            let found = all_records(&control, "").await;
+            found.iter().any(|item| item["line"]["record"]["seq"].as_u64() > Some(known + 2)).then_some(found)
+        })
+        .await;
+        let numbers: Vec<_> =
+            all.iter().map(|item| item["line"]["record"]["seq"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each once, in order");
+        let items = all_items(&control, "").await;
+        let export: String = items.iter().map(|item| format!("{}\n", item.line.get())).collect();
+        let report = verify::lines(export.as_bytes(), false).unwrap();
+        assert!(report.is_whole() && report.chains.len() == 1, "{report:?}");
+        let tampered = export.replacen(r#""decision":"allow""#, r#""decision":"deny""#, 1);
+        assert!(!verify::lines(tampered.as_bytes(), false).unwrap().is_whole());
+        let chains = control.ask("GET", "/v1/audit/chains").send().await.json();
+        assert_eq!(chains["items"][0]["breaks"], json!([]), "{chains}");
+        assert_eq!(chains["items"][0]["node"], "a");
+        control.running.shutdown().await;
+        dataplane
+    };
+    dataplane.shutdown().await;
+    drop(server);
+}
+
+/// What a data plane answers to a call.
+async fn reason(dataplane: &DataPlane) -> Value {
+    let answer = modern(dataplane.mcp_addr(), "up", 1, "tools/call", json!({"name": "who", "arguments": {}}))
+        .send()
+        .await;
+    answer.json()["error"]["data"]["reason"].clone()
+}
+
+async fn post(control: &TestControl, verb: &str, body: Value) -> Value {
+    let path = format!("/v1/fleets/default/{verb}");
+    let answer = control.ask("POST", &path).header("content-type", "application/json").body(body.to_string());
+    let answer = answer.send().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+async fn until_reason(dataplane: &DataPlane, expected: &Value) {
+    eventually(&format!("calls are answered {expected}"), async || {
+        (reason(dataplane).await == *expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_switch_needs_no_version_holds_without_control_and_survives_restarts_of_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, control, dataplane) = audited(dir.path()).await;
+    server.behave(Manner::Modern);
+    let (state, node) = (dir.path().join("a"), control.node("a").await.unwrap());
+    let killed =
+        post(&control, "kill", json!({"target": {"scope": "mount", "mount": "up"}, "reason": "leak"})).await;
+    assert_eq!((&killed["changed"], &killed["items"][0]["what"]), (&json!(true), &json!("mount up")));
+    until_reason(&dataplane, &json!("kill_switch")).await;
+    let calls = server.count("tools/call");
+    let shown = admin(&dataplane, &state, "/mounts").await;
+    assert_eq!(
+        (&shown["mounts"][0]["state"], &shown["mounts"][0]["reason"]),
+        (&json!("disabled"), &json!("kill_switch"))
+    );
+    assert_eq!(control.node("a").await.unwrap()["applied"], node["applied"], "no version was made");
+    // Neither the one nor the other has to be there for it to hold.
+    dataplane.shutdown().await;
+    let options = TestControl::options(&control.state_dir);
+    let (sync, token) = (control.running.sync_addr, control.state_dir.join("node.token"));
+    control.running.shutdown().await;
+    let from = ostler_tests::support::world::following(sync, &token, "a");
+    let alone = DataPlane::start(ostler_tests::support::world::options(&state, from)).await.unwrap();
+    assert_eq!(reason(&alone).await, "kill_switch");
+    alone.shutdown().await;
+    let control = TestControl::start_with(options).await;
+    let dataplane = control.dataplane(&state, "a").await;
+    assert_eq!(reason(&dataplane).await, "kill_switch");
+    let again = post(&control, "kill", json!({"target": {"scope": "mount", "mount": "up"}})).await;
+    assert_eq!((&again["changed"], &again["items"][0]["reason"]), (&json!(false), &json!("leak")));
+    assert_eq!(server.count("tools/call"), calls, "nothing of it was sent");
+    post(&control, "resume", json!({"target": {"scope": "mount", "mount": "up"}})).await;
+    eventually("calls go on", async || reason(&dataplane).await.is_null().then_some(())).await;
+    for name in ["kill_switch_on", "kill_switch_off"] {
+        let found = eventually("the node says so too", async || {
+            let found = all_records(&control, &format!("&event={name}")).await;
+            (!found.is_empty()).then_some(found)
+        })
+        .await;
+        let said: Vec<_> =
+            found.iter().map(|it| &it["line"]["record"]).map(|it| [&it["mount"], &it["by"]]).collect();
+        assert_eq!(said, [["up", "operator"]], "{name}");
+    }
+    let changes = control.ask("GET", "/v1/audit/changes").send().await.json();
+    let actions: Vec<_> =
+        changes["items"].as_array().unwrap().iter().map(|it| it["action"].clone()).collect();
+    assert_eq!(actions, ["apply", "kill", "resume"]);
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_is_stopped_by_every_door_and_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = MemberServer::legacy("old", &["pay", "look"]).await;
+    let control = TestControl::start(&dir.path().join("control")).await;
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    let text = json!({
+        "version": 1,
+        "upstreams": {"old": {"http": {"url": old.url()}}, "other": {"http": {"url": old.url()}}},
+        "bundles": {"all": {"mounts": ["old", "other"]}},
+    });
+    control.apply(&text.to_string()).await;
+    control.until("a", "in_sync").await;
+    post(&control, "kill", json!({"target": {"scope": "tool", "tool": "pay", "mount": "old"}})).await;
+    let addr = dataplane.mcp_addr();
+    let reason = async |mount: &str, tool: &str| {
+        let answer =
+            modern(addr, mount, 1, "tools/call", json!({"name": tool, "arguments": {}})).send().await;
+        answer.json()["error"]["data"]["reason"].clone()
+    };
+    eventually("it is stopped", async || (reason("old", "pay").await == "kill_switch").then_some(())).await;
+    assert_eq!(reason("all", "old__pay").await, "kill_switch");
+    for (mount, tool) in [("old", "look"), ("all", "old__look"), ("other", "pay"), ("all", "other__pay")] {
+        assert_eq!(reason(mount, tool).await, Value::Null, "{mount} {tool}");
+    }
+    let legacy = LegacyClient::connect(addr, "old").await;
+    let mut message = call(1);
+    message["params"]["name"] = json!("pay");
+    assert_eq!(legacy.post(&message).await.json()["error"]["data"]["reason"], "kill_switch");
+    post(&control, "kill", json!({"target": {"scope": "fleet"}})).await;
+    eventually("all is stopped", async || (reason("other", "look").await == "kill_switch").then_some(()))
+        .await;
+    post(&control, "resume", json!({"all": true})).await;
+    eventually("all goes on", async || reason("old", "pay").await.is_null().then_some(())).await;
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
