@@ -221,7 +221,7 @@ async fn progress_has_the_clients_token_and_log_lines_come_to_those_who_asked() 
         let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
         let last = json!({"jsonrpc": "2.0", "id": number, "result": {"content": []}});
         let of_another = |token: Value| json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 9}});
-        let of_others = [json!(number.as_u64().unwrap() + 1), json!("mine"), json!(number.to_string())];
+        let of_others = [json!(number.as_u64().unwrap() + 1), json!("mine"), json!(format!("{number}0"))];
         for message in of_others.map(of_another) {
             feed.send(message.to_string()).await.unwrap();
         }

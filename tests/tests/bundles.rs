@@ -227,11 +227,19 @@ async fn what_a_result_names_can_be_asked_for_again() {
         let reference = json!({"type": "ref/resource", "uri": format!("repo://{member}/{{x}}")});
         let argument = json!({"name": "x", "value": ""});
         let completed =
-            ask(&dataplane, "completion/complete", json!({"ref": reference, "argument": argument}))
+            ask(&dataplane, "completion/complete", json!({"ref": reference, "argument": &argument}))
                 .await
                 .json();
         let value = completed["result"]["completion"]["values"][0].as_str().unwrap().to_owned();
         assert_eq!(serde_json::from_str::<Value>(&value).unwrap()["uri"], "repo://{x}");
+        let reference = json!({"type": "ref/prompt", "name": format!("{member}__greet")});
+        let params = json!({"ref": reference, "argument": argument, "context": {"arguments": {"a": "b"}}});
+        let completed = result(&dataplane, "completion/complete", params).await;
+        let value = completed["completion"]["values"][0].as_str().unwrap().to_owned();
+        assert_eq!(
+            serde_json::from_str::<Value>(&value).unwrap(),
+            json!({"type": "ref/prompt", "name": "greet"})
+        );
     }
     dataplane.shutdown().await;
 }

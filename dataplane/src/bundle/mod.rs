@@ -105,8 +105,7 @@ pub async fn serve(bundled: &Bundled, call: Call<'_>) -> Result<Answer, Upstream
         Kind::Notification | Kind::Response { .. } => return Ok(bare(StatusCode::ACCEPTED)),
     }
     demands::judge(envelope, Behind::LegacyServer)?;
-    // No credential is asked for.
-    let holder = Holder::of(None);
+    let holder = Holder::of(call.pass.principal());
     match &*envelope.method {
         method::SERVER_DISCOVER => discover::serve(bundled, &call, envelope).await,
         method::SUBSCRIPTIONS_LISTEN => listen::open(bundled, &call, envelope, &holder),

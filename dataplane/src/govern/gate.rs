@@ -258,6 +258,11 @@ impl Pass {
         }
     }
 
+    /// Whom what is kept or sealed for this call belongs to: see [`Caller::principal`].
+    pub fn principal(&self) -> Option<(&str, &str)> {
+        self.0.asker.as_ref()?.caller.principal()
+    }
+
     /// A permit for what the data plane sends of its own accord, which covers no call.
     pub fn own(&self) -> Permit {
         Permit { pass: self.0.governance.own(), decisions: Vec::new() }

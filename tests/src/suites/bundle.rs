@@ -1,7 +1,8 @@
 //! A bundle of many mounts, some of them dead: half of these refuse connections, half take requests and never answer. Its list
 //! must have every tool of the living ones once, in their order, and name the dead ones; and a call must cost the same whatever
-//! the bundle's size: one request to one member.
+//! the bundle's size: one request to one member, and no more of the data plane's processor than in a bundle of two.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -42,15 +43,22 @@ pub struct Tally {
     pub requests: usize,
     /// Calls that were not answered by their member.
     pub misled: Vec<String>,
+    /// Processor time of the data plane for a call of the same tool, in the bundle of all and in one of two of its mounts; nothing
+    /// where the system does not say.
+    pub cpu: Option<[Duration; 2]>,
 }
+
+/// Blocks of calls whose processor time is read, of each bundle in turn. The least of each counts: what else the machine does can
+/// only add.
+const BLOCKS: usize = 20;
+const CALLS_OF_A_BLOCK: u32 = 30;
 
 /// Runs it in this process.
 ///
 /// # Panics
 /// When the world around it fails.
 pub async fn run(dir: &Path, plan: Plan) -> Tally {
-    let living = plan.mounts - plan.dead;
-    let each = plan.tools / living;
+    let each = plan.tools / (plan.mounts - plan.dead);
     let (mut servers, mut upstreams, mut members) = (Vec::new(), serde_json::Map::new(), Vec::new());
     let (mut expected, mut dead) = (Vec::new(), Vec::new());
     for number in 0..plan.mounts {
@@ -77,7 +85,9 @@ pub async fn run(dir: &Path, plan: Plan) -> Tally {
         }
         members.push(name);
     }
-    let config = json!({"version": 1, "upstreams": upstreams, "bundles": {"all": {"mounts": members}}});
+    let living: Vec<_> = members.iter().filter(|name| !dead.contains(name)).take(2).cloned().collect();
+    let bundles = json!({"all": {"mounts": members}, "two": {"mounts": living}});
+    let config = json!({"version": 1, "upstreams": upstreams, "bundles": bundles});
     let dataplane = standalone(dir, &config.to_string()).await;
     let addr = dataplane.mcp_addr();
     let mut tally = Tally::default();
@@ -139,6 +149,34 @@ pub async fn run(dir: &Path, plan: Plan) -> Tally {
         tally.called += 1;
     }
     tally.requests = servers.iter().map(MemberServer::requests).sum::<usize>() - before;
+    if let Some(name) = expected.first() {
+        tally.cpu = cpu_of_a_call(addr, name).await;
+    }
     dataplane.shutdown().await;
     tally
+}
+
+async fn cpu_of_a_call(addr: SocketAddr, tool: &str) -> Option<[Duration; 2]> {
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..BLOCKS {
+        for (bundle, least) in ["all", "two"].into_iter().zip(&mut least) {
+            let before = worker_cpu()?;
+            for _ in 0..CALLS_OF_A_BLOCK {
+                modern(addr, bundle, 1, "tools/call", json!({"name": tool})).send().await;
+            }
+            *least = (*least).min(worker_cpu()?.saturating_sub(before) / CALLS_OF_A_BLOCK);
+        }
+    }
+    Some(least)
+}
+
+/// Of this process's traffic worker: the first figure of its `schedstat`, in nanoseconds (Linux: proc(5)).
+fn worker_cpu() -> Option<Duration> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).ok();
+    let worker = tasks
+        .filter_map(|task| Some(task.ok()?.path()))
+        .find(|task| read(task, "comm").is_some_and(|name| name.trim() == "traffic-0"))?;
+    let ran = read(&worker, "schedstat")?.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(ran))
 }

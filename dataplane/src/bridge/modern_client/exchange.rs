@@ -104,7 +104,11 @@ async fn resume(
     results: &[(String, String)],
 ) -> Result<Answer, UpstreamError> {
     let state: String = serde_json::from_str(state).map_err(|_| unbridgeable("`requestState`"))?;
-    let mut parked = mount.runtime.pool.parked.unpark(&state, parked::digest(&client.request))?;
+    let mut parked = mount
+        .runtime
+        .pool
+        .parked
+        .unpark(&state, parked::digest(&client.request, asker.pass().principal()))?;
     parked.upward.asker = asker;
     let mut open = Vec::new();
     for question in parked.questions {
@@ -270,8 +274,9 @@ impl Answering {
         match &*envelope.method {
             method::NOTIFICATIONS_PROGRESS => {
                 let token = self.client.request.progress_token.as_deref()?;
-                let of = envelope.progress_token.as_ref().and_then(ostler_mcp::Id::as_u64);
-                if of != Some(upward.number) {
+                // Some servers make texts of numbers.
+                let of = envelope.progress_token?.raw().trim_matches('"').parse();
+                if of != Ok(upward.number) {
                     return None;
                 }
                 let mut params = params()?;
@@ -324,12 +329,13 @@ impl Answering {
         let Some(upward) = self.upward.take() else { return Ok(Step::Nothing) };
         let mount = Arc::clone(&upward.mount);
         let asked: Vec<_> = self.questions.iter().map(|question| question.request.clone()).collect();
+        let digest = parked::digest(&self.client.request, upward.asker.pass().principal());
         let parked = Parked {
             upward,
             body: std::mem::replace(&mut self.body, AnswerBody::Empty),
             decoder: std::mem::take(&mut self.decoder),
             questions: std::mem::take(&mut self.questions),
-            digest: parked::digest(&self.client.request),
+            digest,
             deadline: Instant::now() + self.client.patience,
         };
         let state = mount.runtime.pool.parked.park(parked)?;

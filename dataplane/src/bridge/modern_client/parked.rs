@@ -104,8 +104,31 @@ impl fmt::Debug for ParkedCalls {
     }
 }
 
-/// What a request is, whoever repeats it: its method and parameters, without what it says of itself and what it answers.
-pub(super) fn digest(request: &Request) -> Digest {
+/// What a request is, in whose name: its method and parameters, without what it says of itself and what it answers.
+pub(super) fn digest(request: &Request, principal: Option<(&str, &str)>) -> Digest {
     let params = request.params.as_deref().unwrap_or_default();
-    Digest::of(format!("{}\n{}\n{params}", request.method, request.capabilities).as_bytes())
+    // Written as what it is, so that no two are written alike.
+    let whole = format!("{principal:?}\n{:?}\n{:?}\n{params}", request.method, request.capabilities);
+    Digest::of(whole.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use ostler_mcp::Envelope;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_another_with_other_parameters_and_in_anothers_hands() {
+        let request = |name: &str| {
+            let message =
+                format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}"}}}}"#);
+            Request::read(&Envelope::scan(message.as_bytes()).unwrap()).unwrap()
+        };
+        let principals = [None, Some(("", "")), Some(("", "ci")), Some(("c", "i"))];
+        let each = |name: &str| principals.map(|principal| digest(&request(name), principal).to_hex());
+        let all: std::collections::BTreeSet<_> = [each("a"), each("b")].concat().into_iter().collect();
+        assert_eq!(all.len(), 2 * principals.len());
+        assert_eq!(each("a"), each("a"));
+    }
 }

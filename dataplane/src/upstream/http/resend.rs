@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use ostler_config::{GlobList, Host, ProcessLookup, Unresolved};
 use ostler_core::clock::WallClock;
+use ostler_core::limits::SESSIONS_PER_MOUNT_MAX;
 use ostler_core::net::{BoxFuture, Listener, Network, Stream};
 use ostler_mcp::{Envelope, Era};
 use ostler_policy::Caller;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use super::super::{CompiledUpstream, Upstream, UpstreamError};
 use super::*;
 use crate::govern::{Asking, Governance, Way};
-use crate::mount::session::SessionTable;
+use crate::mount::session::{SessionLink, SessionTable};
 use crate::pipeline::RequestIds;
 
 const REQUEST: &[u8] =
@@ -67,8 +68,12 @@ impl Scene {
     }
 
     async fn call(&self) -> Result<Answer, UpstreamError> {
-        let envelope = Envelope::scan(REQUEST).unwrap();
-        let body = Bytes::from_static(REQUEST);
+        self.send(REQUEST).await
+    }
+
+    async fn send(&self, message: &'static [u8]) -> Result<Answer, UpstreamError> {
+        let envelope = Envelope::scan(message).unwrap();
+        let body = Bytes::from_static(message);
         let asking = Asking {
             caller: &Caller::default(),
             request_id: RequestIds::from_entropy().next(),
@@ -96,8 +101,12 @@ impl Scene {
 
 /// Reads one request, and says so if it is the whole one.
 async fn receive(server: &mut DuplexStream) {
+    receive_this(server, REQUEST).await;
+}
+
+async fn receive_this(server: &mut DuplexStream, message: &[u8]) {
     let mut request = Vec::new();
-    while !request.ends_with(REQUEST) {
+    while !request.ends_with(message) {
         assert!(server.read_buf(&mut request).await.unwrap() > 0, "the request broke off");
     }
 }
@@ -127,6 +136,30 @@ async fn pooled() -> (Scene, DuplexStream, mpsc::Receiver<DuplexStream>) {
     answered.unwrap();
     assert_eq!(scene.upstream.metrics.connects_ok.get(), 1);
     (scene, server, opened)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_beyond_those_that_a_mount_may_hold_is_refused_though_the_upstream_began_it() {
+    const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
+    let (scene, mut opened) = Scene::new();
+    while scene.sessions.len() < SESSIONS_PER_MOUNT_MAX {
+        let link = SessionLink::Http(Arc::new(HttpSession::named("upstream")));
+        scene.sessions.create(link).await.unwrap();
+    }
+    let begin = async {
+        let mut server = opened.recv().await.unwrap();
+        receive_this(&mut server, INITIALIZE).await;
+        let body = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25"}}"#;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nmcp-session-id: theirs\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        server.write_all((head + body).as_bytes()).await.unwrap();
+        server
+    };
+    let (answered, _server) = tokio::join!(scene.send(INITIALIZE), begin);
+    assert_eq!(answered.unwrap_err().reason, Reason::Overloaded);
+    assert_eq!(scene.sessions.len(), SESSIONS_PER_MOUNT_MAX);
 }
 
 #[tokio::test(start_paused = true)]

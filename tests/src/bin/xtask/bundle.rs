@@ -8,6 +8,8 @@ use super::report::Report;
 const WHOLE: Plan = Plan { mounts: 50, dead: 10, tools: 10_000, page: 100, calls: 1_000 };
 /// What a list takes beyond the deadline of its slowest mount: its pages, written and read.
 const PAGES_SECONDS_MAX: f64 = 5.0;
+/// A call in a larger bundle meets colder caches, and nothing else.
+const CPU_RATIO_MAX: f64 = 1.1;
 
 pub(crate) async fn run() -> anyhow::Result<Report> {
     let (whole, one) = (tempfile::tempdir()?, tempfile::tempdir()?);
@@ -30,6 +32,20 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
     let cost = |tally: &bundle::Tally| tally.requests as f64 / tally.called as f64;
     report.at_most("requests to members for a call, of 50 mounts", cost(&tally), 1.0, "");
     report.at_most("requests to members for a call, of 1 mount", cost(&single), 1.0, "");
+    if let Some([fifty, two]) = tally.cpu {
+        let ratio = fifty.as_secs_f64() / two.as_secs_f64();
+        report.at_most(
+            "processor time of a call, among 50 mounts, of that among 2",
+            ratio,
+            CPU_RATIO_MAX,
+            "",
+        );
+        let micros = |cpu: std::time::Duration| format!("{:.1} µs", cpu.as_secs_f64() * 1e6);
+        report.row(
+            "processor time of a call, among 50 and among 2 mounts",
+            format!("{}, {}", micros(fifty), micros(two)),
+        );
+    }
     report.row("pages that members were asked for", tally.member_pages.to_string());
     Ok(report)
 }
