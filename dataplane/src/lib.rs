@@ -17,6 +17,7 @@ pub mod apply;
 mod args;
 mod assembly;
 pub mod audit;
+pub mod auth;
 pub mod bridge;
 pub mod bundle;
 mod deps;

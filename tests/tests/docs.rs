@@ -91,7 +91,7 @@ fn examples_are_accepted_without_a_warning() {
 #[test]
 fn configs_in_the_guides_are_accepted() {
     let mut configs = 0;
-    for page in ["README.md", "docs/quickstart.md"] {
+    for page in ["README.md", "docs/quickstart.md", "docs/authentication.md"] {
         for block in read(page).split("```yaml\n").skip(1) {
             let config = block.split("```").next().unwrap();
             // Prometheus' own is no config of ours.

@@ -10,6 +10,7 @@ use ostler_control::{ControlArgs, StoreCommand};
 use ostler_dataplane::DataplaneArgs;
 
 use crate::connect::ConnectMountArgs;
+use crate::key::KeyCommand;
 use crate::operator::{
     ApplyArgs, AuditArgs, BackupArgs, DiffArgs, KillArgs, KillsArgs, ResumeArgs, RollbackArgs, ShowArgs,
     VersionsArgs,
@@ -51,7 +52,9 @@ pub enum Command {
     Kill(KillArgs),
     Resume(ResumeArgs),
     Kills(KillsArgs),
-    Audit(AuditArgs),
+    Audit(Box<AuditArgs>),
+    #[command(subcommand)]
+    Key(KeyCommand),
     Completions(CompletionsArgs),
     /// Serve the demo MCP server on standard input and output.
     #[command(hide = true)]

@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod connect;
 mod demo;
+mod key;
 mod operator;
 mod output;
 #[cfg(test)]
@@ -64,6 +65,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Resume(args) => operator::run(operator::resume(&args)),
         Command::Kills(args) => operator::run(operator::kills(&args)),
         Command::Audit(args) => operator::run(operator::audit(&args)),
+        Command::Key(command) => key::run(&command),
         Command::Completions(args) => cli::completions(args.shell).map(|()| Outcome::Done),
         Command::DemoServer => demo::run().map(|()| Outcome::Done),
     }

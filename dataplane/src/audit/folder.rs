@@ -82,7 +82,7 @@ impl Folder {
             match head_of(&path).map_err(unreadable(path.clone()))? {
                 (Ok(head), bytes) => list.push(Known { path, name, head, bytes }),
                 // Its process ended before its first line was whole.
-                (Err(Illegible::Damaged), bytes) if bytes == 0 => drop(fs::remove_file(&path)),
+                (Err(Illegible::Damaged), 0) => drop(fs::remove_file(&path)),
                 (Err(error), _) => {
                     found = Some(format!(
                         "{}: {error}; it is left where it is, and a new chain begins",
@@ -157,7 +157,6 @@ fn head_of(path: &Path) -> io::Result<(Result<Head, Illegible>, u64)> {
 }
 
 /// Where a segment ends, and what is wrong with it if its chain cannot go on.
-#[expect(clippy::type_complexity, reason = "read once, just above")]
 fn read_end(last: &Known) -> io::Result<((ChainId, Position), Option<String>)> {
     let mut bytes = Vec::new();
     open_regular(&last.path)?.take(AUDIT_SEGMENT_READ_BYTES_MAX).read_to_end(&mut bytes)?;

@@ -14,6 +14,7 @@ use ostler_mcp::headers::{
 };
 use ostler_mcp::message::Implementation;
 use ostler_mcp::{Envelope, Era, Reason, Revision, bridge, message, method, sse};
+use ostler_policy::Caller;
 use serde_json::Value;
 
 use crate::govern::Pass;
@@ -33,6 +34,7 @@ pub struct Asker {
 #[derive(Debug, Clone)]
 pub struct Origin {
     worker: usize,
+    caller: Caller,
     /// What of the client's headers is not about the message.
     headers: HeaderMap,
 }
@@ -40,13 +42,14 @@ pub struct Origin {
 // === impl Origin ===
 
 impl Origin {
-    pub fn new(worker: usize, headers: &HeaderMap) -> Self {
+    pub fn new(worker: usize, caller: &Caller, headers: &HeaderMap) -> Self {
         let about_the_message = |name: &HeaderName| {
             name.as_str().starts_with(MCP_PREFIX)
                 || [LAST_EVENT_ID, ACCEPT.as_str(), CONTENT_TYPE.as_str()].contains(&name.as_str())
         };
         let kept = headers.iter().filter(|(name, _)| !about_the_message(name));
-        Self { worker, headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
+        let caller = caller.clone();
+        Self { worker, caller, headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
     /// Whoever may send what the pass covers.
@@ -71,7 +74,7 @@ impl Origin {
 
 impl Asker {
     pub(crate) fn of(call: &Call<'_>) -> Self {
-        Origin::new(call.worker, call.headers).asks(call.pass.clone())
+        Origin::new(call.worker, call.caller, call.headers).asks(call.pass.clone())
     }
 
     /// Sends a modern message, with the headers that mirror it.
@@ -87,6 +90,7 @@ impl Asker {
         let call = Call {
             verb: Verb::Post,
             worker: self.origin.worker,
+            caller: &self.origin.caller,
             headers: &headers,
             body: body.clone(),
             envelope: Some(&envelope),
@@ -122,6 +126,7 @@ impl Asker {
         let call = Call {
             verb: Verb::Post,
             worker: self.origin.worker,
+            caller: &self.origin.caller,
             headers: &headers,
             body: body.clone(),
             envelope: Some(&envelope),
@@ -177,6 +182,7 @@ impl Asker {
         Call {
             verb,
             worker: self.origin.worker,
+            caller: &self.origin.caller,
             headers,
             body: Bytes::new(),
             envelope: None,
@@ -194,8 +200,14 @@ impl Asker {
 
     /// For what is asked for everybody, by the data plane itself: nothing of one client's goes with it, and it covers no call.
     pub(crate) fn for_all(&self) -> Self {
-        let origin = Origin { worker: self.origin.worker, headers: HeaderMap::new() };
+        let origin =
+            Origin { worker: self.origin.worker, caller: Caller::default(), headers: HeaderMap::new() };
         origin.asks(self.pass.own().pass().clone())
+    }
+
+    /// Whom it asks for.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.origin.caller
     }
 
     /// Index of the traffic worker that it asks on.

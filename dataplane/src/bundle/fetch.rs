@@ -61,6 +61,7 @@ pub(super) async fn all(
         let headers = asker.mirrored_of(&body).map_err(|error| error.reason.name())?;
         let outgoing = Outgoing {
             worker: asker.worker(),
+            caller: asker.caller().clone(),
             headers,
             body: body.into(),
             is_push: false,

@@ -131,7 +131,8 @@ async fn ask(asker: &Asker, member: &Mount, body: &Bytes) -> Result<Permit, Upst
 /// The same on its way.
 pub(super) fn to_member(asker: &Asker, body: Bytes, permit: Permit) -> Result<Outgoing, UpstreamError> {
     let headers = asker.mirrored_of(&body)?;
-    Ok(Outgoing { worker: asker.worker(), headers, body, is_push: true, permit })
+    let (worker, caller) = (asker.worker(), asker.caller().clone());
+    Ok(Outgoing { worker, caller, headers, body, is_push: true, permit })
 }
 
 /// What is wanted of each member. What leads to none is not accepted.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use ostler_mcp::{Envelope, Era};
+use ostler_policy::Caller;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Bundle;
@@ -19,6 +20,7 @@ use crate::upstream::{Answer, AnswerBody, Call, Fault, InFlight, UpstreamError, 
 /// A modern message for a member.
 pub(super) struct Outgoing {
     pub(super) worker: usize,
+    pub(super) caller: Caller,
     /// Those that mirror the message among them.
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -68,7 +70,7 @@ async fn send(
     member: &Arc<Mount>,
     outgoing: Outgoing,
 ) -> Result<(Answer, Place), UpstreamError> {
-    let Outgoing { worker, headers, body, is_push, permit } = outgoing;
+    let Outgoing { worker, caller, headers, body, is_push, permit } = outgoing;
     let pass = permit.pass().clone();
     let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
     let place = Place {
@@ -82,6 +84,7 @@ async fn send(
     let call = Call {
         verb: Verb::Post,
         worker,
+        caller: &caller,
         headers: &headers,
         body: body.clone(),
         envelope: Some(&envelope),

@@ -63,7 +63,8 @@ pub(super) async fn serve(
     let of_member = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
     let permit = call.pass.ask(member, &of_member, &body).await?;
     drop(of_member);
-    let outgoing = Outgoing { worker: call.worker, headers, body, is_push: false, permit };
+    let (worker, caller) = (call.worker, call.caller.clone());
+    let outgoing = Outgoing { worker, caller, headers, body, is_push: false, permit };
     let (answer, place) = member::call(&bundled.bundle, member, outgoing).await?;
     let rewriter = Rewriter {
         bundle: Arc::clone(&bundled.bundle),

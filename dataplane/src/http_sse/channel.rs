@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use ostler_core::limits::{CHANNEL_QUEUE_BYTES_MAX, CHANNEL_QUEUE_MAX};
 use ostler_mcp::bridge::Members;
 use ostler_mcp::{Envelope, Revision, sse};
+use ostler_policy::Caller;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,7 @@ use crate::mount::session::Session;
 /// A client's stream and session.
 pub struct Channel {
     id: String,
+    caller: Caller,
     queue: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
     state: Mutex<State>,
@@ -56,10 +58,11 @@ struct State {
 // === impl Channel ===
 
 impl Channel {
-    pub(super) fn new(id: String) -> (Self, Queue) {
+    pub(super) fn new(id: String, caller: Caller) -> (Self, Queue) {
         let (queue, waiting) = mpsc::channel(CHANNEL_QUEUE_MAX);
         let channel = Self {
             id,
+            caller,
             queue,
             room: Arc::new(Semaphore::new(CHANNEL_QUEUE_BYTES_MAX as usize)),
             state: Mutex::default(),
@@ -73,6 +76,10 @@ impl Channel {
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(super) fn is_of(&self, caller: &Caller) -> bool {
+        self.caller.principal() == caller.principal()
     }
 
     /// Puts a message on the stream, after what waits there.
@@ -165,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_bounded_in_bytes_whoever_says_it() {
-        let (channel, mut queue) = Channel::new("id".to_owned());
+        let (channel, mut queue) = Channel::new("id".to_owned(), Caller::default());
         let half = Bytes::from(vec![b'x'; CHANNEL_QUEUE_BYTES_MAX as usize / 2]);
         channel.put(half.clone()).await.unwrap();
         channel.put(half.clone()).await.unwrap();
@@ -176,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_that_is_larger_than_all_may_be_is_written_alone() {
-        let (channel, mut queue) = Channel::new("id".to_owned());
+        let (channel, mut queue) = Channel::new("id".to_owned(), Caller::default());
         let large = Bytes::from(vec![b'x'; CHANNEL_QUEUE_BYTES_MAX as usize + 1]);
         channel.put(large.clone()).await.unwrap();
         assert!(channel.put(Bytes::from_static(b"x")).now_or_never().is_none());
@@ -185,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_a_stream_that_has_ended() {
-        let (channel, _queue) = Channel::new("id".to_owned());
+        let (channel, _queue) = Channel::new("id".to_owned(), Caller::default());
         for _ in 0..CHANNEL_QUEUE_MAX {
             channel.say(b"{}").await.unwrap();
         }

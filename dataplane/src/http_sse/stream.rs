@@ -43,7 +43,7 @@ pub(crate) fn open(
     asker: Asker,
     ending: [CancellationToken; 2],
 ) -> Result<(Answer, [CancellationToken; 2]), ChannelError> {
-    let (channel, queue) = mount.runtime.channels.create()?;
+    let (channel, queue) = mount.runtime.channels.create(asker.caller())?;
     let mut endpoint = BytesMut::new();
     // With its leading slash, because there are clients that join it to the host as it is.
     sse::encode_endpoint(&mut endpoint, &format!("/sse/{}/{}", mount.name(), channel.id()));

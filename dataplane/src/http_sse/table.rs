@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::SESSIONS_PER_MOUNT_MAX;
 use ostler_core::rng::{RandomError, secret_token};
+use ostler_policy::Caller;
 
 use super::channel::{Channel, Queue};
 use crate::mount::session::SessionTable;
@@ -39,12 +40,12 @@ impl Channels {
         &self.sessions
     }
 
-    /// A new channel, and what is to be written on its stream.
+    /// A new channel of a caller's, and what is to be written on its stream.
     ///
     /// # Errors
     /// When the mount has as many as it may hold.
-    pub(super) fn create(&self) -> Result<(Arc<Channel>, Queue), ChannelError> {
-        let (channel, queue) = Channel::new(secret_token()?);
+    pub(super) fn create(&self, caller: &Caller) -> Result<(Arc<Channel>, Queue), ChannelError> {
+        let (channel, queue) = Channel::new(secret_token()?, caller.clone());
         let channel = Arc::new(channel);
         let mut open = self.lock();
         if open.len() >= SESSIONS_PER_MOUNT_MAX {
@@ -54,8 +55,9 @@ impl Channels {
         Ok((channel, queue))
     }
 
-    pub fn get(&self, id: &str) -> Option<Arc<Channel>> {
-        self.lock().get(id).cloned()
+    /// Another caller's channel is as unknown as one that does not exist.
+    pub fn get(&self, id: &str, caller: &Caller) -> Option<Arc<Channel>> {
+        self.lock().get(id).filter(|channel| channel.is_of(caller)).cloned()
     }
 
     /// Forgets a channel whose stream has ended.
@@ -89,22 +91,23 @@ mod tests {
     #[test]
     fn ids_are_unguessable_forgotten_when_removed_and_never_shown() {
         let channels = Channels::new(WallClock::manual(0));
-        let (a, _queue) = channels.create().unwrap();
-        let (b, _queue) = channels.create().unwrap();
+        let (a, _queue) = channels.create(&Caller::default()).unwrap();
+        let (b, _queue) = channels.create(&Caller::default()).unwrap();
         assert_ne!(a.id(), b.id());
         assert!(a.id().len() >= 22, "{} characters hold less than 128 bits", a.id().len());
         assert!(!format!("{a:?} {channels:?}").contains(a.id()));
         channels.remove(&a);
-        assert!(channels.get(a.id()).is_none());
-        assert!(channels.get(b.id()).is_some());
+        assert!(channels.get(a.id(), &Caller::default()).is_none());
+        assert!(channels.get(b.id(), &Caller::default()).is_some());
     }
 
     #[test]
     fn a_mount_holds_so_many_channels_and_no_more() {
         let channels = Channels::new(WallClock::manual(0));
-        let held: Vec<_> = (0..SESSIONS_PER_MOUNT_MAX).map(|_| channels.create().unwrap()).collect();
-        assert!(matches!(channels.create(), Err(ChannelError::Full)));
+        let held: Vec<_> =
+            (0..SESSIONS_PER_MOUNT_MAX).map(|_| channels.create(&Caller::default()).unwrap()).collect();
+        assert!(matches!(channels.create(&Caller::default()), Err(ChannelError::Full)));
         channels.remove(&held[0].0);
-        assert!(channels.create().is_ok());
+        assert!(channels.create(&Caller::default()).is_ok());
     }
 }

@@ -13,6 +13,9 @@ pub struct Memo {
     /// When the session began, so that nobody who can write the folder makes it younger. Builds before did not seal it.
     #[serde(default)]
     pub began_unix_ms: Option<u64>,
+    /// Whom it belongs to, as a digest that the session's id is part of; nobody's where no credential was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Digest>,
     pub link: LinkMemo,
 }
 

@@ -1,5 +1,5 @@
 //! Legacy sessions of one mount. The id that a client holds is the data plane's own: unguessable, meaningless
-//! elsewhere, and never the upstream's. The table is bounded; a full one forgets the session that was idle longest
+//! elsewhere and to every other principal, and never the upstream's. The table is bounded; a full one forgets the session that was idle longest
 //! past its time, or refuses. What a session needs after a restart is kept in the journal, where the mount has one, from the
 //! session's beginning to its end.
 
@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use http::HeaderValue;
 use ostler_core::clock::WallClock;
+use ostler_core::digest::{Digest, DigestBuilder};
 use ostler_core::limits::{JOURNAL_USED_INTERVAL, SESSIONS_PER_MOUNT_MAX};
 use ostler_core::rng::secret_token;
+use ostler_policy::Caller;
 use ostler_telemetry::metrics::Counter;
 
 use super::journal::{Found, MountJournal, Ticket, is_over};
@@ -25,6 +27,8 @@ use crate::upstream::stdio::StdioSession;
 pub struct Session {
     id: HeaderValue,
     pub link: SessionLink,
+    /// Whom it was made for.
+    caller: Caller,
     began_unix_ms: u64,
     last_used_unix_ms: AtomicU64,
     /// The time of use that the journal was told last.
@@ -73,17 +77,21 @@ impl Session {
         &self.id
     }
 
+    fn is_of(&self, caller: &Caller) -> bool {
+        self.caller.principal() == caller.principal()
+    }
+
     /// Keeps what it needs after a restart, from now on.
     fn keep(&self) -> Option<Ticket> {
         let (journal, id) = (self.journal.as_ref()?, self.id.to_str().ok()?);
-        journal.begin(id, self.began_unix_ms, self.link.memo()?)
+        journal.begin(id, self.began_unix_ms, self.link.memo()?, owner(id, &self.caller))
     }
 
     /// The same as it is now, unless the session has ended.
     fn keep_changed(&self) {
         let kept = self.journal.as_ref().zip(self.id.to_str().ok());
         if let Some(((journal, id), memo)) = kept.zip(self.link.memo()) {
-            journal.update(id, self.began_unix_ms, memo);
+            journal.update(id, self.began_unix_ms, memo, owner(id, &self.caller));
         }
     }
 
@@ -151,12 +159,12 @@ impl SessionTable {
         Self { journal: Some(journal), ..Self::new(clock) }
     }
 
-    /// Mints a session. It is in the journal when this returns, unless the disk does not take it.
+    /// Mints a session of a caller's. It is in the journal when this returns, unless the disk does not take it.
     ///
     /// # Errors
     /// When the mount has as many as it may hold, none of them idle past its time.
-    pub async fn create(&self, link: SessionLink) -> Result<Arc<Session>, SessionError> {
-        let session = self.insert(link)?;
+    pub async fn create(&self, link: SessionLink, caller: &Caller) -> Result<Arc<Session>, SessionError> {
+        let session = self.insert(link, caller)?;
         let ticket = session.keep();
         if let Some((journal, ticket)) = self.journal.as_ref().zip(ticket) {
             journal.written(ticket).await;
@@ -164,42 +172,49 @@ impl SessionTable {
         Ok(session)
     }
 
-    fn insert(&self, link: SessionLink) -> Result<Arc<Session>, SessionError> {
+    fn insert(&self, link: SessionLink, caller: &Caller) -> Result<Arc<Session>, SessionError> {
         let token = secret_token()?;
-        let session = self.session(&token, link, self.clock.unix_ms());
+        let session = self.session(&token, link, self.clock.unix_ms(), caller);
         let mut sessions = self.lock();
         self.make_room(&mut sessions)?;
         sessions.insert(token, Arc::clone(&session));
         Ok(session)
     }
 
-    /// Finds a session and marks it used.
-    pub fn get(&self, id: &str) -> Option<Arc<Session>> {
+    /// Finds a session of this caller's and marks it used. Another principal's is as unknown as one that does not exist.
+    pub fn get(&self, id: &str, caller: &Caller) -> Option<Arc<Session>> {
         let now = self.clock.unix_ms();
-        let session = self.lock().get(id).filter(|session| !session.is_over(now)).cloned()?;
+        let is_theirs = |session: &&Arc<Session>| session.is_of(caller) && !session.is_over(now);
+        let session = self.lock().get(id).filter(is_theirs).cloned()?;
         session.last_used_unix_ms.store(now, Ordering::Relaxed);
         Some(session)
     }
 
-    /// What an earlier process knew of a session that is not here. Cheap for an id that is nobody's.
-    pub fn look_up(&self, id: &str) -> Option<Found> {
-        self.journal.as_ref()?.find(id)
+    /// What an earlier process knew of a session of this caller's that is not here. Cheap for an id that is nobody's.
+    pub fn look_up(&self, id: &str, caller: &Caller) -> Option<Found> {
+        self.journal.as_ref()?.find(id).filter(|found| found.owner == owner(id, caller))
     }
 
     /// Takes a session of an earlier process in, with what stands behind it now. Of several who do so at once all get the
     /// first one's; nothing when it was ended meanwhile, or the table is full.
-    pub fn restore(&self, id: &str, began_unix_ms: u64, link: SessionLink) -> Option<Arc<Session>> {
+    pub fn restore(
+        &self,
+        id: &str,
+        began_unix_ms: u64,
+        link: SessionLink,
+        caller: &Caller,
+    ) -> Option<Arc<Session>> {
         let journal = self.journal.as_ref()?;
         let mut sessions = self.lock();
         if let Some(session) = sessions.get(id) {
-            return Some(Arc::clone(session));
+            return session.is_of(caller).then(|| Arc::clone(session));
         }
         self.make_room(&mut sessions).ok()?;
         // Whoever ends a session takes it out of the journal first.
         if !journal.holds(id) {
             return None;
         }
-        let session = self.session(id, link, began_unix_ms);
+        let session = self.session(id, link, began_unix_ms, caller);
         sessions.insert(id.to_owned(), Arc::clone(&session));
         self.restored.increment();
         Some(session)
@@ -241,13 +256,14 @@ impl SessionTable {
         self.len() == 0
     }
 
-    fn session(&self, id: &str, link: SessionLink, began_unix_ms: u64) -> Arc<Session> {
+    fn session(&self, id: &str, link: SessionLink, began_unix_ms: u64, caller: &Caller) -> Arc<Session> {
         let mut value = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""));
         value.set_sensitive(true);
         let now = self.clock.unix_ms();
         let session = Arc::new(Session {
             id: value,
             link,
+            caller: caller.clone(),
             began_unix_ms,
             last_used_unix_ms: AtomicU64::new(now),
             // What the journal knows of one that was restored is older.
@@ -287,6 +303,14 @@ impl fmt::Debug for SessionTable {
     }
 }
 
+/// Whom a session belongs to, as the journal keeps it: a digest that says nothing without the session's id, which is a secret.
+fn owner(id: &str, caller: &Caller) -> Option<Digest> {
+    let (issuer, name) = caller.principal()?;
+    let mut owner = DigestBuilder::new();
+    owner.update(b"owner").update(id.as_bytes()).update(issuer.as_bytes()).update(name.as_bytes());
+    Some(owner.finish())
+}
+
 #[cfg(test)]
 mod tests {
     use ostler_core::digest::Digest;
@@ -302,7 +326,7 @@ mod tests {
     }
 
     async fn begin(table: &SessionTable) -> Arc<Session> {
-        table.create(http_link()).await.unwrap()
+        table.create(http_link(), &Caller::default()).await.unwrap()
     }
 
     fn ms(duration: std::time::Duration) -> u64 {
@@ -316,9 +340,9 @@ mod tests {
         assert_ne!(a.id(), b.id());
         assert_ne!(a.id(), "upstream");
         let id = a.id().to_str().unwrap().to_owned();
-        assert!(table.get(&id).is_some());
+        assert!(table.get(&id, &Caller::default()).is_some());
         table.remove(&a);
-        assert!(table.get(&id).is_none());
+        assert!(table.get(&id, &Caller::default()).is_none());
         assert_eq!(table.len(), 1);
     }
 
@@ -329,7 +353,7 @@ mod tests {
         let _idle = begin(&table).await;
         let used = begin(&table).await;
         clock.advance(ms(SESSION_IDLE) / 2 + 1);
-        table.get(used.id().to_str().unwrap()).unwrap();
+        table.get(used.id().to_str().unwrap(), &Caller::default()).unwrap();
         clock.advance(ms(SESSION_IDLE) / 2 + 1);
         assert_eq!(table.sweep(), 1);
         assert_eq!(table.len(), 1);
@@ -344,12 +368,12 @@ mod tests {
         let mut used = 0;
         while clock.unix_ms() + ms(SESSION_IDLE) / 2 <= ms(SESSION_LIFETIME) {
             clock.advance(ms(SESSION_IDLE) / 2);
-            assert!(table.get(id).is_some());
+            assert!(table.get(id, &Caller::default()).is_some());
             used += 1;
         }
         assert!(used > 10);
         clock.advance(ms(SESSION_IDLE) / 2);
-        assert!(table.get(id).is_none(), "before any sweep");
+        assert!(table.get(id, &Caller::default()).is_none(), "before any sweep");
         assert_eq!(table.sweep(), 1);
     }
 
@@ -360,9 +384,9 @@ mod tests {
         for _ in 0..SESSIONS_PER_MOUNT_MAX {
             begin(&table).await;
         }
-        assert!(matches!(table.create(http_link()).await, Err(SessionError::Full)));
+        assert!(matches!(table.create(http_link(), &Caller::default()).await, Err(SessionError::Full)));
         clock.advance(ms(SESSION_IDLE) + 1);
-        assert!(table.create(http_link()).await.is_ok());
+        assert!(table.create(http_link(), &Caller::default()).await.is_ok());
     }
 
     #[tokio::test]
@@ -377,16 +401,16 @@ mod tests {
             upstream_id: "upstream".to_owned(),
             settings: Vec::new(),
         };
-        journal.begin("of before", 0, LinkMemo::Http(memo)).unwrap();
+        journal.begin("of before", 0, LinkMemo::Http(memo), None).unwrap();
         let mut last = begin(&table).await;
         while table.len() < SESSIONS_PER_MOUNT_MAX {
             last = begin(&table).await;
         }
-        assert!(table.restore("of before", 0, http_link()).is_none());
+        assert!(table.restore("of before", 0, http_link(), &Caller::default()).is_none());
         assert_eq!((table.len(), table.restored.get()), (SESSIONS_PER_MOUNT_MAX, 0));
         table.remove(&last);
-        assert!(table.restore("of before", 0, http_link()).is_some());
-        assert!(matches!(table.create(http_link()).await, Err(SessionError::Full)));
+        assert!(table.restore("of before", 0, http_link(), &Caller::default()).is_some());
+        assert!(matches!(table.create(http_link(), &Caller::default()).await, Err(SessionError::Full)));
     }
 
     #[tokio::test]

@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_mcp::headers::{EVENT_STREAM, MCP_SESSION_ID};
 use ostler_mcp::{Envelope, Era, Kind, Reason, method};
+use ostler_policy::Caller;
 
 use super::audit::{self, Record};
 use super::body::Buffered;
 use super::refuse::{self, Asked, Refusal};
-use super::{Ends, Pipeline, Routed, Served, Shared, permit, unambiguous};
+use super::{Ends, Pipeline, Routed, Served, Shared, authn, permit, unambiguous};
 use crate::bridge::Origin;
 use crate::http_sse::{self, Channel};
 use crate::listener::Entrance;
@@ -28,6 +29,7 @@ use crate::upstream::{Answer, Call, Cause, UpstreamError, Verb};
 struct Judged<'b> {
     body: Buffered<&'b Bodies>,
     channel: Arc<Channel>,
+    caller: Caller,
     is_request: bool,
 }
 
@@ -61,7 +63,8 @@ impl Pipeline {
             return refuse::mount(full(detail), routed, &Asked::Nothing, record);
         };
         record.hold(Some(place));
-        let asker = Origin::new(self.worker, headers).asks(routed.snapshot.governance().own());
+        let origin = Origin::new(self.worker, &routed.caller, headers);
+        let asker = origin.asks(routed.snapshot.governance().own());
         let ending = [mount.runtime.streams.ending(), entrance.ending()];
         match http_sse::open(mount, asker, ending) {
             Ok((answer, ended)) => {
@@ -87,12 +90,13 @@ impl Pipeline {
             Ok(judged) => judged,
             Err((refusal, asked)) => return refuse::mount(refusal, &routed, &asked, record),
         };
-        let Judged { body, channel, is_request } = judged;
+        let Judged { body, channel, caller, is_request } = judged;
+        let routed = Routed { caller, ..routed };
         let body = body.keep(bodies);
         let conversation = Conversation {
             shared: Arc::clone(&self.shared),
             worker: self.worker,
-            origin: Origin::new(self.worker, &head.headers),
+            origin: Origin::new(self.worker, &routed.caller, &head.headers),
             channel: Arc::clone(&channel),
             routed,
         };
@@ -137,15 +141,16 @@ impl Pipeline {
             let detail = "HTTP+SSE takes one message a POST; send each on its own";
             return Err(refused(Refusal::new(Reason::InvalidRequest, detail)));
         }
-        let channel = routed.mount.runtime.channels.get(id);
+        let channel = routed.mount.runtime.channels.get(id, &routed.caller);
         let open = channel.filter(|channel| !channel.is_closing() || !envelope.is_request());
         let channel = open.ok_or_else(|| {
             let detail = "no stream of this mount has this address; open another with GET /sse/<mount>";
             refused(Refusal::new(Reason::SessionNotFound, detail))
         })?;
+        let caller = authn::in_session(routed, Some(id), Some(&envelope)).map_err(refused)?;
         let is_request = envelope.is_request();
         drop(envelope);
-        Ok(Judged { body, channel, is_request })
+        Ok(Judged { body, channel, caller, is_request })
     }
 }
 
@@ -203,11 +208,13 @@ impl Conversation {
         record: &mut Record,
     ) -> Result<(Answer, Ends), Refusal> {
         let session = self.channel.session();
-        let pass = permit(&self.routed, Some(envelope), body, session.as_deref(), record).await?;
+        let caller = &self.routed.caller;
+        let pass = permit(&self.routed, caller, Some(envelope), body, session.as_deref(), record).await?;
         let mount = &self.routed.mount;
         let call = Call {
             verb: Verb::Post,
             worker: self.worker,
+            caller: &self.routed.caller,
             headers: &self.origin.legacy_headers(self.channel.revision()),
             body: body.clone(),
             envelope: Some(envelope),
@@ -250,7 +257,7 @@ impl Conversation {
     fn began(&self, answer: &Answer) {
         let sessions = self.routed.mount.runtime.channels.sessions();
         let id = answer.headers().get(MCP_SESSION_ID).and_then(|id| id.to_str().ok());
-        if let Some(session) = id.and_then(|id| sessions.get(id)) {
+        if let Some(session) = id.and_then(|id| sessions.get(id, &self.routed.caller)) {
             self.channel.began(Some(session));
         }
     }

@@ -1,8 +1,8 @@
 //! The way of one request, and the only place that knows the order of its stages:
 //!
 //! ```text
-//! guard ─► route ─► body ─► envelope ─► session ─► gate ───► limit ─► upstream ─► audit
-//! 403      404      413     400         404        -31001   429      -3100x      one log line, metrics
+//! guard ─► route ─► authn ───► body ─► envelope ─► session ─► gate ───► limit ─► upstream ─► audit
+//! 403      404      401, 403   413     400         404        -31001   429      -3100x      one log line, metrics
 //! ```
 //!
 //! Stages do not know each other. A request pins one snapshot before the first stage that needs config and reads
@@ -10,6 +10,7 @@
 
 mod aftermath;
 mod audit;
+mod authn;
 mod body;
 mod http_sse;
 mod ids;
@@ -37,6 +38,7 @@ use ostler_telemetry::metrics::Counter;
 use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::sync::Semaphore;
 
+use crate::auth::Denial;
 use crate::bridge;
 use crate::govern::{Asking, Pass};
 use crate::listener::Entrance;
@@ -98,6 +100,7 @@ pub struct Refusals {
     pub malformed: Counter,
     pub too_large: Counter,
     pub overloaded: Counter,
+    denied: [Counter; Denial::ALL.len()],
 }
 
 /// A request that was routed: its mount, and the snapshot that it pins.
@@ -158,14 +161,28 @@ impl Pipeline {
             self.shared.refusals.guard(error);
             return refuse::guarded(error, record);
         }
-        let routed = match route::route(snapshot, &listener, &head.method, head.uri.path()) {
+        let mut routed = match route::route(snapshot, &listener, &head.method, head.uri.path()) {
             Ok(routed) => routed,
             Err(miss) => {
+                let asker = match authn::of_miss(&miss, &head.headers, &listener) {
+                    Ok(asker) => asker,
+                    Err(denied) => {
+                        self.shared.refusals.denied(denied.denial);
+                        return refuse::denied(&denied, &listener, None, record);
+                    }
+                };
                 self.shared.refusals.unrouted(&miss);
-                return refuse::unrouted(&miss, &listener, record);
+                return refuse::unrouted(&miss, &listener, &asker, record);
             }
         };
         record.routed(&routed);
+        match authn::of_mount(&routed, &head.headers, &listener) {
+            Ok(caller) => routed.caller = caller,
+            Err(denied) => {
+                self.shared.refusals.denied(denied.denial);
+                return refuse::denied(&denied, &listener, Some(&routed.mount), record);
+            }
+        }
         let door = match routed.door {
             // Its answer is not on this connection.
             Door::Message(ref id) => {
@@ -277,12 +294,16 @@ impl Pipeline {
             agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
         let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
+        let id_of_session = session.as_ref().and_then(|session| session.id().to_str().ok());
+        let caller = authn::in_session(routed, id_of_session, envelope.as_ref());
+        let caller = caller.map_err(|refusal| (refusal, id()))?;
         let named = session.as_deref();
-        let asked = permit(routed, envelope.as_ref(), body, named, record);
+        let asked = permit(routed, &caller, envelope.as_ref(), body, named, record);
         let pass = asked.await.map_err(|refusal| (refusal, id()))?;
         let call = Call {
             verb: routed.verb,
             worker: self.worker,
+            caller: &caller,
             headers,
             body: body.clone(),
             envelope: envelope.as_ref(),
@@ -342,13 +363,14 @@ impl Shared {
 /// Asks the gate. The permit is held until the answer has ended.
 async fn permit(
     routed: &Routed,
+    caller: &Caller,
     envelope: Option<&Envelope<'_>>,
     body: &Bytes,
     session: Option<&Session>,
     record: &mut Record,
 ) -> Result<Pass, Refusal> {
     let asking = Asking {
-        caller: &routed.caller,
+        caller,
         request_id: record.id(),
         way: (&*routed.mount).into(),
         envelope,
@@ -410,9 +432,17 @@ impl Refusals {
         }
     }
 
+    fn denied(&self, denial: Denial) {
+        let counters = Denial::ALL.iter().zip(&self.denied);
+        if let Some((_, counter)) = counters.into_iter().find(|(it, _)| **it == denial) {
+            counter.increment();
+        }
+    }
+
     /// Reasons and their counts, for a scrape.
-    pub fn all(&self) -> [(&'static str, &Counter); 8] {
-        [
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
+        let denied = Denial::ALL.iter().map(|denial| denial.word()).zip(&self.denied);
+        let others = [
             ("host_missing", &self.host_missing),
             ("host_foreign", &self.host_foreign),
             ("origin_foreign", &self.origin_foreign),
@@ -421,7 +451,8 @@ impl Refusals {
             ("malformed", &self.malformed),
             ("too_large", &self.too_large),
             ("overloaded", &self.overloaded),
-        ]
+        ];
+        others.into_iter().chain(denied)
     }
 }
 

@@ -5,16 +5,18 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use ostler_core::guard::GuardError;
 use ostler_mcp::headers::JSON;
 use ostler_mcp::{Envelope, EnvelopeError, ErrorBody, Kind, Reason, Revision, envelope, sse};
 
 use super::audit::{self, Record};
+use super::authn::Asker;
 use super::ids::RequestId;
 use super::route::Miss;
 use super::{Routed, Served};
+use crate::auth::Denied;
 use crate::listener::Listener;
 use crate::mount::Mount;
 use crate::mount::metrics::Outcome;
@@ -190,10 +192,12 @@ pub(super) fn guarded(error: GuardError, record: Record) -> Served {
 }
 
 /// A request that belongs to no mount.
-pub(super) fn unrouted(miss: &Miss, listener: &Listener, mut record: Record) -> Served {
+pub(super) fn unrouted(miss: &Miss, listener: &Listener, asker: &Asker<'_>, mut record: Record) -> Served {
     match miss {
         Miss::UnknownMount { snapshot, asked } => {
-            let available = snapshot.as_ref().map(|snapshot| snapshot.available_mounts(listener));
+            let available = snapshot.as_ref().map(|snapshot| {
+                snapshot.available_mounts(listener, |mount| asker.may_use(&snapshot.auth, mount))
+            });
             let available = available.unwrap_or_default();
             let detail = match (snapshot, asked.as_str()) {
                 (None, _) => "no config has been applied yet; push one with `ostler apply`".to_owned(),
@@ -217,6 +221,30 @@ pub(super) fn unrouted(miss: &Miss, listener: &Listener, mut record: Record) -> 
             audit::track(plain(StatusCode::NOT_FOUND), record)
         }
     }
+}
+
+/// A caller that is turned away.
+pub(super) fn denied(
+    denied: &Denied,
+    listener: &Listener,
+    mount: Option<&Mount>,
+    mut record: Record,
+) -> Served {
+    let (denial, reason) = (denied.denial, denied.denial.reason());
+    record.outcome(Outcome::Refused(reason));
+    let mount = mount.map(|mount| mount.name().as_str());
+    tracing::info!(listener = &*listener.name, mount = mount.unwrap_or(""), reason = denial.word(), request_id = %record.id(), "caller turned away");
+    let request_id = record.id().to_string();
+    let mut body = ErrorBody::new(reason).message(denial.detail()).request_id(&request_id);
+    if let Some(mount) = mount {
+        body = body.mount(mount);
+    }
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, body.to_bytes());
+    if let Some(challenge) = denied.challenge() {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    audit::track(response, record)
 }
 
 /// A panic was caught.

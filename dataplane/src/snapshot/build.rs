@@ -13,6 +13,7 @@ use ostler_core::ordered::difference;
 use super::{Alive, Snapshot};
 use crate::apply::Revision;
 use crate::audit::Audit;
+use crate::auth::Auth;
 use crate::bundle::{Bundle, Bundled};
 use crate::deps::Deps;
 use crate::govern::{Governance, Trail};
@@ -31,6 +32,7 @@ pub struct Prepared {
     listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     audit: Option<Arc<Audit>>,
     kills: Arc<Kills>,
+    auth: Arc<Auth>,
 }
 
 /// Builds the next snapshot's content: what the previous one has, but for what differs.
@@ -93,7 +95,11 @@ pub fn prepare(
         .collect();
     mounts.extend(bundles);
     let (audit, kills) = (deps.audit.clone(), Arc::clone(&deps.kills));
-    Prepared { compiled, mounts, upstreams, listeners, audit, kills }
+    let auth = match previous.filter(|previous| Arc::ptr_eq(previous.auth.config(), &compiled.auth)) {
+        Some(previous) => Arc::clone(&previous.auth),
+        None => Arc::new(Auth::new(&compiled.auth)),
+    };
+    Prepared { compiled, mounts, upstreams, listeners, audit, kills, auth }
 }
 
 fn mount(
@@ -177,6 +183,7 @@ impl Prepared {
             listeners: self.listeners,
             default_mount,
             governance: Arc::new(governance),
+            auth: self.auth,
             _alive: alive,
         }
     }

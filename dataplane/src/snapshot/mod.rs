@@ -15,6 +15,7 @@ use ostler_core::name::ResourceName;
 use ostler_core::ordered::difference;
 
 use crate::apply::Revision;
+use crate::auth::Auth;
 use crate::govern::Governance;
 use crate::listener::Listener;
 use crate::mount::Mount;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     default_mount: Option<Arc<Mount>>,
     governance: Arc<Governance>,
+    /// Who may use the mounts.
+    pub auth: Arc<Auth>,
     _alive: Alive,
 }
 
@@ -126,10 +129,11 @@ impl Snapshot {
         now.filter_map(|config| Some((self.upstreams.get(&config.name)?, config)))
     }
 
-    /// Names of the mounts that a listener serves, for an error; sorted and bounded.
-    pub fn available_mounts(&self, listener: &Listener) -> Vec<&str> {
+    /// Names of the mounts that a listener serves and that somebody may use, for an error; sorted and bounded.
+    pub fn available_mounts(&self, listener: &Listener, may_use: impl Fn(&str) -> bool) -> Vec<&str> {
         let names = self.mounts.keys().map(ResourceName::as_str);
-        names.filter(|name| listener.serves(name)).take(AVAILABLE_MOUNTS_MAX).collect()
+        let served = names.filter(|name| listener.serves(name) && may_use(name));
+        served.take(AVAILABLE_MOUNTS_MAX).collect()
     }
 }
 

@@ -24,6 +24,7 @@ use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_core::name::ResourceName;
 use ostler_core::tasks::Tasks;
 use ostler_mcp::{Envelope, Era, Reason};
+use ostler_policy::Caller;
 use ostler_telemetry::metrics::{Counter, Gauge};
 
 pub use answer::{AnswerBody, BodyError, Tail};
@@ -53,6 +54,8 @@ pub struct Call<'a> {
     pub verb: Verb,
     /// Index of the traffic worker that serves the call; its connections stay on it.
     pub worker: usize,
+    /// Who calls. It is never sent up.
+    pub caller: &'a Caller,
     /// The client's headers as received. An upstream forwards what it names, never all.
     pub headers: &'a HeaderMap,
     /// The bytes that were judged, which are the bytes to send. Empty but for `Post`.

@@ -175,7 +175,8 @@ async fn a_forgotten_session_ends_its_child() {
 async fn a_session_of_a_replaced_upstream_is_sent_to_initialize() {
     let (old, new) = (World::new(), World::new());
     let client = old.legacy().await;
-    let session = old.sessions.get(client.session.as_deref().unwrap()).unwrap();
+    let nobody = ostler_policy::Caller::default();
+    let session = old.sessions.get(client.session.as_deref().unwrap(), &nobody).unwrap();
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let envelope = ostler_mcp::Envelope::scan(body.as_bytes()).unwrap();
     let headers = http::HeaderMap::new();
@@ -183,6 +184,7 @@ async fn a_session_of_a_replaced_upstream_is_sent_to_initialize() {
     let call = ostler_dataplane::upstream::Call {
         verb: Verb::Post,
         worker: 0,
+        caller: &ostler_policy::Caller::default(),
         headers: &headers,
         body: body.into(),
         envelope: Some(&envelope),

@@ -153,13 +153,17 @@ impl Client<'_> {
         let world = self.world;
         let envelope = (verb == Verb::Post).then(|| Envelope::scan(body.as_bytes()).unwrap());
         let headers = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static(self.accept))]);
-        let session =
-            self.session.as_deref().map(|id| world.sessions.get(id).expect("the mount knows the session"));
+        let nobody = Caller::default();
+        let session = self
+            .session
+            .as_deref()
+            .map(|id| world.sessions.get(id, &nobody).expect("the mount knows the session"));
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let permit = permit(envelope.as_ref(), &bytes).await;
         let call = Call {
             verb,
             worker: 0,
+            caller: &nobody,
             headers: &headers,
             body: bytes,
             envelope: envelope.as_ref(),
@@ -303,7 +307,7 @@ pub fn kill(pid: &Value) {
 /// Leave to send, of nobody who governs.
 pub async fn permit(envelope: Option<&Envelope<'_>>, body: &Bytes) -> Permit {
     let asking = Asking {
-        caller: &Caller::default(),
+        caller: &ostler_policy::Caller::default(),
         request_id: RequestIds::from_entropy().next(),
         way: Way { mount: "up", upstream: Some("up") },
         envelope,

@@ -12,7 +12,8 @@ use ostler_policy::{Match, Policy, Rule};
 
 use crate::duration;
 use crate::validated::{
-    Audit, Bundle, Limits, Listener, Mount, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport,
+    Accept, Audit, Auth, Bundle, Identity, IdentitySource, IssuerKeys, Limits, Listener, Mount, OnUnresolved,
+    ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport,
 };
 
 /// A JSON value whose maps are always sorted, whatever features `serde_json` is built with.
@@ -140,6 +141,85 @@ fn matches(matches: &Match) -> MapBuilder {
     map
 }
 
+pub(crate) fn auth(auth: &Auth) -> Canonical {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    if let Some(accept) = &auth.accept {
+        map.put("accept", self::accept(accept));
+    }
+    let keys = auth.api_keys.iter().map(|(name, key)| {
+        let mut inner = MapBuilder::new(Defaults::LeaveOut);
+        inner.put("key", text(key.key.as_str()));
+        if let Some(mounts) = &key.mounts {
+            inner.put("mounts", texts(mounts.iter().map(ResourceName::as_str)));
+        }
+        inner.put_list("scopes", key.scopes.iter().map(String::as_str));
+        (name.to_string(), inner.finish())
+    });
+    map.put_map("api_keys", keys.collect());
+    let issuers = auth.issuers.iter().map(|(name, issuer)| {
+        let mut inner = MapBuilder::new(Defaults::LeaveOut);
+        inner.put("issuer", text(&issuer.issuer));
+        match &issuer.keys {
+            IssuerKeys::Given(set) => inner.put("jwks", text(set.as_str())),
+            IssuerKeys::Fetched(url) => inner.put("jwks_url", text(url)),
+        }
+        inner.put_list("audiences", issuer.audiences.iter().map(String::as_str));
+        (name.to_string(), inner.finish())
+    });
+    map.put_map("issuers", issuers.collect());
+    let listeners = auth.listeners.iter().map(|(name, accept)| {
+        let mut inner = MapBuilder::new(Defaults::LeaveOut);
+        inner.put("accept", self::accept(accept));
+        (name.to_string(), inner.finish())
+    });
+    map.put_map("listeners", listeners.collect());
+    let mounts = auth.mounts.iter().map(|(name, access)| {
+        let mut inner = MapBuilder::new(Defaults::LeaveOut);
+        if let Some(accept) = &access.accept {
+            inner.put("accept", self::accept(accept));
+        }
+        inner.put_list("scopes", access.scopes.iter().map(String::as_str));
+        (name.to_string(), inner.finish())
+    });
+    map.put_map("mounts", mounts.collect());
+    if let Some(resource) = &auth.resource {
+        map.put("resource", text(resource));
+    }
+    map.finish()
+}
+
+pub(crate) fn identity(identity: &Identity) -> Canonical {
+    let mut map = MapBuilder::new(Defaults::LeaveOut);
+    let sources = identity.sources.iter().map(|source| {
+        let named = |key: &str, name: &str| Canonical::Map([(key.to_owned(), text(name))].into());
+        match source {
+            IdentitySource::Subject => text("subject"),
+            IdentitySource::ApiKey => text("api_key"),
+            IdentitySource::Session => text("session"),
+            IdentitySource::Claim(name) => named("claim", name),
+            IdentitySource::Header(name) => named("header", name.as_str()),
+        }
+    });
+    if identity.sources != Identity::default().sources {
+        map.put("sources", Canonical::List(sources.collect()));
+    }
+    let denies = identity.on_unresolved == OnUnresolved::Deny;
+    map.put_unless_default("on_unresolved", text("deny"), !denies);
+    map.finish()
+}
+
+/// Its words, sorted.
+fn accept(accept: &Accept) -> Canonical {
+    let keys = accept.api_keys.then_some(Accept::API_KEYS);
+    let none = accept.is_none().then_some(Accept::NONE);
+    let issuers = accept.issuers.iter().map(ResourceName::as_str);
+    texts(keys.into_iter().chain(none).chain(issuers))
+}
+
+fn texts<'t>(items: impl Iterator<Item = &'t str>) -> Canonical {
+    Canonical::List(items.map(text).collect())
+}
+
 pub(crate) fn upstream(upstream: &Upstream) -> Canonical {
     upstream_with(upstream, Defaults::LeaveOut)
 }
@@ -233,6 +313,19 @@ impl MapBuilder {
     fn put_unless_default(&mut self, key: &str, value: Canonical, is_default: bool) {
         if !is_default || self.defaults == Defaults::FillIn {
             self.put(key, value);
+        }
+    }
+
+    fn put_list<'t>(&mut self, key: &str, items: impl Iterator<Item = &'t str>) {
+        let list = texts(items);
+        if list != Canonical::List(Vec::new()) {
+            self.put(key, list);
+        }
+    }
+
+    fn put_map(&mut self, key: &str, entries: BTreeMap<String, Canonical>) {
+        if !entries.is_empty() {
+            self.put(key, Canonical::Map(entries));
         }
     }
 

@@ -145,7 +145,7 @@ codes! {
         "Correct the reference, or write `$$` for a literal dollar.";
     ReferenceNotAllowed = "OST0209", "reference_not_allowed", Error,
         "a reference stands where none is resolved",
-        "References are resolved in header values, `env` values, `args`, `url` and a listener's `tls` only; elsewhere they would change what \
+        "References are resolved in header values, `env` values, `args`, `url`, a listener's `tls`, `key` and `jwks` only; elsewhere they would change what \
          the config is.",
         "Write the value itself.";
 
@@ -258,6 +258,44 @@ codes! {
         "two rules have one name",
         "Errors and records name the rule that decided.",
         "Rename one of the two.";
+
+    // Who may use what.
+    ListenerNeedsAuth = "OST0331", "listener_needs_auth", Error,
+        "a listener would be open to everybody on the network",
+        "Whoever reaches a listener that asks for no credential can use every tool behind it.",
+        "Say in `auth` what is accepted, or `accept: [none]` for this listener if that is meant.";
+    UnknownListener = "OST0332", "unknown_listener", Error,
+        "`auth` names a listener that does not exist",
+        "What is said of a listener that is not there protects nothing.",
+        "Name one of the `listeners`, or `mcp` for the data plane's own `--listen`.";
+    UnknownCredential = "OST0333", "unknown_credential", Error,
+        "something is accepted that does not exist",
+        "`accept` holds `api_keys`, names of `auth.issuers`, or `none`.",
+        "Correct the name, or add the issuer or a key.";
+    BadKeyDigest = "OST0334", "bad_key_digest", Error,
+        "the digest of an API key cannot be read",
+        "The config holds digests of keys, so that nobody who reads it can use them.",
+        "Run `ostler key new NAME` and write what it prints; replace a key that was written out.";
+    BadKeySet = "OST0335", "bad_key_set", Error,
+        "a JSON Web Key Set cannot be read",
+        "Tokens are verified by the public keys of their issuer (RFC 7517).",
+        "Write the set as the issuer publishes it, or its `jwks_url`.";
+    BadScope = "OST0336", "bad_scope", Error,
+        "a scope is not legal",
+        "Scopes are words of visible ASCII characters (RFC 6749 section 3.3); anything else could never be in a token.",
+        "Write one scope an entry.";
+    ScopesOfNobody = "OST0337", "scopes_of_nobody", Error,
+        "scopes are wanted where no credential is asked for",
+        "Nobody could ever have them, or everybody would be let in.",
+        "Remove `scopes`, or accept something that has them.";
+    WeakBundle = "OST0338", "weak_bundle", Error,
+        "a bundle lets in whom one of its mounts keeps out",
+        "Through a bundle, the tools of its mounts are called. What a mount says of callers must hold there too.",
+        "Repeat in `auth.mounts.<bundle>` what its mounts accept and the scopes that they want.";
+    BadIdentitySource = "OST0339", "bad_identity_source", Error,
+        "a source of the identity cannot be used",
+        "Callers are called what their credential or a header says, never what a model, an upstream or the client's own description does.",
+        "Use `subject`, `api_key`, `session`, `{ claim: name }` or `{ header: x-name }`.";
 
     // 04: what this host makes of it.
     NotAllowedHere = "OST0401", "not_allowed_here", Error,

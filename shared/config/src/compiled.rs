@@ -3,6 +3,8 @@
 //!
 //! Values that came from a reference never appear in `Debug`; header values that came from one are marked sensitive.
 
+mod auth;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use ostler_core::name::ResourceName;
 use ostler_policy::Policy;
 
 use crate::validated::{Audit, Limits, ProtocolPin, Share, Timeouts, Upstream};
+
+pub use auth::{CompiledAuth, CompiledIssuer, CompiledKey, KeySource};
 
 /// Everything that one snapshot of the data plane is built from.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Compiled {
     /// What the config is for.
     pub environment: Option<Arc<str>>,
     pub policy: Option<Arc<Policy>>,
+    /// Shared with the config before while it is the same.
+    pub auth: Arc<CompiledAuth>,
 }
 
 #[derive(Debug, Clone)]

@@ -97,6 +97,13 @@ pub fn diff(from: &Validated, to: &Validated) -> Vec<Change> {
         out
     };
     compare_leaves(&mut changes, &audit(from), &audit(to));
+    let access = |config: &Validated| {
+        let mut out = BTreeMap::new();
+        collect("auth", None, &canonical::auth(config.auth()), &mut out);
+        collect("identity", None, &canonical::identity(config.identity()), &mut out);
+        out
+    };
+    compare_leaves(&mut changes, &access(from), &access(to));
 
     let names: BTreeSet<_> = from.upstreams().keys().chain(to.upstreams().keys()).collect();
     for name in names {

@@ -11,7 +11,7 @@ use crate::de;
 use crate::diagnostic::{Diagnostic, Judged, Report};
 use crate::node::{Entry, NodeId, Place, Tree, Value, path_step};
 use crate::parse::{self, At, Problem};
-use crate::parts::{self, AUDIT_NAME, POLICY_NAME, Part, PartKind, SETTINGS_NAME};
+use crate::parts::{self, Part, PartKind, SETTINGS_NAME};
 use crate::reporter::{Lines, Reporter};
 use crate::validate::{self, Meaning};
 use crate::validated::Validated;
@@ -175,13 +175,10 @@ impl Assembly {
                 let help = "fetch the version again; control and data plane may differ in their build";
                 self.find(part, Code::PartMissing, "a settings part must be named `settings`", help);
             }
-            if part.kind == PartKind::Policy && part.name != POLICY_NAME {
+            if let Some(section) = part.kind.section().filter(|section| part.name != *section) {
+                let message = format!("the part of kind `{section}` must be named `{section}`");
                 let help = "fetch the version again; control and data plane may differ in their build";
-                self.find(part, Code::PartTwice, "a policy part must be named `policy`", help);
-            }
-            if part.kind == PartKind::Audit && part.name != AUDIT_NAME {
-                let help = "fetch the version again; control and data plane may differ in their build";
-                self.find(part, Code::PartMissing, "an audit part must be named `audit`", help);
+                self.find(part, Code::PartMissing, &message, help);
             }
         }
         if !seen.contains(&(PartKind::Settings.as_str(), SETTINGS_NAME)) {
@@ -213,11 +210,6 @@ impl Assembly {
         for part in parts {
             let Some(content) = self.read(part, tree) else { continue };
             let target = match part.kind {
-                PartKind::Audit => {
-                    let key_node = tree.push(Value::Null, nowhere);
-                    document.push(Entry { key: AUDIT_NAME.into(), key_node, value: content });
-                    continue;
-                }
                 PartKind::Upstream => &mut upstreams,
                 PartKind::Mount => &mut mounts,
                 PartKind::Bundle => &mut bundles,
@@ -226,9 +218,9 @@ impl Assembly {
                     self.settings(part, content, tree, &mut document);
                     continue;
                 }
-                PartKind::Policy => {
+                PartKind::Audit | PartKind::Auth | PartKind::Identity | PartKind::Policy => {
                     let key_node = tree.push(Value::Null, nowhere);
-                    document.push(Entry { key: POLICY_NAME.into(), key_node, value: content });
+                    document.push(Entry { key: part.kind.as_str().into(), key_node, value: content });
                     continue;
                 }
                 PartKind::Unknown(_) => continue,
@@ -280,10 +272,10 @@ impl Assembly {
             return;
         };
         for entry in entries {
-            if matches!(
-                &*entry.key,
-                "upstreams" | "mounts" | "bundles" | "listeners" | "upstream" | "policy" | "audit"
-            ) {
+            let is_apart = PartKind::from_wire(&*entry.key).section().is_some();
+            if is_apart
+                || matches!(&*entry.key, "upstreams" | "mounts" | "bundles" | "listeners" | "upstream")
+            {
                 let message = format!("the key `{}` does not belong into the settings part", entry.key);
                 self.find(part, Code::UnknownKey, &message, "ship it as parts of its own");
             } else {
@@ -298,8 +290,9 @@ impl Assembly {
             PartKind::Mount => format!("mounts.{}", path_step(&part.name)),
             PartKind::Bundle => format!("bundles.{}", path_step(&part.name)),
             PartKind::Listener => format!("listeners.{}", path_step(&part.name)),
-            PartKind::Policy => POLICY_NAME.to_owned(),
-            PartKind::Audit => AUDIT_NAME.to_owned(),
+            PartKind::Audit | PartKind::Auth | PartKind::Identity | PartKind::Policy => {
+                part.kind.as_str().to_owned()
+            }
             PartKind::Settings => String::new(),
             PartKind::Unknown(ref kind) => format!("{}.{}", path_step(kind), path_step(&part.name)),
         };

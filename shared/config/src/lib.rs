@@ -42,8 +42,9 @@ pub use compile::{
     unusable_tls,
 };
 pub use compiled::{
-    Compiled, CompiledBundle, CompiledListener, CompiledMount, CompiledTls, CompiledUpstream, HttpTransport,
-    SecretFile, SecretString, StdioTransport, Transport,
+    Compiled, CompiledAuth, CompiledBundle, CompiledIssuer, CompiledKey, CompiledListener, CompiledMount,
+    CompiledTls, CompiledUpstream, HttpTransport, KeySource, SecretFile, SecretString, StdioTransport,
+    Transport,
 };
 pub use diagnostic::{Diagnostic, Judged, Report, Severity};
 pub use diff::{Change, ChangeKind, diff};
@@ -56,6 +57,9 @@ pub use reference_md::reference_markdown;
 pub use rejudge::{Rejudged, rejudge_parts};
 pub use schema::schema;
 pub use validate::listener::overlap;
+pub use validated::{
+    Accept, ApiKey, Auth, Identity, IdentitySource, Issuer, IssuerKeys, MountAccess, OnUnresolved,
+};
 pub use validated::{
     Audit, AuditArguments, AuditMode, Bundle, HttpUpstream, Limits, Listener, ListenerTls, Mount,
     ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream, UpstreamTransport, Validated,

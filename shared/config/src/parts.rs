@@ -12,13 +12,12 @@ use ostler_core::digest::{Digest, DigestBuilder};
 
 use crate::canonical::{self, Canonical};
 use crate::validate::Meaning;
+use crate::validated::{Auth, Identity};
 
-/// The name of the one part of kind `audit`.
-pub(crate) const AUDIT_NAME: &str = "audit";
 /// The name of the one part of kind `settings`.
 pub(crate) const SETTINGS_NAME: &str = "settings";
-/// The name of the one part of kind `policy`.
-pub(crate) const POLICY_NAME: &str = "policy";
+/// What a data plane must be able to do that is sent who may use its mounts.
+const AUTH: &str = "auth.v1";
 
 /// One piece of a config.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub struct Part {
     pub name: String,
     pub sha256: Digest,
     /// Canonical JSON: the value that stands under `upstreams.<name>`, `mounts.<name>`, `bundles.<name>` or `listeners.<name>`,
-    /// what stands under `policy` or `audit`, or the document without all these.
+    /// under `audit`, `auth`, `identity` or `policy`, or the document without all these.
     pub bytes: Bytes,
 }
 
@@ -36,8 +35,12 @@ pub struct Part {
 pub enum PartKind {
     /// What stands under `audit`; at most one.
     Audit,
+    /// `auth`; at most one, of the same name.
+    Auth,
     /// An entry of `bundles`.
     Bundle,
+    /// `identity`; at most one, of the same name.
+    Identity,
     /// An entry of `listeners`.
     Listener,
     /// An entry of `mounts`. Automatic mounts follow from the upstreams and are no parts.
@@ -54,13 +57,23 @@ pub enum PartKind {
 
 /// The parts of a config, sorted, and its digest.
 pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
-    let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } =
-        meaning;
-    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 3);
+    let Meaning {
+        upstreams,
+        mounts,
+        bundles,
+        listeners,
+        audit,
+        default_mount,
+        environment,
+        policy,
+        auth,
+        identity,
+    } = meaning;
+    let mut parts = Vec::with_capacity(upstreams.len() + mounts.len() + bundles.len() + listeners.len() + 5);
     let settings = canonical::settings(default_mount.as_ref(), environment.as_deref());
     parts.push(Part::of(PartKind::Settings, SETTINGS_NAME, &settings));
     if let Some(policy) = policy {
-        parts.push(Part::of(PartKind::Policy, POLICY_NAME, &canonical::policy(policy)));
+        parts.push(Part::of(PartKind::Policy, PartKind::Policy.as_str(), &canonical::policy(policy)));
     }
     for upstream in upstreams.values() {
         parts.push(Part::of(PartKind::Upstream, upstream.name.as_str(), &canonical::upstream(upstream)));
@@ -75,7 +88,13 @@ pub(crate) fn split(meaning: &Meaning) -> (Vec<Part>, Digest) {
         parts.push(Part::of(PartKind::Listener, listener.name.as_str(), &canonical::listener(listener)));
     }
     if let Some(audit) = audit {
-        parts.push(Part::of(PartKind::Audit, AUDIT_NAME, &canonical::audit(audit)));
+        parts.push(Part::of(PartKind::Audit, PartKind::Audit.as_str(), &canonical::audit(audit)));
+    }
+    if *auth != Auth::default() {
+        parts.push(Part::of(PartKind::Auth, PartKind::Auth.as_str(), &canonical::auth(auth)));
+    }
+    if *identity != Identity::default() {
+        parts.push(Part::of(PartKind::Identity, PartKind::Identity.as_str(), &canonical::identity(identity)));
     }
     sort(&mut parts);
     let digest = digest(&parts);
@@ -119,6 +138,7 @@ impl Part {
     pub fn capability(&self) -> Option<&'static str> {
         match &self.kind {
             PartKind::Audit => Some("audit.v1"),
+            PartKind::Auth | PartKind::Identity => Some(AUTH),
             PartKind::Bundle => Some("bundles.v1"),
             PartKind::Listener => Some("listeners.v1"),
             PartKind::Policy => Some("policy.v1"),
@@ -153,7 +173,9 @@ impl PartKind {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Audit => "audit",
+            Self::Auth => "auth",
             Self::Bundle => "bundle",
+            Self::Identity => "identity",
             Self::Listener => "listener",
             Self::Mount => "mount",
             Self::Policy => "policy",
@@ -163,12 +185,19 @@ impl PartKind {
         }
     }
 
+    /// The key of the document that is one part as a whole. Its part has the same name.
+    pub(crate) fn section(&self) -> Option<&str> {
+        matches!(self, Self::Audit | Self::Auth | Self::Identity | Self::Policy).then(|| self.as_str())
+    }
+
     /// Never fails: what to do about an unknown kind is for `judge_parts` to say.
     pub fn from_wire<'a>(kind: impl Into<Cow<'a, str>>) -> Self {
         let kind = kind.into();
         match &*kind {
             "audit" => Self::Audit,
+            "auth" => Self::Auth,
             "bundle" => Self::Bundle,
+            "identity" => Self::Identity,
             "listener" => Self::Listener,
             "mount" => Self::Mount,
             "policy" => Self::Policy,

@@ -3,6 +3,8 @@
 //!
 //! Nothing is required and nothing is checked here but shape; `validate` says what is missing and what is wrong.
 
+mod auth;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -11,6 +13,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use crate::located::{Entries, Located};
+
+pub(crate) use auth::{
+    RawApiKey, RawAuth, RawIdentity, RawIssuer, RawListenerAccess, RawMountAccess, RawSource,
+};
 
 /// The name by which the deserializer recognises a [`RawDuration`].
 pub(crate) const DURATION: &str = "$ostler::Duration";
@@ -50,6 +56,10 @@ pub(crate) struct RawDocument {
     pub(crate) audit: Option<Located<RawAudit>>,
     /// The mount or bundle that also owns the bare path `/mcp`. Without it the bare path is answered with `unknown_mount`.
     pub(crate) default_mount: Option<Located<String>>,
+    /// Who may use the mounts.
+    pub(crate) auth: Option<Located<RawAuth>>,
+    /// What callers are called.
+    pub(crate) identity: Option<Located<RawIdentity>>,
 }
 
 /// One MCP server: exactly one of `http`, `sse` and `stdio`, and how to treat it.
@@ -398,7 +408,7 @@ impl JsonSchema for RawDuration {
     }
 }
 
-fn name_rule() -> serde_json::Value {
+pub(crate) fn name_rule() -> serde_json::Value {
     serde_json::json!({
         "pattern": "^(?!.*__)[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$",
     })

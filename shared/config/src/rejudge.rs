@@ -14,7 +14,7 @@ use crate::de;
 use crate::diagnostic::{Diagnostic, Report};
 use crate::judge::{Assembly, judge_parts};
 use crate::node::Tree;
-use crate::parts::{self, POLICY_NAME, Part, PartKind, SETTINGS_NAME};
+use crate::parts::{self, Part, PartKind, SETTINGS_NAME};
 use crate::reporter::Reporter;
 use crate::validate::{self, Meaning};
 use crate::validated::{Mount, Validated};
@@ -88,7 +88,7 @@ fn is_plain(parts: &[Part]) -> bool {
             .filter(|part| part.kind == PartKind::Settings)
             .map(|part| &*part.name)
             .eq([SETTINGS_NAME])
-        && parts.iter().all(|part| part.kind != PartKind::Policy || part.name == POLICY_NAME)
+        && parts.iter().all(|part| part.kind.section().is_none_or(|section| part.name == section))
 }
 
 /// What comes and what goes between two sorted lists. A part that changes does both.

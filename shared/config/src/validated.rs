@@ -3,6 +3,8 @@
 //!
 //! Only `judge_text` and `judge_parts` make one.
 
+mod auth;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +20,10 @@ use crate::parts::Part;
 use crate::reference::{Reference, Template};
 use crate::validate::Meaning;
 
+pub use auth::{
+    Accept, ApiKey, Auth, Identity, IdentitySource, Issuer, IssuerKeys, MountAccess, OnUnresolved,
+};
+
 /// Accepted content. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Validated(Arc<Content>);
@@ -32,6 +38,8 @@ struct Content {
     default_mount: Option<ResourceName>,
     environment: Option<String>,
     policy: Option<Arc<Policy>>,
+    auth: Auth,
+    identity: Identity,
     parts: Arc<[Part]>,
     digest: Digest,
     /// At least as many as the values of all parts.
@@ -199,8 +207,18 @@ pub enum AuditArguments {
 
 impl Validated {
     pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
-        let Meaning { upstreams, mounts, bundles, listeners, audit, default_mount, environment, policy } =
-            meaning;
+        let Meaning {
+            upstreams,
+            mounts,
+            bundles,
+            listeners,
+            audit,
+            default_mount,
+            environment,
+            policy,
+            auth,
+            identity,
+        } = meaning;
         Self(Arc::new(Content {
             upstreams,
             mounts,
@@ -210,6 +228,8 @@ impl Validated {
             default_mount,
             environment,
             policy,
+            auth,
+            identity,
             parts,
             digest,
             values,
@@ -267,10 +287,21 @@ impl Validated {
         self.0.policy.as_ref()
     }
 
+    /// Who may use the mounts.
+    pub fn auth(&self) -> &Auth {
+        &self.0.auth
+    }
+
+    /// What callers are called.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
     /// Every reference in it; those to files are what a data plane watches.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         let upstreams = self.0.upstreams.values().flat_map(|upstream| upstream.references());
-        upstreams.chain(self.0.listeners.values().flat_map(Listener::references))
+        let listeners = self.0.listeners.values().flat_map(Listener::references);
+        upstreams.chain(listeners).chain(self.0.auth.references())
     }
 }
 

@@ -42,6 +42,18 @@ pub const POLICY_TEXT_BYTES_MAX: usize = 512;
 pub const POLICY_FEEDBACK_BYTES_MAX: usize = 2 * 1024;
 /// `allowed_hosts` of one listener; each is compared with the `Host` of every request.
 pub const CONFIG_HOSTS_MAX: usize = 64;
+/// Entries of `auth.api_keys`: a key for each agent and harness of a large fleet; found by digest, whatever their number.
+pub const CONFIG_API_KEYS_MAX: usize = 10_000;
+/// Entries of `auth.issuers`: an organisation has few, and each is asked for its keys.
+pub const CONFIG_ISSUERS_MAX: usize = 16;
+/// Scopes of one key or mount, and audiences of one issuer: a token that names more does not fit into a header.
+pub const CONFIG_SCOPES_MAX: usize = 64;
+/// One scope: longer ones do not fit into a challenge.
+pub const SCOPE_BYTES_MAX: usize = 256;
+/// Entries of `identity.sources`: each is looked at for every request.
+pub const CONFIG_IDENTITY_SOURCES_MAX: usize = 8;
+/// The name of a caller, as rules, limits and audit records have it.
+pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Headers of one upstream; servers commonly refuse more than a hundred altogether.
 pub const CONFIG_HEADERS_MAX: usize = 64;
 /// Arguments, and variables, of one stdio upstream.
@@ -58,6 +70,11 @@ pub const CONFIG_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Text of a source line in a diagnostic, in characters around the place that is meant.
 pub const SOURCE_LINE_CHARS_MAX: usize = 240;
+
+// Callers.
+
+/// The value of an `Authorization` header: tokens with the groups of a large organisation have 8 KiB, and a head holds no more.
+pub const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;
 
 // The sync stream.
 

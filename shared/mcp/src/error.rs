@@ -54,6 +54,10 @@ pub enum Reason {
     SessionNotFound,
     ForeignOrigin,
     ForeignHost,
+    Unauthorized,
+    InsufficientScope,
+    MountNotPermitted,
+    IdentityUnresolved,
     MethodNotAllowed,
     NotAcceptable,
     BodyTimeout,
@@ -83,7 +87,7 @@ pub struct Facts {
 // === impl Reason ===
 
 impl Reason {
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 31] = [
         Reason::PolicyDenied,
         Reason::KillSwitch,
         Reason::AuditUnavailable,
@@ -104,6 +108,10 @@ impl Reason {
         Reason::SessionNotFound,
         Reason::ForeignOrigin,
         Reason::ForeignHost,
+        Reason::Unauthorized,
+        Reason::InsufficientScope,
+        Reason::MountNotPermitted,
+        Reason::IdentityUnresolved,
         Reason::MethodNotAllowed,
         Reason::NotAcceptable,
         Reason::BodyTimeout,
@@ -290,6 +298,38 @@ impl Reason {
                 retryable: false,
                 meaning: "the Host header names another host than this listener serves",
                 remedy: "call the address that the data plane printed when it started",
+            },
+            Reason::Unauthorized => Facts {
+                name: "unauthorized",
+                code: INVALID_REQUEST,
+                status: 401,
+                retryable: false,
+                meaning: "the request needs a credential, or its credential is not valid here",
+                remedy: "send Authorization: Bearer with an API key or a token of a server that WWW-Authenticate leads to",
+            },
+            Reason::InsufficientScope => Facts {
+                name: "insufficient_scope",
+                code: INVALID_REQUEST,
+                status: 403,
+                retryable: false,
+                meaning: "the credential lacks a scope that this mount wants",
+                remedy: "get a token with the scopes that WWW-Authenticate names",
+            },
+            Reason::MountNotPermitted => Facts {
+                name: "mount_not_permitted",
+                code: INVALID_REQUEST,
+                status: 403,
+                retryable: false,
+                meaning: "the credential is good for other mounts",
+                remedy: "use one of those, or another credential; an operator limits keys with mounts",
+            },
+            Reason::IdentityUnresolved => Facts {
+                name: "identity_unresolved",
+                code: INVALID_REQUEST,
+                status: 403,
+                retryable: false,
+                meaning: "the request says in none of the ways that config names who calls",
+                remedy: "send what identity.sources names; an operator may write on_unresolved: anonymous",
             },
             Reason::MethodNotAllowed => Facts {
                 name: "method_not_allowed",

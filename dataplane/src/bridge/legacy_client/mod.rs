@@ -93,7 +93,7 @@ async fn is_refusal(
 /// Drops the session that came with a refusal.
 fn forget(refusal: &Result<Answer, UpstreamError>, call: &Call<'_>) {
     let id = refusal.as_ref().ok().and_then(|answer| answer.headers().get(MCP_SESSION_ID)?.to_str().ok());
-    if let Some(session) = id.and_then(|id| call.sessions.get(id)) {
+    if let Some(session) = id.and_then(|id| call.sessions.get(id, call.caller)) {
         call.sessions.remove(&session);
     }
 }
@@ -113,7 +113,7 @@ async fn start(mount: &Arc<Mount>, call: &Call<'_>) -> Result<Answer, UpstreamEr
     let session = BridgedSession::new(caller, &result, &call.body);
     let session = call
         .sessions
-        .create(SessionLink::Bridged(Arc::new(session)))
+        .create(SessionLink::Bridged(Arc::new(session)), call.caller)
         .await
         .map_err(|error| UpstreamError::new(Reason::Overloaded, error.to_string()))?;
     let id = envelope.id.map_or("null", |id| id.raw());

@@ -1,5 +1,5 @@
-//! The sessions that a mount holds at a legacy upstream for clients that have none: one for each set of client
-//! capabilities, so that a server is told of none that its caller lacks. There are few such sets.
+//! The sessions that a mount holds at a legacy upstream for clients that have none: one for each caller and set of client
+//! capabilities, so that a server is told of none that its caller lacks, and no caller is served in another's session.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,9 +27,16 @@ use crate::upstream::{Answer, UpstreamError};
 /// The sessions of one mount. Their ids are nobody's: no client can name one.
 pub struct Pool {
     pub(super) table: Arc<SessionTable>,
-    sessions: Mutex<HashMap<String, Arc<OnceCell<Arc<Pooled>>>>>,
+    sessions: Mutex<HashMap<Client, Arc<OnceCell<Arc<Pooled>>>>>,
     era: Mutex<Arc<OnceCell<Option<Era>>>>,
     pub(super) parked: ParkedCalls,
+}
+
+/// Whom a session is held for: a principal, and what its client can do.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Client {
+    principal: Option<(Box<str>, Box<str>)>,
+    capabilities: Box<str>,
 }
 
 /// A session held upstream.
@@ -86,7 +93,8 @@ impl Pool {
         asker: &Asker,
         capabilities: &str,
     ) -> Result<Arc<Pooled>, UpstreamError> {
-        let cell = Arc::clone(lock(&self.sessions).entry(capabilities.to_owned()).or_default());
+        let client = Client::of(asker, capabilities);
+        let cell = Arc::clone(lock(&self.sessions).entry(client).or_default());
         let opened = cell.get_or_try_init(|| async {
             Pooled::open(&self.table, mount, &asker.for_all(), capabilities).await.map(Arc::new)
         });
@@ -94,12 +102,13 @@ impl Pool {
     }
 
     /// The upstream does not know the session any more.
-    fn forget(&self, capabilities: &str, lost: &Arc<Pooled>) {
+    fn forget(&self, asker: &Asker, capabilities: &str, lost: &Arc<Pooled>) {
         let mut sessions = lock(&self.sessions);
         let is_lost =
             |cell: &Arc<OnceCell<Arc<Pooled>>>| cell.get().is_some_and(|held| Arc::ptr_eq(held, lost));
-        if sessions.get(capabilities).is_some_and(is_lost) {
-            sessions.remove(capabilities);
+        let client = Client::of(asker, capabilities);
+        if sessions.get(&client).is_some_and(is_lost) {
+            sessions.remove(&client);
         }
     }
 
@@ -135,7 +144,7 @@ impl Pool {
                 };
             }
             upward.end();
-            self.forget(capabilities, &pooled);
+            self.forget(asker, capabilities, &pooled);
             is_retry = true;
         }
     }
@@ -144,6 +153,15 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pool({})", lock(&self.sessions).len())
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    fn of(asker: &Asker, capabilities: &str) -> Self {
+        let principal = asker.caller().principal().map(|(issuer, name)| (issuer.into(), name.into()));
+        Self { principal, capabilities: capabilities.into() }
     }
 }
 
@@ -161,7 +179,7 @@ impl Pooled {
         let body = modern_client::initialize(0, Revision::LATEST_LEGACY, capabilities, client);
         let answer = asker.legacy(mount, table, None, Revision::LATEST_LEGACY, body).await?;
         let named = answer.headers().get(MCP_SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let session = named.and_then(|id| table.get(&id));
+        let session = named.and_then(|id| table.get(&id, asker.caller()));
         let response = ask::response(answer).await?;
         let result = Envelope::scan(&response).ok().and_then(|envelope| envelope.result);
         let initialized = result.ok_or_else(|| invalid("`initialize` is refused"))?.to_owned();

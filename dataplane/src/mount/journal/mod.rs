@@ -62,6 +62,8 @@ pub struct MountJournal {
 /// A session that was found.
 pub struct Found {
     pub link: LinkMemo,
+    /// See [`Memo::owner`].
+    pub owner: Option<Digest>,
     pub began_unix_ms: u64,
 }
 
@@ -176,14 +178,20 @@ impl fmt::Debug for Journal {
 
 impl MountJournal {
     /// Keeps a session from now on; nothing where it is too large to be kept.
-    pub fn begin(&self, id: &str, began_unix_ms: u64, link: LinkMemo) -> Option<Ticket> {
-        let entry = self.sealed(id, began_unix_ms, link)?;
+    pub fn begin(
+        &self,
+        id: &str,
+        began_unix_ms: u64,
+        link: LinkMemo,
+        owner: Option<Digest>,
+    ) -> Option<Ticket> {
+        let entry = self.sealed(id, began_unix_ms, link, owner)?;
         Some(self.journal.shared.change(|book| book.put(key(id), entry)))
     }
 
     /// Keeps a session as it is now, unless it has ended meanwhile.
-    pub fn update(&self, id: &str, began_unix_ms: u64, link: LinkMemo) {
-        let Some(entry) = self.sealed(id, began_unix_ms, link) else { return };
+    pub fn update(&self, id: &str, began_unix_ms: u64, link: LinkMemo, owner: Option<Digest>) {
+        let Some(entry) = self.sealed(id, began_unix_ms, link, owner) else { return };
         self.journal.shared.change(|book| {
             if book.get(key(id)).is_some() {
                 book.put(key(id), entry);
@@ -191,8 +199,9 @@ impl MountJournal {
         });
     }
 
-    fn sealed(&self, id: &str, began_unix_ms: u64, link: LinkMemo) -> Option<Entry> {
-        let memo = Memo { upstream: self.upstream, began_unix_ms: Some(began_unix_ms), link }.to_bytes()?;
+    fn sealed(&self, id: &str, began_unix_ms: u64, link: LinkMemo, owner: Option<Digest>) -> Option<Entry> {
+        let memo = Memo { upstream: self.upstream, began_unix_ms: Some(began_unix_ms), owner, link };
+        let memo = memo.to_bytes()?;
         let sealed = SealKey::of(id.as_bytes(), PURPOSE).ok()?.seal(self.place(), &memo).ok()?;
         let used_unix_ms = self.journal.shared.clock.unix_ms();
         Some(Entry::new(self.mount.clone(), began_unix_ms, used_unix_ms, sealed))
@@ -228,7 +237,7 @@ impl MountJournal {
         if memo.upstream != self.upstream {
             return None;
         }
-        Some(Found { link: memo.link, began_unix_ms: entry.began_unix_ms })
+        Some(Found { link: memo.link, owner: memo.owner, began_unix_ms: entry.began_unix_ms })
     }
 
     /// Whether it is kept still.

@@ -56,7 +56,7 @@ fn of(journal: &Arc<Journal>, mount: &str, upstream: &str) -> MountJournal {
 
 /// Keeps a session and waits until it is written, as `initialize` does.
 async fn keep(journal: &MountJournal, id: &str, upstream_id: &str) {
-    let ticket = journal.begin(id, 1_000, link(upstream_id)).unwrap();
+    let ticket = journal.begin(id, 1_000, link(upstream_id), None).unwrap();
     journal.written(ticket).await;
 }
 
@@ -239,7 +239,7 @@ async fn a_disk_that_takes_nothing_is_an_alarm_until_it_takes_everything_again()
     let disk = Arc::new(Failing(AtomicUsize::new(1)));
     let journal = Journal::open(&folder.state.clone().on_disk(disk), folder.clock.clone());
     let mount = of(&journal, "m", "u");
-    let ticket = mount.begin(ID, 1_000, link("theirs")).unwrap();
+    let ticket = mount.begin(ID, 1_000, link("theirs"), None).unwrap();
     // Returns because the disk fails, and not because it has written.
     mount.written(ticket).await;
     assert_eq!(journal.failures().get(), 1);
@@ -284,10 +284,10 @@ async fn an_ended_session_is_not_kept_again_by_a_late_setting() {
     let journal = folder.open();
     let mount = of(&journal, "m", "u");
     keep(&mount, ID, "theirs").await;
-    mount.update(ID, 1_000, link("next"));
+    mount.update(ID, 1_000, link("next"), None);
     assert_eq!(upstream_id(mount.find(ID)).as_deref(), Some("next"));
     mount.end(ID);
-    mount.update(ID, 1_000, link("late"));
+    mount.update(ID, 1_000, link("late"), None);
     assert!(mount.find(ID).is_none());
     journal.close();
     assert_eq!(folder.open().len(), 0);

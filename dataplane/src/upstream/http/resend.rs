@@ -86,6 +86,7 @@ impl Scene {
         let call = Call {
             verb: Verb::Post,
             worker: 0,
+            caller: &Caller::default(),
             headers: &HeaderMap::new(),
             body: body.clone(),
             envelope: Some(&envelope),
@@ -144,7 +145,7 @@ async fn a_session_beyond_those_that_a_mount_may_hold_is_refused_though_the_upst
     let (scene, mut opened) = Scene::new();
     while scene.sessions.len() < SESSIONS_PER_MOUNT_MAX {
         let link = SessionLink::Http(Arc::new(HttpSession::named("upstream")));
-        scene.sessions.create(link).await.unwrap();
+        scene.sessions.create(link, &Caller::default()).await.unwrap();
     }
     let begin = async {
         let mut server = opened.recv().await.unwrap();

@@ -311,7 +311,7 @@ async fn own_session_id(
     let session = HttpSession::new(upstream_id.clone(), initialize, revision, &upstream.remembered);
     let session = call
         .sessions
-        .create(SessionLink::Http(Arc::new(session)))
+        .create(SessionLink::Http(Arc::new(session)), call.caller)
         .await
         .map_err(|error| UpstreamError::new(Reason::Overloaded, error.to_string()))?;
     Ok(Some(session.id().clone()))

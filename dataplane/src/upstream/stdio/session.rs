@@ -102,7 +102,7 @@ async fn with_session(
 ) -> Result<Answer, UpstreamError> {
     let session = call
         .sessions
-        .create(SessionLink::Stdio(Arc::new(session)))
+        .create(SessionLink::Stdio(Arc::new(session)), call.caller)
         .await
         .map_err(|error| UpstreamError::new(ostler_mcp::Reason::Overloaded, error.to_string()))?;
     answer.headers_mut().insert(MCP_SESSION_ID, session.id().clone());

@@ -2,6 +2,7 @@
 //!
 //! Every refusal is reported, not the first. A message may name a reference, never its value.
 
+mod auth;
 mod bundle;
 mod glob;
 mod listener;
@@ -79,6 +80,7 @@ pub fn recompile(config: &Validated, host: &Host<'_>, before: Option<&Compiled>)
             (listener.name.clone(), Arc::new(compiled))
         })
         .collect();
+    let auth = auth::compile(config, host, before.map(|before| &before.auth), &mut diagnostics);
     if !diagnostics.is_empty() {
         return Err(Report { diagnostics });
     }
@@ -94,6 +96,7 @@ pub fn recompile(config: &Validated, host: &Host<'_>, before: Option<&Compiled>)
         default_mount,
         environment: config.environment().map(Into::into),
         policy: config.policy().cloned(),
+        auth,
     })
 }
 

@@ -66,6 +66,14 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// A value is one that must not stand there twice. What was good before is refused by nobody: the second is left out.
+    pub(super) fn conflicting(&mut self, path: &str, reason: &str) {
+        if self.host.unresolved == Unresolved::Refuse {
+            let help = "give each of them a value of its own".to_owned();
+            self.push(Code::BadResolvedValue, path, reason.to_owned(), help);
+        }
+    }
+
     /// The host's own flags refuse it.
     pub(super) fn not_allowed(&mut self, path: &str, message: String, help: String) {
         self.push(Code::NotAllowedHere, path, message, help);

@@ -322,6 +322,7 @@ version: 1
 listeners:
   local: { address: '127.0.0.1:7410' }
   open: { address: '[::]:7411', tls: { certificate: '${file:/c}', key: '${file:/k}' } }
+auth: { listeners: { open: { accept: [none] } } }
 ";
 
 #[test]

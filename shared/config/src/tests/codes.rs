@@ -112,6 +112,21 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::RuleTwice => http(
             "policy:\n  rules:\n    - { name: a, match: { tool: x }, action: deny }\n    - { name: a, match: { tool: y }, action: deny }\n",
         ),
+        Code::ListenerNeedsAuth => {
+            listener("address: '0.0.0.0:7410', tls: { certificate: '${file:/c}', key: '${file:/k}' }")
+        }
+        Code::UnknownListener => auth("listeners: { tema: { accept: [none] } }"),
+        Code::UnknownCredential => auth("accept: [corporate]"),
+        Code::BadKeyDigest => auth("api_keys: { ci: { key: hunter2 } }"),
+        Code::BadKeySet => auth(
+            "resource: https://gateway.example, issuers: { idp: { issuer: https://idp.example, jwks: hunter2 } }",
+        ),
+        Code::BadScope => auth("mounts: { a: { scopes: ['read write'] } }"),
+        Code::ScopesOfNobody => auth("mounts: { a: { accept: [none], scopes: [read] } }"),
+        Code::WeakBundle => {
+            http("bundles: { all: { mounts: [a] } }\nauth: { mounts: { a: { scopes: [read] } } }\n")
+        }
+        Code::BadIdentitySource => http("identity: { sources: [client_info] }\n"),
         Code::NotAllowedHere => {
             compiled("version: 1\nupstream: { stdio: { command: npx } }\n", GlobList::none())
         }
@@ -136,6 +151,10 @@ fn example(code: Code) -> Vec<Diagnostic> {
 
 fn http(rest: &str) -> Vec<Diagnostic> {
     found(format!("version: 1\nupstreams:\n  a:\n    http: {{ url: http://a/ }}\n{rest}"))
+}
+
+fn auth(inside: &str) -> Vec<Diagnostic> {
+    http(&format!("auth: {{ {inside} }}\n"))
 }
 
 fn listener(inside: &str) -> Vec<Diagnostic> {

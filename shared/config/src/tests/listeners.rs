@@ -10,13 +10,20 @@ fn with(listeners: &str) -> String {
     format!("{UPSTREAMS}listeners:\n{listeners}")
 }
 
+/// Those that say that they ask nobody for a credential.
+fn open_to_all(named: &[&str], listeners: &str) -> String {
+    let accept: Vec<_> = named.iter().map(|name| format!("{name}: {{ accept: [none] }}")).collect();
+    format!("{}auth: {{ listeners: {{ {} }} }}\n", with(listeners), accept.join(", "))
+}
+
 fn tls(address: &str) -> String {
     format!("{{ address: '{address}', tls: {{ certificate: '${{file:/c}}', key: '${{file:/k}}' }} }}")
 }
 
 #[test]
 fn a_listener_is_kept_as_it_is_meant() {
-    let config = accepted(&with(
+    let config = accepted(&open_to_all(
+        &["team"],
         "  team:\n    address: '[::ffff:10.0.0.1]:7410'\n    tls: { certificate: '${file:/c}', key: '${file:/k}' }\n    allowed_hosts: [Gateway.Example, '[::2]']\n    mounts: [b, a]\n",
     ));
     let listener = &config.listeners()["team"];
@@ -27,7 +34,7 @@ fn a_listener_is_kept_as_it_is_meant() {
         config.references().map(|reference| reference.name()).collect::<Vec<_>>(),
         ["file:/c", "file:/k"]
     );
-    let part = &config.parts()[0];
+    let part = &config.parts()[1];
     assert_eq!((part.kind.as_str(), part.name.as_str()), ("listener", "team"));
     assert_eq!(
         std::str::from_utf8(&part.bytes).unwrap(),
@@ -81,11 +88,12 @@ fn no_two_listeners_have_one_address() {
         ("[::1]:7410", "[::]:7410"),
         ("[::ffff:127.0.0.1]:7410", "127.0.0.1:7410"),
     ] {
-        let report = refused(with(&format!("  a: {}\n  b: {}\n", tls(one), tls(other))));
+        let report = refused(open_to_all(&["a", "b"], &format!("  a: {}\n  b: {}\n", tls(one), tls(other))));
         assert_eq!(codes(&report.diagnostics), ["OST0317"], "{report}");
         assert_eq!(report.diagnostics[0].path, "listeners.b.address");
     }
-    accepted(&with(&format!("  a: {}\n  b: {}\n", tls("0.0.0.0:7410"), tls("[::1]:7410"))));
+    let apart = format!("  a: {}\n  b: {}\n", tls("0.0.0.0:7410"), tls("[::1]:7410"));
+    accepted(&open_to_all(&["a"], &apart));
 }
 
 #[test]
@@ -143,7 +151,7 @@ fn what_is_opened_and_closed_is_seen_in_the_difference() {
 
 #[test]
 fn a_listeners_part_is_judged_like_its_text() {
-    let mut parts = accepted(&with("  l: { address: '127.0.0.1:1' }\n")).parts().to_vec();
+    let mut parts = accepted(&open_to_all(&["l"], "  l: { address: '127.0.0.1:1' }\n")).parts().to_vec();
     for bytes in [
         r#"{"address":"0.0.0.0:1"}"#,
         r#"{"address":"127.0.0.1:0"}"#,
@@ -151,8 +159,8 @@ fn a_listeners_part_is_judged_like_its_text() {
         r#"{"address":"127.0.0.1:1","tls":{"certificate":"${file:/c}","key":"hunter2"}}"#,
         r#"{"address":"127.0.0.1:1","backlog":1}"#,
     ] {
-        parts[0].bytes = bytes::Bytes::from_static(bytes.as_bytes());
-        parts[0].sha256 = ostler_core::digest::Digest::of(&parts[0].bytes);
+        parts[1].bytes = bytes::Bytes::from_static(bytes.as_bytes());
+        parts[1].sha256 = ostler_core::digest::Digest::of(&parts[1].bytes);
         let report = judge_parts(&parts).unwrap_err();
         assert_eq!(report.diagnostics.len(), 1, "{bytes}: {report}");
         assert!(

@@ -1,6 +1,7 @@
 //! What the crate promises as a whole. Details are tested beside the code that has them.
 
 mod audit;
+mod auth;
 mod budgets;
 mod bundles;
 mod codes;

@@ -30,6 +30,7 @@ fn assert_agreement(candidate: &Arc<[Part]>, before: &Validated) {
             assert_eq!(again.upstreams(), whole.upstreams());
             assert_eq!(again.mounts(), whole.mounts());
             assert_eq!(again.listeners(), whole.listeners());
+            assert_eq!((again.auth(), again.identity()), (whole.auth(), whole.identity()));
             assert_eq!(again.default_mount(), whole.default_mount());
         }
         (Err(whole), Err(again)) => assert_eq!(again, whole),

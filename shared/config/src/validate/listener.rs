@@ -17,8 +17,10 @@ use crate::validated::{Listener, ListenerTls};
 
 use super::values;
 
+/// What the listener of `--listen` is called.
+pub(crate) const BOOTSTRAP: &str = "mcp";
 /// What the process's own listeners are called on gauges and in its state folder.
-const TAKEN: [&str; 3] = ["admin", "mcp", "metrics"];
+const TAKEN: [&str; 3] = ["admin", BOOTSTRAP, "metrics"];
 
 /// A listener without its mounts, which only the whole document knows. Nothing if its address could not be understood. `at` is its name.
 pub(super) fn validate(

@@ -2,7 +2,9 @@
 //! left out, so that nothing is reported that only follows from it.
 
 mod audit;
+pub(crate) mod auth;
 mod bundle;
+mod identity;
 pub(crate) mod listener;
 mod names;
 mod policy;
@@ -22,9 +24,9 @@ use crate::codes::Code;
 use crate::de::did_you_mean;
 use crate::located::{Entries, Located};
 use crate::node::NodeId;
-use crate::raw::{RawBundle, RawDocument, RawListener, RawMount, RawPolicy, RawUpstream};
+use crate::raw::{RawAuth, RawBundle, RawDocument, RawListener, RawMount, RawPolicy, RawUpstream};
 use crate::reporter::Reporter;
-use crate::validated::{Audit, Bundle, Listener, Mount, Upstream};
+use crate::validated::{Audit, Auth, Bundle, Identity, Listener, Mount, Upstream};
 
 /// The only version of the language.
 const VERSION: i64 = 1;
@@ -42,6 +44,8 @@ pub(crate) struct Meaning {
     pub(crate) default_mount: Option<ResourceName>,
     pub(crate) environment: Option<String>,
     pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) auth: Auth,
+    pub(crate) identity: Identity,
 }
 
 /// Reports every mistake. The meaning is whole only if none was reported. What is `known` was judged before and has none; the
@@ -57,7 +61,9 @@ pub(crate) fn validate(document: Located<RawDocument>, known: Meaning, reporter:
     judge.mounts(raw.mounts);
     judge.bundles(raw.bundles);
     judge.default_mount(raw.default_mount, singular);
-    judge.listeners(raw.listeners);
+    let listeners = judge.listeners(raw.listeners);
+    judge.auth(raw.auth, &listeners);
+    judge.meaning.identity = raw.identity.map(|raw| identity::validate(raw, reporter)).unwrap_or_default();
     judge.policy(raw.environment, raw.policy);
     judge.meaning.audit = raw.audit.and_then(|raw| audit::validate(raw, reporter)).map(Arc::new);
     judge.warn_of_unmounted();
@@ -93,8 +99,8 @@ struct Judge<'a> {
     upstreams: BTreeMap<ResourceName, Option<NodeId>>,
     /// Mounts that the document names or implies, understood or not.
     mounts: BTreeSet<ResourceName>,
-    /// Bundles that the document names, understood or not.
-    bundles: BTreeSet<ResourceName>,
+    /// Bundles that the document names, understood or not, and where.
+    bundles: BTreeMap<ResourceName, NodeId>,
     /// Upstreams that explicit mounts lead to.
     led_to: BTreeSet<ResourceName>,
     /// Names that were refused: whoever uses one makes no further mistake.
@@ -112,7 +118,7 @@ impl<'a> Judge<'a> {
             reporter,
             upstreams: BTreeMap::new(),
             mounts: BTreeSet::new(),
-            bundles: BTreeSet::new(),
+            bundles: BTreeMap::new(),
             led_to: BTreeSet::new(),
             refused: HashSet::new(),
             unsure: false,
@@ -273,7 +279,7 @@ impl<'a> Judge<'a> {
                         let message = format!("{what} is already named `{parsed}`");
                         self.reporter.report(Code::NameConflict, name.at, message, "rename this bundle");
                     }
-                    self.bundles.insert(parsed.clone());
+                    self.bundles.insert(parsed.clone(), name.at);
                 }
                 None => self.refused.extend(name.value),
             }
@@ -292,7 +298,7 @@ impl<'a> Judge<'a> {
     /// A mount that a bundle names.
     fn existing_member(&self, name: &Located<String>) -> Option<ResourceName> {
         let text = name.value.as_deref()?;
-        if !self.bundles.contains(text) || self.mounts.contains(text) {
+        if !self.bundles.contains_key(text) || self.mounts.contains(text) {
             return self.existing_mount(name);
         }
         let message = format!("`{text}` is a bundle, and bundles are made of mounts");
@@ -308,23 +314,86 @@ impl<'a> Judge<'a> {
         self.meaning.default_mount = default_mount.as_ref().and_then(|name| self.existing_mount(name));
     }
 
-    fn listeners(&mut self, listeners: Option<Located<Entries<RawListener>>>) {
-        let Some(Located { at, value: Some(Entries(entries)) }) = listeners else { return };
+    /// Names of listeners, understood or not, and where.
+    fn listeners(
+        &mut self,
+        listeners: Option<Located<Entries<RawListener>>>,
+    ) -> BTreeMap<ResourceName, NodeId> {
+        let mut named = BTreeMap::new();
+        let Some(Located { at, value: Some(Entries(entries)) }) = listeners else { return named };
         self.count(at, entries.len(), limits::CONFIG_LISTENERS_MAX, "listeners");
         let mut understood = Vec::new();
         for (name, raw) in entries {
             let parsed = names::resource(&name, "a listener", self.reporter);
+            named.extend(parsed.clone().map(|parsed| (parsed, name.at)));
             let Some(mut raw) = raw.value else { continue };
             let mounts = raw.mounts.take().map(|mounts| self.listed_mounts(mounts));
             // What it holds is judged all the same.
-            let Some(named) = parsed.or_else(|| ResourceName::parse(SINGULAR).ok()) else { continue };
-            if let Some((listener, at)) = listener::validate(raw, &named, name.at, self.reporter) {
+            let Some(parsed) = parsed.or_else(|| ResourceName::parse(SINGULAR).ok()) else { continue };
+            if let Some((listener, at)) = listener::validate(raw, &parsed, name.at, self.reporter) {
                 understood.push((Listener { mounts, ..listener }, at));
             }
         }
         listener::conflicts(understood.iter(), self.reporter);
         let by_name = understood.into_iter().map(|(listener, _)| (listener.name.clone(), listener));
         self.meaning.listeners = by_name.collect();
+        named
+    }
+
+    /// `listeners` are the names of those that the document has.
+    fn auth(&mut self, raw: Option<Located<RawAuth>>, listeners: &BTreeMap<ResourceName, NodeId>) {
+        let listener = |name: &Located<String>| self.existing_listener(name, listeners);
+        let existing = auth::Existing { mount: &|name| self.existing_mount(name), listener: &listener };
+        let auth = raw.map(|raw| auth::validate(raw, existing, self.reporter)).unwrap_or_default();
+        for listener in self.meaning.listeners.values() {
+            let is_open =
+                !listener.address.ip().is_loopback() && !auth.listeners.contains_key(&listener.name);
+            if let Some(at) =
+                listeners.get(&listener.name).filter(|_| is_open && auth.default_accept().is_none())
+            {
+                let message = format!(
+                    "the listener `{}` would let everybody on the network use its mounts",
+                    listener.name
+                );
+                let help = format!(
+                    "say in `auth` what is accepted, or `auth: {{ listeners: {{ {}: {{ accept: [none] }} }} }}` if that is meant",
+                    listener.name
+                );
+                self.reporter.report(Code::ListenerNeedsAuth, *at, message, help);
+            }
+        }
+        for (bundle, mounts) in self.meaning.bundles.values().map(|bundle| (&bundle.name, &bundle.mounts)) {
+            let weak =
+                mounts.iter().find_map(|mount| auth::weak_bundle(&auth, bundle.as_str(), mount.as_str()));
+            if let (Some(message), Some(at)) = (weak, self.bundles.get(bundle)) {
+                let help = format!("say in `auth.mounts.{bundle}` what its mounts say");
+                self.reporter.report(Code::WeakBundle, *at, message, help);
+            }
+        }
+        self.meaning.auth = auth;
+    }
+
+    fn existing_listener(
+        &self,
+        name: &Located<String>,
+        listeners: &BTreeMap<ResourceName, NodeId>,
+    ) -> Option<ResourceName> {
+        let text = name.value.as_deref()?;
+        if text == listener::BOOTSTRAP {
+            return ResourceName::parse(text).ok();
+        }
+        if let Some((found, _)) = listeners.get_key_value(text) {
+            return Some(found.clone());
+        }
+        let known = listeners.keys().map(ResourceName::as_str).chain([listener::BOOTSTRAP]);
+        let message = format!("there is no listener named `{}`", values::shown(text));
+        self.reporter.report(
+            Code::UnknownListener,
+            name.at,
+            message,
+            names::suggestion(text, known, "listeners"),
+        );
+        None
     }
 
     fn listed_mounts(&self, mounts: Located<Vec<Located<String>>>) -> BTreeSet<ResourceName> {
@@ -341,7 +410,8 @@ impl<'a> Judge<'a> {
         let Located { at, value } = name;
         let text = value.as_deref()?;
         let known = || self.meaning.mounts.get_key_value(text).map(|(name, _)| name);
-        if let Some(found) = self.mounts.get(text).or_else(known).or_else(|| self.bundles.get(text)) {
+        let bundle = || self.bundles.get_key_value(text).map(|(name, _)| name);
+        if let Some(found) = self.mounts.get(text).or_else(known).or_else(bundle) {
             return Some(found.clone());
         }
         if self.refused.contains(text) {

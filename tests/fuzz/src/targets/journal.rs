@@ -81,7 +81,7 @@ fn sealed() -> &'static [String; 4] {
             let folder = memory_folder().expect("a folder");
             let journal = open(&StateDir::open(folder.path()).expect("the folder opens"));
             let (id, mount, upstream) = SESSIONS[number];
-            of(&journal, mount, upstream).begin(IDS[id], began_unix_ms(number), memo(number));
+            of(&journal, mount, upstream).begin(IDS[id], began_unix_ms(number), memo(number), None);
             journal.close();
             let file = fs::read_to_string(folder.path().join(FILE)).expect("the file is written");
             let (_, record) = file.trim_end().rsplit_once(' ').expect("a record");
@@ -160,10 +160,10 @@ fn goes_on(journal: &Arc<Journal>) {
     let (id, began) = (IDS[0], began_unix_ms(0));
     here.end(id);
     assert!(here.find(id).is_none() && !here.holds(id), "it has ended");
-    here.update(id, began, memo(0));
+    here.update(id, began, memo(0), None);
     assert!(here.find(id).is_none(), "what has ended stays so");
     journal.sweep();
-    here.begin("a-new-id", NOW_UNIX_MS, memo(7)).expect("it is kept");
+    here.begin("a-new-id", NOW_UNIX_MS, memo(7), None).expect("it is kept");
     let found = here.find("a-new-id").expect("one that begins is found");
     assert_eq!(found.began_unix_ms, NOW_UNIX_MS);
 }

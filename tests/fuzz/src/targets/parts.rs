@@ -61,6 +61,8 @@ fn part(piece: &[u8]) -> Option<Part> {
         1 | 5 | 9 => PartKind::Mount,
         2 | 6 => PartKind::Settings,
         10 => PartKind::Listener,
+        11 => PartKind::Auth,
+        12 => PartKind::Identity,
         _ => PartKind::from_wire(name.clone()),
     };
     let damaged = choice & 0x80 != 0;

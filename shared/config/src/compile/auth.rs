@@ -1,0 +1,87 @@
+//! Who may use the mounts, with the digests of keys and the key sets that references lead to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ostler_core::digest::{Digest, DigestBuilder};
+
+use crate::compiled::{CompiledAuth, CompiledIssuer, CompiledKey, KeySource, SecretString};
+use crate::diagnostic::Diagnostic;
+use crate::parts::PartKind;
+use crate::validate::auth::key_digest;
+use crate::validated::{Auth, IssuerKeys, Validated};
+
+use super::resolve::Resolver;
+use super::{Host, part_digest};
+
+pub(super) fn compile(
+    config: &Validated,
+    host: &Host<'_>,
+    before: Option<&Arc<CompiledAuth>>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Arc<CompiledAuth> {
+    let auth = config.auth();
+    let mut resolver = Resolver::new(host, "auth".to_owned());
+    let mut part = DigestBuilder::new();
+    for kind in [PartKind::Auth, PartKind::Identity] {
+        part.update(part_digest(config, &kind, kind.as_str()).as_bytes());
+    }
+    let keys = keys(auth, &mut resolver, &mut part);
+    let issuers = auth
+        .issuers
+        .iter()
+        .map(|(name, issuer)| {
+            let keys = match &issuer.keys {
+                IssuerKeys::Fetched(url) => KeySource::Fetched(url.clone()),
+                IssuerKeys::Given(set) => {
+                    let text = resolver.resolve(&format!("issuers.{name}.jwks"), set);
+                    part.update(text.as_deref().unwrap_or_default().as_bytes());
+                    KeySource::Given(text.map(SecretString::new))
+                }
+            };
+            let (issuer, audiences) = (issuer.issuer.clone(), issuer.audiences.clone());
+            CompiledIssuer { name: name.clone(), issuer, keys, audiences }
+        })
+        .collect();
+    // What has no value lets nobody in; the others stay.
+    let _ = resolver.finish(diagnostics);
+    let part = part.finish();
+    if let Some(before) = before.filter(|before| before.part == part) {
+        return Arc::clone(before);
+    }
+    Arc::new(CompiledAuth {
+        accept: auth.default_accept(),
+        listeners: auth.listeners.clone(),
+        mounts: auth.mounts.clone(),
+        keys,
+        issuers,
+        resource: auth.resource.clone(),
+        identity: config.identity().clone(),
+        part,
+    })
+}
+
+fn keys(
+    auth: &Auth,
+    resolver: &mut Resolver<'_>,
+    part: &mut DigestBuilder,
+) -> HashMap<Digest, Arc<CompiledKey>> {
+    let mut keys: HashMap<_, Arc<CompiledKey>> = HashMap::with_capacity(auth.api_keys.len());
+    for (name, key) in &auth.api_keys {
+        let path = format!("api_keys.{name}.key");
+        let Some(text) = resolver.resolve(&path, &key.key) else { continue };
+        let Some(digest) = key_digest(text.trim()) else {
+            resolver.unusable(&path, &key.key, "the value is not `sha256:` and 64 hexadecimal digits");
+            continue;
+        };
+        part.update(digest.as_bytes());
+        if let Some(other) = keys.get(&digest) {
+            // One key would be two callers.
+            resolver.conflicting(&path, &format!("the key is that of `{}` too", other.name));
+            continue;
+        }
+        let key = CompiledKey { name: name.clone(), mounts: key.mounts.clone(), scopes: key.scopes.clone() };
+        keys.insert(digest, Arc::new(key));
+    }
+    keys
+}
