@@ -15,6 +15,7 @@ use super::*;
 mod backups;
 mod disk;
 mod opening;
+mod trail;
 
 fn options(path: &Path) -> StoreOptions {
     StoreOptions {

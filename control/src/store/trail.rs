@@ -90,7 +90,21 @@ pub struct Acknowledged {
     pub broken: u64,
 }
 
-/// Keeps what was not kept before, inside the caller's transaction. Without records it says how far the chain has come.
+/// How far a chain has come.
+pub(super) fn come_to(read: &ReadTransaction, chain: ChainId) -> Result<Acknowledged, StoreError> {
+    let none = Acknowledged { chain, upto: 0, added: 0, broken: 0 };
+    let table = match read.open_table(TRAIL_CHAINS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(none),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(bytes) = table.get(chain.to_string().as_str())? else { return Ok(none) };
+    let known: ChainRecord =
+        serde_json::from_slice(bytes.value()).map_err(|error| unreadable(chain, &error))?;
+    Ok(Acknowledged { upto: known.last, ..none })
+}
+
+/// Keeps what was not kept before, inside the caller's transaction.
 pub(super) fn keep(write: &WriteTransaction, sent: &Sent, now: u64) -> Result<Acknowledged, StoreError> {
     let mut known = read_chain(write, sent.chain)?;
     if known.is_none() && write.open_table(TRAIL_CHAINS)?.len()? >= AUDIT_CHAINS_MAX {

@@ -25,7 +25,9 @@ use std::thread::JoinHandle;
 use ostler_audit::{ChainId, Position, Record};
 use ostler_config::{Audit as Settings, AuditMode};
 use ostler_core::clock::WallClock;
-use ostler_core::limits::{AUDIT_PATIENCE, AUDIT_QUEUE_MAX, AUDIT_SPOOL_BYTES_MAX};
+use ostler_core::limits::{
+    AUDIT_PATIENCE, AUDIT_QUEUE_MAX, AUDIT_SPOOL_BYTES_MAX, AUDIT_STRANGERS_PER_SECOND,
+};
 use ostler_core::state_dir::StateDir;
 use ostler_telemetry::metrics::Counter;
 use tokio::sync::watch;
@@ -68,6 +70,16 @@ struct Shared {
     retention_ms: AtomicU64,
     /// Place of the mode of events among all modes.
     events: AtomicU8,
+    strangers: Mutex<Strangers>,
+}
+
+/// Events that anybody can cause.
+#[derive(Debug, Default)]
+struct Strangers {
+    second: u64,
+    written: u32,
+    /// Not written on their own.
+    more: u64,
 }
 
 struct State {
@@ -130,6 +142,7 @@ impl Audit {
             written: Counter::default(),
             retention_ms: AtomicU64::new(u64::MAX),
             events: AtomicU8::new(place(AuditMode::Async)),
+            strangers: Mutex::default(),
         });
         let writers = Arc::clone(&shared);
         let thread = thread_may_run.then(|| {
@@ -183,6 +196,19 @@ impl Audit {
     pub fn event(&self, record: Record) {
         let events = usize::from(self.shared.events.load(Ordering::Relaxed));
         self.offer(record, AuditMode::ALL.get(events).copied().unwrap_or(AuditMode::Durable));
+    }
+
+    /// The same for what anybody can cause: beyond a few a second they are one record, which says how many they were.
+    pub fn event_of_stranger(&self, record: Record) {
+        let second = self.shared.clock.unix_ms() / 1_000;
+        let count = {
+            let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+            strangers.count(second)
+        };
+        if let Some(count) = count {
+            let count = Some(count).filter(|count| *count > 1);
+            self.event(Record { count, ..record });
+        }
     }
 
     /// What the config in force says of events and of how long records are kept.
@@ -319,6 +345,23 @@ impl SpoolOptions {
 fn place(mode: AuditMode) -> u8 {
     let place = AuditMode::ALL.iter().position(|known| *known == mode);
     place.and_then(|place| u8::try_from(place).ok()).unwrap_or(0)
+}
+
+// === impl Strangers ===
+
+impl Strangers {
+    /// How many the next record stands for; nothing if there are too many in this second.
+    fn count(&mut self, second: u64) -> Option<u64> {
+        if self.second != second {
+            (self.second, self.written) = (second, 0);
+        }
+        if self.written >= AUDIT_STRANGERS_PER_SECOND {
+            self.more += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(1 + std::mem::take(&mut self.more))
+    }
 }
 
 // === impl Shared ===

@@ -277,6 +277,23 @@ async fn a_spool_that_is_full_of_what_control_does_not_have_denies() {
     assert!(alone.report().first > 1);
 }
 
+#[tokio::test]
+async fn what_anybody_can_cause_is_counted_and_does_not_fill_the_spool() {
+    let world = World::new();
+    let audit = world.open();
+    let turned_away =
+        |times: u64| (0..times).for_each(|_| audit.event_of_stranger(Record::event("authentication_failed")));
+    turned_away(5_000);
+    world.clock.advance(1_000);
+    turned_away(1);
+    audit.close();
+    let events = world.events();
+    let said: Vec<_> = events.iter().filter(|event| event.starts_with("authentication_failed")).collect();
+    assert_eq!(said.len() as u32, ostler_core::limits::AUDIT_STRANGERS_PER_SECOND + 1);
+    let last = 5_000 - u64::from(ostler_core::limits::AUDIT_STRANGERS_PER_SECOND) + 1;
+    assert_eq!(*said[said.len() - 1], format!("authentication_failed {last}"));
+}
+
 /// A disk that is told when to fail, and counts its syncs.
 #[derive(Debug, Default)]
 struct Slow {

@@ -87,7 +87,7 @@ impl Governance {
             caller: asking.caller.clone(),
             request_id: asking.request_id,
             session: asking.session.map(Into::into),
-            calls: Arc::new(Calls::new(Arc::clone(&self.trail), asking.request_id.to_string())),
+            calls: Arc::new(Calls::new(Arc::clone(&self.trail), asking.request_id)),
         };
         self.ask_as(asker, asking.way, asking.envelope, asking.body).await
     }
@@ -147,6 +147,9 @@ impl Governance {
         message: Option<&Envelope<'_>>,
     ) -> Result<(), UpstreamError> {
         if message.is_some_and(Envelope::is_response) {
+            return Ok(());
+        }
+        if self.kills.load().set().switches.is_empty() {
             return Ok(());
         }
         let call = message.filter(|message| message.method == method::TOOLS_CALL);

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Way;
 use crate::apply::Revision;
 use crate::audit::{Audit, Unavailable};
+use crate::pipeline::RequestId;
 
 /// Where decisions are written down under one config.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct Trail {
 #[derive(Debug)]
 pub(super) struct Calls {
     trail: Arc<Trail>,
-    request: String,
+    request: RequestId,
     next: AtomicU32,
     under_way: Mutex<Vec<Call>>,
 }
@@ -124,6 +125,18 @@ impl Trail {
         written
     }
 
+    /// Writes down that a request was turned away for want of a credential. Many at once are written as few, with how many.
+    pub fn turned_away(&self, request: RequestId, mount: Option<&str>, reason: &str) {
+        let Some(audit) = &self.audit else { return };
+        let record = Record {
+            request: Some(request.to_string()),
+            mount: mount.map(str::to_owned),
+            reason: Some(reason.to_owned()),
+            ..Record::event("authentication_failed")
+        };
+        audit.event_of_stranger(record);
+    }
+
     async fn add_arguments(&self, message: &Envelope<'_>, record: &mut Record) {
         let Some(arguments) = message.arguments else { return };
         record.arguments_sha256 = Some(digest(arguments.as_bytes()).await);
@@ -136,7 +149,7 @@ impl Trail {
     fn record(&self, kind: Kind, calls: &Calls, number: u32) -> Record {
         Record {
             kind,
-            request: Some(calls.request.clone()),
+            request: Some(calls.request.to_string()),
             call: Some(number),
             config_version: self.revision.as_ref().map(|revision| revision.version),
             config_epoch: self.revision.as_ref().map(|revision| revision.epoch),
@@ -235,7 +248,7 @@ impl Default for Ended {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn new(trail: Arc<Trail>, request: String) -> Self {
+    pub(super) fn new(trail: Arc<Trail>, request: RequestId) -> Self {
         Self { trail, request, next: AtomicU32::new(0), under_way: Mutex::default() }
     }
 

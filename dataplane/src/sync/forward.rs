@@ -23,7 +23,7 @@ pub(super) fn heard(ack: &proto::AuditAck) -> Option<Heard> {
 /// Runs as long as the stream does. Never returns while it is of use; an older control, which never answers, is asked again
 /// now and then.
 pub(super) async fn run(spool: Arc<Audit>, outbox: mpsc::Sender<NodeMessage>, acks: mpsc::Receiver<Heard>) {
-    let mut forward = Forward { news: spool.watch(), spool, outbox, acks };
+    let mut forward = Forward { news: spool.watch(), spool, outbox, acks, known: Vec::new() };
     loop {
         for (chain, _) in forward.spool.chains() {
             if !forward.send_all_of(chain).await {
@@ -41,13 +41,20 @@ struct Forward {
     outbox: mpsc::Sender<NodeMessage>,
     acks: mpsc::Receiver<Heard>,
     news: crate::audit::SpoolWatch,
+    /// What control has, as far as this stream has told.
+    known: Vec<Heard>,
 }
 
 impl Forward {
     /// False when control does not answer, or the spool cannot be read.
     async fn send_all_of(&mut self, chain: ChainId) -> bool {
+        let known = self.known.iter().find(|(known, _)| *known == chain).map(|(_, has)| *has);
         let question = Batch { chain, node: String::new(), first: 0, prev: nothing(), records: Vec::new() };
-        let Some(mut has) = self.send(question).await else { return false };
+        let asked = match known {
+            Some(has) => Some(has),
+            None => self.send(question).await,
+        };
+        let Some(mut has) = asked else { return false };
         let mut cursor: Option<Cursor> = None;
         loop {
             let at = cursor.take().filter(|cursor| cursor.seq() == has);
@@ -61,6 +68,8 @@ impl Forward {
             };
             let Some(acknowledged) = self.send(batch).await else { return false };
             if acknowledged <= has {
+                // It has lost what it said that it had, or takes nothing: it is asked again.
+                self.known.retain(|(known, _)| *known != chain);
                 return false;
             }
             (has, cursor) = (acknowledged, Some(next));
@@ -104,6 +113,8 @@ impl Forward {
         };
         let upto = tokio::time::timeout(AUDIT_ACK_TIMEOUT, answered).await.ok()??;
         self.spool.acknowledged(chain, upto);
+        self.known.retain(|(known, _)| *known != chain);
+        self.known.push((chain, upto));
         Some(upto)
     }
 }

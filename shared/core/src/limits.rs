@@ -502,6 +502,8 @@ pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Records that wait for the spool's thread: a second of calls on one node; beyond it durable calls are denied, and other
 /// records are lost and counted.
 pub const AUDIT_QUEUE_MAX: usize = 8_192;
+/// Records a second of what anybody can cause, such as a wrong credential; more are counted in the next one.
+pub const AUDIT_STRANGERS_PER_SECOND: u32 = 10;
 /// How long a call waits for its record: far beyond any disk that works.
 pub const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a record that nobody waits for may be unsynced.

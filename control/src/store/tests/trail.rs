@@ -1,0 +1,156 @@
+//! What is kept of data planes' records: each once, whatever is sent, and where a chain does not follow.
+
+use ostler_audit::{ChainId, Position, Record};
+use ostler_policy::kill::{Switch, Target};
+
+use super::*;
+
+/// A node that makes records of its chain.
+struct Node {
+    at: Position,
+    chain: ChainId,
+}
+
+impl Node {
+    fn new() -> Self {
+        let chain = ChainId::of(&Digest::of(b"node"));
+        Self { at: Position::start(chain), chain }
+    }
+
+    fn sent(&mut self, count: u64, event: &str) -> SentRecords {
+        let (first, prev) = (self.at.seq + 1, self.at.link);
+        let mut records = Vec::new();
+        for _ in 0..count {
+            let record = Record { seq: self.at.seq + 1, ..Record::event(event) }.to_bytes();
+            self.at = self.at.after(&record);
+            records.push(record);
+        }
+        SentRecords { chain: self.chain, node: "a".parse().unwrap(), fleet: fleet(), first, prev, records }
+    }
+}
+
+async fn keep(store: &Store, sent: &SentRecords) -> (u64, u64, u64) {
+    let kept = store.keep_records(sent.clone(), 0).await.unwrap();
+    (kept.upto, kept.added, kept.broken)
+}
+
+async fn all(store: &Store) -> Vec<u64> {
+    let page = store.records(Some(0), 1_000, 1_000, |_| true).await.unwrap();
+    assert!(page.is_whole);
+    page.items.iter().map(|kept| kept.seq).collect()
+}
+
+#[tokio::test]
+async fn a_batch_that_is_sent_again_or_overlaps_is_kept_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let store = Store::open(options(&path)).unwrap();
+    let mut node = Node::new();
+    let question = SentRecords { records: Vec::new(), ..node.sent(0, "") };
+    assert_eq!(keep(&store, &question).await, (0, 0, 0));
+    let first = node.sent(3, "a");
+    assert_eq!(keep(&store, &first).await, (3, 3, 0));
+    assert_eq!(keep(&store, &first).await, (3, 0, 0), "its acknowledgement was lost");
+    let second = node.sent(2, "a");
+    let both = SentRecords { records: [first.records.clone(), second.records].concat(), ..first };
+    assert_eq!(keep(&store, &both).await, (5, 2, 0));
+    store.close().await;
+    let store = Store::open(options(&path)).unwrap();
+    assert_eq!(keep(&store, &question).await, (5, 0, 0));
+    assert_eq!(all(&store).await, [1, 2, 3, 4, 5]);
+    assert_eq!(store.chains().await.unwrap()[0].breaks, []);
+}
+
+#[tokio::test]
+async fn what_does_not_follow_is_kept_and_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&folder.path().join("control.redb"))).unwrap();
+    let mut node = Node::new();
+    keep(&store, &node.sent(2, "a")).await;
+    drop(node.sent(2, "lost"));
+    assert_eq!(keep(&store, &node.sent(1, "a")).await, (5, 1, 1));
+    let mut changed = node.sent(2, "a");
+    changed.prev = Digest::of(b"another");
+    assert_eq!(keep(&store, &changed).await, (7, 2, 1));
+    let mut contradicted = Node::new().sent(1, "another");
+    contradicted.records.truncate(1);
+    assert_eq!(keep(&store, &contradicted).await, (7, 0, 1));
+    assert_eq!(keep(&store, &contradicted).await, (7, 0, 1), "and is not listed twice");
+    let chain = store.chains().await.unwrap().remove(0);
+    let breaks: Vec<_> = chain.breaks.iter().map(|it| (it.seq, &*it.what)).collect();
+    assert_eq!(breaks, [(5, "missing"), (6, "changed"), (1, "contradicted")]);
+    assert_eq!(chain.breaks[0].detail, "records 3 to 4 never came");
+    assert_eq!(all(&store).await, [1, 2, 5, 6, 7]);
+}
+
+#[tokio::test]
+async fn records_go_when_their_time_is_up_and_their_chain_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = WallClock::manual(5_000);
+    let path = folder.path().join("control.redb");
+    let store = Store::open(StoreOptions { clock: clock.clone(), ..options(&path) }).unwrap();
+    let mut node = Node::new();
+    keep(&store, &node.sent(3, "a")).await;
+    clock.advance(1_000);
+    let kept = store.keep_records(node.sent(2, "a"), 5_500).await.unwrap();
+    assert_eq!((kept.upto, kept.broken), (5, 0));
+    assert_eq!(all(&store).await, [4, 5]);
+    assert_eq!(keep(&store, &node.sent(1, "a")).await, (6, 1, 0));
+}
+
+#[tokio::test]
+async fn a_page_says_where_to_go_on_however_little_of_it_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&folder.path().join("control.redb"))).unwrap();
+    let mut node = Node::new();
+    keep(&store, &node.sent(10, "a")).await;
+    let odd = |kept: &KeptRecord| kept.seq % 2 == 1;
+    let page = store.records(Some(0), 2, 100, odd).await.unwrap();
+    assert_eq!((page.items.len(), page.next, page.is_whole), (2, 3, false));
+    let page = store.records(Some(page.next), 100, 4, odd).await.unwrap();
+    assert_eq!((page.items.len(), page.next, page.is_whole), (2, 7, false), "it looked at four");
+    let page = store.records(None, 3, 100, odd).await.unwrap();
+    let newest: Vec<_> = page.items.iter().map(|kept| kept.seq).collect();
+    assert_eq!((newest, page.next), (vec![5, 7, 9], 10));
+}
+
+#[tokio::test]
+async fn kill_switches_are_one_set_that_grows_in_order_and_is_logged_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let store = Store::open(StoreOptions {
+        kill_observer: Box::new(move |_, set| heard.lock().unwrap().push((set.counter, set.switches.len()))),
+        ..options(&path)
+    })
+    .unwrap();
+    let mount = |name: &str| Target::Mount { mount: name.into() };
+    let kill =
+        |target| KillChange::Kill(Switch { target, reason: "r".into(), by: "op".into(), since_unix_ms: 1 });
+    for (change, changed, counter, switches) in [
+        (kill(mount("a")), true, 1, 1),
+        (kill(mount("a")), false, 1, 1),
+        (kill(mount("b")), true, 2, 2),
+        (KillChange::Resume(mount("c")), false, 2, 2),
+        (KillChange::Resume(mount("a")), true, 3, 1),
+        (KillChange::ResumeAll, true, 4, 0),
+    ] {
+        let done = store.change_kills(&fleet(), "op", change.clone()).await.unwrap();
+        let found = (done.changed, done.set.counter, done.set.switches.len());
+        assert_eq!(found, (changed, counter, switches), "{change:?}");
+    }
+    assert_eq!(told.lock().unwrap().last(), Some(&(4, 0)));
+    let log = store.audit(1, 100).await.unwrap();
+    let actions: Vec<_> = log.iter().map(|record| record.action).collect();
+    assert_eq!(actions, [Action::Kill, Action::Kill, Action::Resume, Action::Resume]);
+    // A set of an epoch that is over never stands in the way of the next.
+    store.new_epoch().await.unwrap();
+    let done = store.change_kills(&fleet(), "op", kill(mount("a"))).await.unwrap();
+    assert!(done.set.epoch > 5_000 && done.set.counter == 1, "{done:?}");
+    store.close().await;
+    let store = Store::open(options(&path)).unwrap();
+    assert_eq!(store.kills().await.unwrap(), [(fleet(), done.set)]);
+    store.close().await;
+    assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
+}
