@@ -9,6 +9,7 @@ use http::Method;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::http_sse::{SseClient, initialize};
 use ostler_tests::support::modern::ModernServer;
+use ostler_tests::support::raw::{RawServer, http};
 use ostler_tests::support::server::{FakeServer, Manner};
 use ostler_tests::support::world::{admin, call, config, one_mount, standalone};
 use ostler_tests::support::{eventually, metric};
@@ -214,6 +215,24 @@ async fn a_response_that_does_not_come_is_an_error_on_the_stream() {
     client.post(&call(8)).await;
     let broken = client.message().await;
     assert_eq!((&broken["id"], &broken["error"]["code"]), (&json!(8), &json!(-31005)));
+}
+
+#[tokio::test]
+async fn an_error_that_names_no_request_is_given_the_id_of_the_one_that_it_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RawServer::start().await;
+    // As servers answer what comes before `initialize`; a client of both eras asks with that which it speaks with.
+    server.misbehave(|_| {
+        let refused = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"not initialized","data":{"own":[1]}}}"#;
+        vec![http(400, "application/json", refused)]
+    });
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let mut client = SseClient::open(dataplane.mcp_addr(), "up").await;
+    for id in [json!("a\"b"), json!(7)] {
+        client.post(&json!({"jsonrpc": "2.0", "id": id, "method": "server/discover", "params": {}})).await;
+        let error = json!({"code": -32000, "message": "not initialized", "data": {"own": [1]}});
+        assert_eq!(client.message().await, json!({"jsonrpc": "2.0", "id": id, "error": error}));
+    }
 }
 
 #[tokio::test]

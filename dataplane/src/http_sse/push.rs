@@ -25,7 +25,9 @@ pub(crate) async fn push(mount: Arc<Mount>, channel: Arc<Channel>, asker: Asker)
                 asker.in_session(&mount, sessions, session, revision, Verb::Get, last_id.as_ref()).await;
             match answer {
                 Ok(answer) if is_stream(&answer) => {
-                    let Ok(relayed) = relay(answer.into_body(), true, &channel, |_| ()).await else { return };
+                    let Ok(relayed) = relay(answer.into_body(), true, &channel, None, |_| ()).await else {
+                        return;
+                    };
                     last_id = relayed.last_id.or(last_id);
                 }
                 Ok(answer) if answer.status() == StatusCode::METHOD_NOT_ALLOWED => return,

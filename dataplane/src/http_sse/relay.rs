@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use ostler_core::limits::SSE_EVENT_BYTES_MAX;
-use ostler_mcp::{Envelope, sse};
+use ostler_mcp::{Envelope, message, sse};
 
 use super::channel::{Channel, Ended};
 use crate::upstream::{BodyError, UpstreamError};
@@ -20,7 +20,8 @@ pub(crate) struct Relayed {
     pub(crate) broken: Option<UpstreamError>,
 }
 
-/// Puts a body on the stream: events, or one message. `hears` is told of a response before the client is.
+/// Puts a body on the stream: events, or one message. `asked` is the raw id of the request that it answers, if it answers one;
+/// `hears` is told of a response before the client is.
 ///
 /// # Errors
 /// When the stream has ended.
@@ -28,6 +29,7 @@ pub(crate) async fn relay(
     mut body: impl Body<Data = Bytes, Error = BodyError> + Unpin,
     is_stream: bool,
     channel: &Channel,
+    asked: Option<&str>,
     hears: impl Fn(&Envelope<'_>),
 ) -> Result<Relayed, Ended> {
     let mut relayed = Relayed::default();
@@ -56,12 +58,12 @@ pub(crate) async fn relay(
                 relayed.last_id = Some(id.clone()).filter(|id| !id.is_empty());
             }
             if let Some(message) = event.message() {
-                relayed.say(message, channel, &hears).await?;
+                relayed.say(message, channel, asked, &hears).await?;
             }
         }
     }
     if !whole.is_empty() {
-        relayed.say(&whole, channel, &hears).await?;
+        relayed.say(&whole, channel, asked, &hears).await?;
     }
     Ok(relayed)
 }
@@ -71,17 +73,22 @@ pub(crate) async fn relay(
 impl Relayed {
     async fn say(
         &mut self,
-        message: &[u8],
+        bytes: &[u8],
         channel: &Channel,
+        asked: Option<&str>,
         hears: &impl Fn(&Envelope<'_>),
     ) -> Result<(), Ended> {
         // What is no message was judged where it came from.
-        if let Ok(envelope) = Envelope::scan(message)
+        if let Ok(envelope) = Envelope::scan(bytes)
             && envelope.is_response()
         {
             self.answered = true;
             hears(&envelope);
+            // Where it was posted its place said what it answers; on a stream only the id does.
+            if let (None, Some(asked), Some(error)) = (&envelope.id, asked, envelope.error) {
+                return channel.say(&message::error(asked, error)).await;
+            }
         }
-        channel.say(message).await
+        channel.say(bytes).await
     }
 }

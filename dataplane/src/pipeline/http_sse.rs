@@ -186,9 +186,9 @@ impl Conversation {
                 self.channel.agreed(response);
             }
         };
-        let Ok(relayed) = http_sse::relay(served.into_body(), is_stream, &self.channel, hears).await else {
-            return;
-        };
+        let asked = envelope.id.as_ref().filter(|_| envelope.is_request()).map(|id| id.raw());
+        let relayed = http_sse::relay(served.into_body(), is_stream, &self.channel, asked, hears).await;
+        let Ok(relayed) = relayed else { return };
         if envelope.is_request() && !relayed.answered {
             let error = relayed.broken.unwrap_or_else(unanswered);
             let refusal = Refusal::upstream(error, false);
