@@ -9,7 +9,7 @@ use http::Method;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::http_sse::{SseClient, initialize};
 use ostler_tests::support::modern::ModernServer;
-use ostler_tests::support::raw::{RawServer, http};
+use ostler_tests::support::raw::{RawServer, http, well};
 use ostler_tests::support::server::{FakeServer, Manner};
 use ostler_tests::support::world::{admin, call, config, one_mount, standalone};
 use ostler_tests::support::{eventually, metric};
@@ -115,7 +115,7 @@ async fn everything_ends_with_the_stream() {
     eventually("its places are free", async || {
         let scrape = Ask::new(dataplane.admin_addr(), "GET", "/metrics").send().await.text();
         let is_free = |name| metric(&scrape, &format!("{name}{{mount=\"up\",upstream=\"up\"}}")) == 0;
-        (is_free("ostler_mount_sessions") && is_free("ostler_mount_requests_in_flight")).then_some(())
+        (is_free("ostler_mount_sessions") && is_free("ostler_mount_in_flight")).then_some(())
     })
     .await;
 }
@@ -135,6 +135,43 @@ async fn no_stream_hears_what_belongs_to_another() {
     two.post(&call(7)).await;
     assert_eq!(text(&two.message().await)["session"], "up-session-2");
     assert_eq!(text(&one.message().await)["session"], "up-session-1");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_its_own_answers_alone_and_loses_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = "x".repeat(1024 * 1024);
+    let server = RawServer::start().await;
+    server.behave(move |request| match request.body["method"].as_str() {
+        Some("tools/call") if request.body["id"].as_u64() < Some(1_000) => {
+            let result = json!({"content": [{"type": "text", "text": large}]});
+            let answer = json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result});
+            vec![http(200, "application/json", &answer.to_string())]
+        }
+        _ => well(request),
+    });
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    let mut slow = SseClient::open(dataplane.mcp_addr(), "up").await;
+    let ids = 0..48;
+    for id in ids.clone() {
+        slow.post(&call(id)).await;
+    }
+    eventually("all calls have arrived", async || (server.calls().len() == 48).then_some(())).await;
+    let mut quick = SseClient::open(dataplane.mcp_addr(), "up").await;
+    quick.post(&call(1_000)).await;
+    assert_eq!(quick.message().await["id"], 1_000);
+    // More waits than a channel and a socket's buffers hold, and its calls are under way until it is read.
+    let scrape = Ask::new(dataplane.admin_addr(), "GET", "/metrics").send().await.text();
+    let under_way = metric(&scrape, "ostler_mount_in_flight{mount=\"up\",upstream=\"up\"}");
+    assert!(under_way > 2, "besides the streams there are {}", under_way.saturating_sub(2));
+    let mut answered = Vec::new();
+    for _ in ids.clone() {
+        let answer = slow.message().await;
+        assert_eq!(answer["result"]["content"][0]["text"].as_str().map(str::len), Some(1024 * 1024));
+        answered.push(answer["id"].as_u64().unwrap());
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, ids.collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -172,6 +172,30 @@ async fn a_stream_that_breaks_fails_what_is_in_flight_and_the_next_call_works_on
 }
 
 #[tokio::test]
+async fn an_event_without_end_costs_its_stream_and_the_next_call_works_on_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, dataplane) = world(dir.path()).await;
+    let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let other = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+    let piece = "x".repeat(1024 * 1024);
+    let endless: Vec<_> = std::iter::once("data: ").chain(std::iter::repeat_n(&*piece, 17)).collect();
+    server.script(&endless);
+    let failed = message(&client.who(7).await);
+    assert_eq!(
+        (&failed["id"], &failed["error"]["data"]["reason"]),
+        (&json!(7), &json!("upstream_unavailable"))
+    );
+    assert!(failed["error"]["message"].as_str().unwrap().contains("longer than 16777216 bytes"), "{failed}");
+    eventually("its stream is closed", async || (server.open() == 1).then_some(())).await;
+    assert_eq!(text(&message(&other.who(8).await))["arguments"], json!({"x": 8}), "its neighbour's goes on");
+    eventually("the next call works", async || {
+        message(&client.who(9).await)["result"].is_object().then_some(())
+    })
+    .await;
+    assert_eq!(server.posted("initialize").len(), 3);
+}
+
+#[tokio::test]
 async fn what_nobody_asked_for_reaches_nobody_and_harms_no_call() {
     let dir = tempfile::tempdir().unwrap();
     let (server, dataplane) = world(dir.path()).await;

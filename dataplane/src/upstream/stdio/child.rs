@@ -53,6 +53,10 @@ pub(super) enum Ending {
     StreamEnded,
     /// Of a stream: its messages are not taken any more.
     PostFailed,
+    /// Of a stream: an event of it has no end.
+    EventTooLarge,
+    /// Of a stream: as `Silent`.
+    StreamSilent,
 }
 
 /// Starts a child of the upstream for the keeper.

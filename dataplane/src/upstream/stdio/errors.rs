@@ -7,7 +7,7 @@ use std::time::Duration;
 use ostler_config::StdioTransport;
 use ostler_core::limits::{
     CHILD_LINE_BYTES_MAX, CHILD_QUEUES_BYTES_MAX, CHILD_START_TIMEOUT, CHILD_STOP_GRACE,
-    CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE,
+    CHILDREN_PER_MOUNT_MAX, RESPAWN_BASE, SSE_EVENT_BYTES_MAX,
 };
 use ostler_mcp::Reason;
 
@@ -69,8 +69,20 @@ pub(super) fn ended(ending: &Ending) -> UpstreamError {
             )
             .retry_after(RESPAWN_BASE);
         }
-        Ending::StreamEnded => return stream_ended("ended, or was lost,"),
-        Ending::PostFailed => return stream_ended("takes no messages any more and was closed"),
+        Ending::StreamEnded => {
+            return stream_ended("ended, or was lost, before it answered", Cause::ConnectionLost);
+        }
+        Ending::PostFailed => {
+            return stream_ended("takes no messages any more and was closed", Cause::ConnectionLost);
+        }
+        Ending::EventTooLarge => {
+            let what = format!("has an event longer than {SSE_EVENT_BYTES_MAX} bytes and was closed");
+            return stream_ended(&what, Cause::InvalidAnswer);
+        }
+        Ending::StreamSilent => {
+            let what = "let a call time out, answered no ping either and was closed";
+            return stream_ended(what, Cause::AnswerTimeout);
+        }
         Ending::Exited(status) => (format!("ended ({status}) before it answered"), Cause::ChildExited),
         Ending::OutputClosed => ("closed its output and was ended".to_owned(), Cause::ChildExited),
         Ending::InputClosed => ("closed its input and was ended".to_owned(), Cause::ChildExited),
@@ -86,9 +98,9 @@ pub(super) fn ended(ending: &Ending) -> UpstreamError {
     UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(fault)
 }
 
-fn stream_ended(what: &str) -> UpstreamError {
-    let detail = format!("upstream's stream {what} before it answered; look at its log");
-    UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(Cause::ConnectionLost)
+fn stream_ended(what: &str, cause: Cause) -> UpstreamError {
+    let detail = format!("upstream's stream {what}; look at its log");
+    UpstreamError::new(Reason::UpstreamUnavailable, detail).fault(cause)
 }
 
 /// A server on a stream did not take a message.

@@ -45,11 +45,11 @@ async fn supervise(events: Events, link: Arc<Link>, deaf: CancellationToken, _ri
     let ending = tokio::select! {
         biased;
         () = link.stop.cancelled() => Ending::Asked,
-        () = link.silent.cancelled() => Ending::Silent,
+        () = link.silent.cancelled() => Ending::StreamSilent,
         () = deaf.cancelled() => Ending::PostFailed,
         over = read(events, &link) => match over {
             Over::Ended => Ending::StreamEnded,
-            Over::TooLarge => Ending::LineTooLong,
+            Over::TooLarge => Ending::EventTooLarge,
         },
     };
     link.gone(ending);
