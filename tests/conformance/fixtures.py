@@ -63,6 +63,4 @@ def python_version():
 
 
 def node():
-    """The Node.js that the suite needs: the one that npm brought for this platform, else the machine's."""
-    found = sorted(INSTALLED.module().glob("node-*/bin/node"))
-    return str(found[0]) if found else tool("node")
+    return INSTALLED.node()

@@ -9,7 +9,7 @@ ANY_PORT = "127.0.0.1:0"
 
 
 def config_text(upstreams):
-    """An ostler.yaml with one mount for each of `{name: {url}}` and `{name: {command, args, env}}`.
+    """An ostler.yaml with one mount for each of `{name: {url}}`, `{name: {sse}}` and `{name: {command, args, env}}`.
 
     Values are written as JSON strings, which YAML reads as they are.
     """
@@ -18,6 +18,9 @@ def config_text(upstreams):
         lines.append(f"  {name}:")
         if "url" in spec:
             lines.append(f"    http: {{ url: {literal(spec['url'])} }}")
+            continue
+        if "sse" in spec:
+            lines.append(f"    sse: {{ url: {literal(spec['sse'])} }}")
             continue
         lines += [
             "    stdio:",

@@ -10,18 +10,22 @@ import shutil
 import subprocess
 import sys
 import venv
+from pathlib import Path
 
 INSTALL_SECONDS_MAX = 900
 
 
 class Installed:
-    """The packages of one suite, named in the `package.json`, `package-lock.json` and `requirements.txt` of its folder."""
+    """The packages of one suite, named in the `package.json`, `package-lock.json` and `requirements.txt` of its folder.
+
+    What cannot live in one Python environment with the rest is in `requirements-NAME.txt`, and has one of its own.
+    """
 
     def __init__(self, suite):
         self.suite = suite
         self.env = suite / ".env"
         self.node_env = self.env / "node"
-        self.python_env = self.env / "python"
+        self.requirements = sorted(suite.glob("requirements*.txt"))
 
     def bring(self, *node_programs):
         """Installs what is missing or was installed for other versions, and lays the folders named beside it.
@@ -29,8 +33,8 @@ class Installed:
         Node finds modules from where the importing file lies, so a suite's own programs run beside `node_modules`.
         """
         wanted = hashlib.sha256()
-        for name in ("package.json", "package-lock.json", "requirements.txt"):
-            wanted.update((self.suite / name).read_bytes())
+        for file in (self.suite / "package.json", self.suite / "package-lock.json", *self.requirements):
+            wanted.update(file.read_bytes())
         wanted.update(f"{sys.version} {output([tool('node'), '--version'])}".encode())
         stamp = self.env / "installed"
         if not (stamp.exists() and stamp.read_text() == wanted.hexdigest()):
@@ -51,12 +55,21 @@ class Installed:
         quietly([tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], self.node_env)
 
     def bring_python(self):
-        venv.create(self.python_env, with_pip=True)
-        pip = [self.python(), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--quiet"]
-        quietly([*pip, "-r", str(self.suite / "requirements.txt")], self.python_env)
+        for file in self.requirements:
+            name = file.stem.removeprefix("requirements").removeprefix("-")
+            python = self.python(name)
+            venv.create(Path(python).parents[1], with_pip=True)
+            pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--quiet"]
+            quietly([*pip, "-r", str(file)], self.env)
 
-    def python(self):
-        return str(self.python_env / "bin" / "python")
+    def python(self, name=""):
+        """The interpreter that has what `requirements.txt` names, or what `requirements-NAME.txt` does."""
+        return str(self.env / (f"python-{name}" if name else "python") / "bin" / "python")
+
+    def node(self):
+        """The Node.js that npm brought for this platform, where a package names one, else the machine's."""
+        found = sorted(self.module().glob("node-*/bin/node"))
+        return str(found[0]) if found else tool("node")
 
     def module(self, *path):
         return self.node_env.joinpath("node_modules", *path)
@@ -65,6 +78,12 @@ class Installed:
         """The exact version of a Node package, as the lock file has it."""
         lock = json.loads((self.suite / "package-lock.json").read_text())
         return lock["packages"][f"node_modules/{package}"]["version"]
+
+    def version_of_python(self, package, name=""):
+        """The exact version of a Python package, as the requirements of that name have it."""
+        file = self.suite / (f"requirements-{name}.txt" if name else "requirements.txt")
+        lines = file.read_text().splitlines()
+        return next(line.split("==")[1] for line in lines if line.startswith(f"{package}=="))
 
 
 def tool(name):

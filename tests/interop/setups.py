@@ -14,29 +14,42 @@ APPLY_SECONDS_MAX = 60
 
 
 class Door:
-    """Where clients go in. `targets` maps each mount to what a client connects to: `{url}` or `{stdio}`.
+    """Where clients go in, and in which of the ways. `targets` maps each mount to what a client connects to: `{url}`, `{sse}`
+    or `{stdio}`; `unknown` is the same of a mount that there is not.
 
     `mcp` is the base URL of Ostler's MCP listener, or None when the client's own transport leads elsewhere.
     """
 
-    is_direct = False
+    # Another of the same.
+    is_second = False
 
-    def __init__(self, label, targets, mcp=None):
-        self.label, self.targets, self.mcp = label, targets, mcp
+    def __init__(self, place, way, targets, mcp=None, unknown=None):
+        self.place, self.way, self.targets, self.mcp, self.unknown = place, way, targets, mcp, unknown
+        self.label = f"{place} · {way}" if way else place
 
-    @classmethod
-    def of_ostler(cls, label, mcp):
-        base = f"http://{mcp}"
-        return cls(label, {mount: {"url": f"{base}/mcp/{mount}"} for mount in counterparts.MOUNTS}, base)
+    @property
+    def is_direct(self):
+        return self.mcp is None
+
+
+def doors_of(world, place, mcp):
+    """The ways to a data plane: each of its mounts over both transports, and by `ostler connect` as a client's command."""
+    base = f"http://{mcp}"
+    to = {
+        "http": lambda mount: {"url": f"{base}/mcp/{mount}"},
+        "sse": lambda mount: {"sse": f"{base}/sse/{mount}"},
+        "connect": lambda mount: {"stdio": connect(world, base, mount)},
+    }
+    return [
+        Door(place, way, {mount: target(mount) for mount in world.upstreams}, base, target("no-such-mount"))
+        for way, target in to.items()
+    ]
 
 
 def direct(world):
     """No Ostler: shows that the harness itself, its clients and its upstreams are sound."""
-    targets = {mount: {"stdio": spec} for mount, spec in world.stdio.items()}
-    targets["everything-http"] = {"url": world.everything_url}
-    door = Door("direct", targets)
-    door.is_direct = True
-    return [door]
+    targets = {mount: spec if mount in world.addresses else {"stdio": spec} for mount, spec in world.upstreams.items()}
+    return [Door("direct", "", targets)]
 
 
 def up(world):
@@ -50,7 +63,7 @@ def up(world):
     )
     world.ostlers.append(process)
     process.listeners(state / "control")
-    return [ready_door("up", process, process.listeners(state / "dataplane"))]
+    return ready_doors(world, "up", process, process.listeners(state / "dataplane"))
 
 
 def control(world):
@@ -82,29 +95,31 @@ def control(world):
         "apply", [world.ostler, "apply", "-f", str(world.config), *operator, "--wait"], APPLY_SECONDS_MAX
     )
     world.report("control · apply --wait", exit_code == 0, f"exit code {exit_code}: {out.decode(errors='replace')[-500:]}")
-    return [ready_door(f"control · node {node}", of_node, at) for node, of_node, at in nodes]
+    doors = [door for node, of_node, at in nodes for door in ready_doors(world, f"control, node {node}", of_node, at)]
+    for door in doors:
+        door.is_second = door.mcp != doors[0].mcp
+    return doors
 
 
 def standalone(world):
-    """A data plane that watches a file, without control: over HTTP, and by `ostler connect` for each mount."""
+    """A data plane that watches a file, without control."""
     process, listeners = dataplane.standalone(
         world.processes, "standalone", world.ostler, world.config, world.folder / "standalone"
     )
     world.ostlers.append(process)
-    door = Door.of_ostler("standalone", listeners["mcp"])
-    return [door, Door("standalone · connect", {mount: {"stdio": connect(world, door, mount)} for mount in door.targets})]
+    return doors_of(world, "standalone", listeners["mcp"])
 
 
-def connect(world, door, mount):
+def connect(world, base, mount):
     """The command that a client starts which can do nothing else."""
-    return {"command": world.ostler, "args": ["connect", mount, "--url", door.mcp], "env": dict(world.processes.mark)}
+    return {"command": world.ostler, "args": ["connect", mount, "--url", base], "env": dict(world.processes.mark)}
 
 
 SETUPS = {"direct": direct, "up": up, "control": control, "standalone": standalone}
 
 
-def ready_door(label, process, listeners):
-    return Door.of_ostler(label, dataplane.ready(process, listeners)["mcp"])
+def ready_doors(world, place, process, listeners):
+    return doors_of(world, place, dataplane.ready(process, listeners)["mcp"])
 
 
 def connected(world, operator, count):
@@ -116,8 +131,12 @@ def connected(world, operator, count):
     return True if sum(node["connected"] for node in nodes) == count else None
 
 
-def start_everything_over_http(world):
-    """server-everything over HTTP: the URL of its MCP endpoint."""
-    argv, env = counterparts.everything_over_http()
-    process = world.processes.start("everything-http", argv, env)
-    return f"http://{process.says('interop-listening ')}/mcp"
+def start_servers(world):
+    """The servers over HTTP and HTTP+SSE: `{mount: {url}}` or `{mount: {sse}}`, what each is reached by."""
+    started = {}
+    for mount, (argv, env, path) in counterparts.over_network().items():
+        started[mount] = path, world.processes.start(mount, argv, env)
+    return {
+        mount: {"sse" if path == "/sse" else "url": f"http://{process.says('interop-listening ')}{path}"}
+        for mount, (path, process) in started.items()
+    }

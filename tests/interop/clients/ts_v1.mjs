@@ -1,6 +1,7 @@
 //! The TypeScript SDK's first generation, `@modelcontextprotocol/sdk`: legacy only.
 //! It owns how that SDK connects, calls and ends; what is checked is in `ts_checks.mjs`.
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import {
@@ -14,9 +15,7 @@ await main({
     client.setRequestHandler(CreateMessageRequestSchema, async request => hooks.sample(request.params));
     client.setRequestHandler(ElicitRequestSchema, async () => hooks.elicit());
     client.setRequestHandler(ListRootsRequestSchema, async () => hooks.roots());
-    const transport = mount.url
-      ? new StreamableHTTPClientTransport(new URL(mount.url))
-      : new StdioClientTransport({ ...mount.stdio, stderr: 'ignore' });
+    const transport = transportTo(mount);
     let version;
     const setProtocolVersion = transport.setProtocolVersion?.bind(transport);
     transport.setProtocolVersion = value => { version = value; setProtocolVersion?.(value); };
@@ -31,3 +30,9 @@ await main({
     await client.close();
   },
 });
+
+function transportTo(mount) {
+  if (mount.sse) return new SSEClientTransport(new URL(mount.sse));
+  if (mount.stdio) return new StdioClientTransport({ ...mount.stdio, stderr: 'ignore' });
+  return new StreamableHTTPClientTransport(new URL(mount.url));
+}

@@ -1,6 +1,6 @@
 //! The TypeScript SDK's second generation, `@modelcontextprotocol/client`: legacy as it comes, and both eras with
 //! `versionNegotiation`. It owns how that SDK connects, calls and ends; what is checked is in `ts_checks.mjs`.
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { Client, SSEClientTransport, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { main } from './ts_checks.mjs';
 
@@ -12,9 +12,7 @@ await main({
     client.setRequestHandler('sampling/createMessage', async request => hooks.sample(request.params));
     client.setRequestHandler('elicitation/create', async () => hooks.elicit());
     client.setRequestHandler('roots/list', async () => hooks.roots());
-    const transport = mount.url
-      ? new StreamableHTTPClientTransport(new URL(mount.url))
-      : new StdioClientTransport({ ...mount.stdio, stderr: 'ignore' });
+    const transport = transportTo(mount);
     await client.connect(transport);
     return { client, transport, sessionId: () => transport.sessionId };
   },
@@ -25,3 +23,9 @@ await main({
     await client.close();
   },
 });
+
+function transportTo(mount) {
+  if (mount.sse) return new SSEClientTransport(new URL(mount.sse));
+  if (mount.stdio) return new StdioClientTransport({ ...mount.stdio, stderr: 'ignore' });
+  return new StreamableHTTPClientTransport(new URL(mount.url));
+}
