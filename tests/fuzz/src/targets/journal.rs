@@ -38,6 +38,10 @@ pub(super) fn run(input: &[u8]) {
     FOLDER.with_borrow_mut(|folder| {
         let folder = folder.get_or_insert_with(|| memory_folder().expect("a folder for the target"));
         let state = StateDir::open(folder.path()).expect("the folder opens");
+        // What the input before this one left, or what was set aside for it.
+        for left in fs::read_dir(folder.path()).expect("the folder can be listed") {
+            fs::remove_file(left.expect("an entry").path()).expect("a file");
+        }
         fs::write(folder.path().join(FILE), &file).expect("the folder takes a file");
         let journal = open(&state);
         only_its_own_is_found(&journal, &file);
