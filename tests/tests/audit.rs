@@ -300,3 +300,53 @@ async fn a_tool_is_stopped_by_every_door_and_others_go_on() {
     dataplane.shutdown().await;
     control.running.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_cannot_be_used_denies_what_must_be_durable_and_nothing_else() {
+    for (audit, expected) in [(json!({"audit": {}}), json!("audit_unavailable")), (json!({}), Value::Null)] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = FakeServer::start("up").await;
+        server.behave(Manner::Modern);
+        std::fs::create_dir_all(dir.path().join("state")).unwrap();
+        std::fs::write(dir.path().join("state").join("audit"), "in the way").unwrap();
+        let dataplane = standalone(dir.path(), &config(&server.url(), audit)).await;
+        let call =
+            modern(dataplane.mcp_addr(), "up", 1, "tools/call", json!({"name": "who", "arguments": {}}));
+        let answer = call.send().await.json();
+        assert_eq!(answer["error"]["data"]["reason"], expected, "{answer}");
+        let arrived = usize::from(expected.is_null());
+        assert_eq!(server.count("tools/call"), arrived, "{answer}");
+        let scrape =
+            ostler_tests::support::http::Ask::new(dataplane.admin_addr(), "GET", "/metrics").send().await;
+        assert_eq!(ostler_tests::support::metric(&scrape.text(), "ostler_audit_failing"), 1);
+        dataplane.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_calls_is_what_the_credential_proves_and_who_is_turned_away_is_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    server.behave(Manner::Modern);
+    let digest = ostler_core::digest::Digest::of(b"the-key-of-ci-0123456789abcdef0123");
+    let auth = json!({"accept": ["api_keys"], "api_keys": {"ci": {"key": format!("sha256:{digest}")}}});
+    let dataplane = standalone(dir.path(), &config(&server.url(), json!({"audit": {}, "auth": auth}))).await;
+    let state = dir.path().join("state");
+    let ask = || modern(dataplane.mcp_addr(), "up", 1, "tools/call", json!({"name": "who", "arguments": {}}));
+    assert_eq!(ask().header("authorization", "Bearer another-key").send().await.status, 401);
+    let event = eventually("it is written", async || events(&state, "authentication_failed").pop()).await;
+    assert_eq!((event.mount.as_deref(), event.reason.as_deref()), (Some("up"), Some("credential_unknown")));
+    assert_eq!(decisions(&state, "who"), []);
+    let bearer = "Bearer the-key-of-ci-0123456789abcdef0123";
+    let answer = ask().header("authorization", bearer).send().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let [decision] = &decisions(&state, "who")[..] else { panic!("{:?}", records(&state)) };
+    assert_eq!(decision.principal.as_deref(), Some("key:ci"));
+    let spool = std::fs::read_dir(state.join("audit"))
+        .unwrap()
+        .map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    let spool: Vec<u8> = spool.flatten().collect();
+    for secret in ["another-key", "the-key-of-ci"] {
+        assert!(!spool.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+    }
+}

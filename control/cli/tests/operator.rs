@@ -182,3 +182,41 @@ async fn commands_find_the_control_of_this_user_by_themselves() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(up.interrupt().await.0, Some(0));
 }
+
+#[tokio::test]
+async fn what_is_stopped_is_shown_and_what_was_decided_is_asked_exported_and_verified() {
+    let place = Place::new();
+    let up = place.up(&[]).await;
+    let none = up.operator(&place, &["kills"]).await;
+    assert_eq!(text(&none.stdout), "fleet default: nothing is stopped\n");
+    let killed = json(&up.operator(&place, &["kill", "--mount", "demo", "-m", "=leak", "-o", "json"]).await);
+    assert_eq!((&killed["changed"], &killed["items"][0]["target"]["scope"]), (&true.into(), &"mount".into()));
+    let again = up.operator(&place, &["kill", "--mount", "demo"]).await;
+    assert!(text(&again.stderr).contains("nothing changed") && text(&again.stdout).contains("=leak"));
+    let told = async || {
+        let told = up.operator(&place, &["audit", "query", "--event", "kill_switch_on"]).await;
+        text(&told.stdout).lines().count() > 1
+    };
+    let mut tries = 0;
+    while !told().await {
+        tries += 1;
+        assert!(tries < 300, "the node's record never came");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let resumed = up.operator(&place, &["resume", "--everything"]).await;
+    assert_eq!(text(&resumed.stdout), "fleet default: nothing is stopped\n");
+    let export = up.operator(&place, &["audit", "export"]).await;
+    let file = place.write("all.jsonl", &text(&export.stdout));
+    let verified = place.run(&["audit", "verify", file_name(&file)]).await;
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+    assert!(text(&verified.stdout).ends_with("whole\n"), "{}", text(&verified.stdout));
+    let changed = text(&export.stdout).replacen("kill_switch_on", "kill_switch_no", 1);
+    let changed = place.write("changed.jsonl", &changed);
+    let found = place.run(&["audit", "verify", file_name(&changed), "-o", "json"]).await;
+    assert_eq!(found.status.code(), Some(1), "{}", text(&found.stdout));
+    let csv = text(&up.operator(&place, &["audit", "export", "--format", "csv"]).await.stdout);
+    assert!(csv.starts_with("chain,node,seq") && csv.contains("kill_switch_on"), "{csv}");
+    let chains = text(&up.operator(&place, &["audit", "chains"]).await.stdout);
+    assert!(chains.starts_with("NODE") && chains.contains("none"), "{chains}");
+    assert_eq!(up.interrupt().await.0, Some(0));
+}

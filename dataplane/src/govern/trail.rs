@@ -125,7 +125,7 @@ impl Trail {
         written
     }
 
-    /// Writes down that a request was turned away for want of a credential. Many at once are written as few, with how many.
+    /// Writes down that a request was turned away at the door, by the word that says why. Many at once are written as few, with how many.
     pub fn turned_away(&self, request: RequestId, mount: Option<&str>, reason: &str) {
         let Some(audit) = &self.audit else { return };
         let record = Record {

@@ -168,6 +168,10 @@ impl Pipeline {
                     Ok(asker) => asker,
                     Err(denied) => {
                         self.shared.refusals.denied(denied.denial);
+                        if let route::Miss::UnknownMount { snapshot: Some(snapshot), .. } = &miss {
+                            let trail = &snapshot.governance().trail;
+                            trail.turned_away(record.id(), None, denied.denial.word());
+                        }
                         return refuse::denied(&denied, &listener, None, record);
                     }
                 };
@@ -180,6 +184,8 @@ impl Pipeline {
             Ok(caller) => routed.caller = caller,
             Err(denied) => {
                 self.shared.refusals.denied(denied.denial);
+                let (trail, mount) = (&routed.snapshot.governance().trail, routed.mount.name().as_str());
+                trail.turned_away(record.id(), Some(mount), denied.denial.word());
                 return refuse::denied(&denied, &listener, Some(&routed.mount), record);
             }
         }

@@ -152,9 +152,15 @@ impl NodeStream {
         let _ = self.said.send(Ok(Frame::trailers(trailers))).await;
     }
 
-    /// The next message, or nothing when the data plane has left.
+    /// The next message, or nothing when the data plane has left. Audit records are passed over, as by a control that is older
+    /// than they are.
     pub async fn hear(&mut self) -> Option<Heard> {
-        self.heard.recv().await.and_then(|message| message.message)
+        loop {
+            match self.heard.recv().await?.message {
+                Some(Heard::Audit(_)) => {}
+                message => return message,
+            }
+        }
     }
 
     /// The next ack or nack.

@@ -1,7 +1,7 @@
 //! `kill`, `resume` and `kills`: stop something in a fleet at once, and let it go on.
 
 use bytes::Bytes;
-use clap::{Args, Subcommand};
+use clap::Args;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 use ostler_control::api::types::{KillList, KillRequest, ResumeRequest};
@@ -19,22 +19,26 @@ use crate::output::{self, Outcome};
 /// It holds without control and over restarts, until `ostler resume`.
 #[derive(Debug, Args)]
 pub struct KillArgs {
-    #[command(subcommand)]
-    pub what: What,
+    #[command(flatten)]
+    pub what: WhatArgs,
 
-    /// Why; kept with the switch and shown where it stops something
-    #[arg(short = 'm', long, global = true, value_name = "TEXT", default_value = "")]
+    /// Why; kept with the switch and told to callers that it stops
+    #[arg(short = 'm', long, value_name = "TEXT", default_value = "")]
     pub reason: String,
 
     #[command(flatten)]
     pub connect: ConnectArgs,
 }
 
-/// Let go on what was stopped with `ostler kill`.
+/// Let go on what was stopped with `ostler kill`: what is named as it was then, or everything.
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
-    #[command(subcommand)]
-    pub what: Resumed,
+    #[command(flatten)]
+    pub what: WhatArgs,
+
+    /// Everything that is stopped, one by one or as a whole
+    #[arg(long, conflicts_with_all = ["all", "mount", "tool", "identity"])]
+    pub everything: bool,
 
     #[command(flatten)]
     pub connect: ConnectArgs,
@@ -47,40 +51,35 @@ pub struct KillsArgs {
     pub connect: ConnectArgs,
 }
 
-#[derive(Debug, Clone, Subcommand)]
-pub enum What {
-    /// All calls of the fleet.
-    All,
-    /// All calls to a mount, by whatever door.
-    Mount { name: String },
-    /// Calls of a tool by its own name.
-    Tool {
-        name: String,
-        /// On this mount alone; on every one without it
-        #[arg(long, value_name = "MOUNT")]
-        mount: Option<String>,
-    },
-    /// All calls of a caller, by the governance identity.
-    Identity { name: String },
-}
+/// One of them; a tool may be that of one mount.
+#[derive(Debug, Clone, Default, Args)]
+pub struct WhatArgs {
+    /// All calls of the fleet
+    #[arg(long, conflicts_with_all = ["mount", "tool", "identity"])]
+    pub all: bool,
 
-#[derive(Debug, Clone, Subcommand)]
-pub enum Resumed {
-    /// Everything that is stopped, one by one or as a whole.
-    Everything,
-    #[command(flatten)]
-    Target(What),
+    /// All calls to this mount, by whatever door; with --tool, that tool on this mount alone
+    #[arg(long, value_name = "MOUNT", conflicts_with = "identity")]
+    pub mount: Option<String>,
+
+    /// Calls of this tool, by its own name
+    #[arg(long, value_name = "TOOL", conflicts_with = "identity")]
+    pub tool: Option<String>,
+
+    /// All calls of this caller, by the governance identity
+    #[arg(long, value_name = "IDENTITY")]
+    pub identity: Option<String>,
 }
 
 pub async fn kill(args: &KillArgs) -> anyhow::Result<Outcome> {
-    let request = KillRequest { target: args.what.clone().into(), reason: args.reason.clone() };
+    let request = KillRequest { target: args.what.target()?, reason: args.reason.clone() };
     change(&args.connect, "kill", &request).await
 }
 
 pub async fn resume(args: &ResumeArgs) -> anyhow::Result<Outcome> {
-    let request = match args.what.clone() {
-        Resumed::Everything => ResumeRequest { all: true, target: None },
-        Resumed::Target(what) => ResumeRequest { all: false, target: Some(what.into()) },
+    let request = match args.everything {
+        true => ResumeRequest { all: true, target: None },
+        false => ResumeRequest { all: false, target: Some(args.what.target()?) },
     };
     change(&args.connect, "resume", &request).await
 }
@@ -121,15 +120,18 @@ fn show(reply: &Reply<KillList>, format: Format) -> anyhow::Result<Outcome> {
     output::print(&text).map(|()| Outcome::Done)
 }
 
-// === impl What ===
+// === impl WhatArgs ===
 
-impl From<What> for Target {
-    fn from(what: What) -> Self {
-        match what {
-            What::All => Self::Fleet,
-            What::Mount { name } => Self::Mount { mount: name },
-            What::Tool { name, mount } => Self::Tool { tool: name, mount },
-            What::Identity { name } => Self::Identity { identity: name },
+impl WhatArgs {
+    fn target(&self) -> anyhow::Result<Target> {
+        match (self.all, self.tool.clone(), self.mount.clone(), self.identity.clone()) {
+            (true, ..) => Ok(Target::Fleet),
+            (_, Some(tool), mount, _) => Ok(Target::Tool { tool, mount }),
+            (_, None, Some(mount), _) => Ok(Target::Mount { mount }),
+            (_, None, None, Some(identity)) => Ok(Target::Identity { identity }),
+            (false, None, None, None) => {
+                anyhow::bail!("nothing is named; say --tool, --mount, --identity or --all")
+            }
         }
     }
 }
