@@ -19,10 +19,10 @@ class Known:
         self.unused = {(index, check) for index, entry in enumerate(entries) for check in entry["checks"]}
         self.entries = entries
 
-    def covers(self, fixture, key, value, check):
-        """Whether an entry whose `key` is `value` is about this check of this fixture."""
+    def covers(self, fixture, key, value, check, way=None):
+        """Whether an entry whose `key` is `value` is about this check of this fixture, behind a mount over `way`."""
         for index, entry in enumerate(self.entries):
-            about = fixture in entry.get("fixtures", [fixture])
+            about = fixture in entry.get("fixtures", [fixture]) and way in (None, entry.get("way", way))
             if entry[key] == value and about and check in entry["checks"]:
                 self.unused.discard((index, check))
                 return True

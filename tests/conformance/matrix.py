@@ -28,6 +28,20 @@ its own.
 | set | direct | through a mount |
 |---|---|---|
 """
+CROSS_ERA = """
+## Across eras
+
+The set of one era before a server that speaks the other alone. What is between them is in [eras](eras.md); what fails is below.
+
+| server | speaks | set | mount over HTTP | mount over stdio |
+|---|---|---|---|---|
+"""
+FAILURES = """
+Nothing fails but what stands here.
+
+| set | mount over | server | checks | why |
+|---|---|---|---|---|
+"""
 DIFFERENCES = """
 ## What differs
 
@@ -41,13 +55,16 @@ Nothing but what stands here. A number above that is not that of the direct run 
 class Page:
     def __init__(self, version):
         self.version = version
-        self.servers, self.clients = {}, {}
+        self.servers, self.clients, self.crossed = {}, {}, {}
 
     def server(self, fixture, era, requirements, way, outcome):
         self.servers.setdefault((fixture.sdk, era, requirements), {})[way] = outcome
 
     def client(self, requirements, way, outcome):
         self.clients.setdefault(requirements, {})[way] = outcome
+
+    def cross_era(self, fixture, era, requirements, way, outcome):
+        self.crossed.setdefault((fixture.sdk, era, requirements), {})[way] = outcome
 
     def settle(self, tally, bless):
         """Writes the page, or reports where it says something else than was seen."""
@@ -76,9 +93,22 @@ class Page:
             )
             for entry in Known("differences.toml", "difference").entries
         ]
-        return "".join(
-            [HEAD.format(version=self.version), SERVERS, *servers, CLIENTS, *clients, DIFFERENCES, *differences]
-        )
+        crossed = [
+            row(f"`{sdk}`", era, requirements, *(brief(ways.get(way)) for way in ("http", "stdio")))
+            for (sdk, era, requirements), ways in self.crossed.items()
+        ]
+        failures = [
+            row(
+                entry["requirements"],
+                entry.get("way", "both"),
+                ", ".join(entry.get("fixtures", ["all"])),
+                "<br>".join(f"`{check}`" for check in entry["checks"]),
+                entry["reason"],
+            )
+            for entry in Known("cross-era.toml", "failure").entries
+        ]
+        parts = [HEAD.format(version=self.version), SERVERS, *servers, CLIENTS, *clients, DIFFERENCES, *differences]
+        return "".join([*parts, CROSS_ERA, *crossed, FAILURES, *failures])
 
 
 def row(*cells):

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use ostler_dataplane::DataPlane;
-use ostler_mcp::sse::Decoder;
+use ostler_tests::support::bridged::{Events, elicits, modern_request};
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::server::{FakeServer, Manner, Seen};
@@ -25,22 +23,8 @@ async fn world() -> (FakeServer, DataPlane, tempfile::TempDir) {
     (server, dataplane, dir)
 }
 
-fn request(dataplane: &DataPlane, id: Value, method: &str, mut params: Value, meta: Value) -> Ask {
-    params["_meta"] = meta;
-    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
-    let capabilities = &mut params["_meta"]["io.modelcontextprotocol/clientCapabilities"];
-    if capabilities.is_null() {
-        *capabilities = json!({});
-    }
-    let name = params["name"].as_str().or(params["uri"].as_str()).map(str::to_owned);
-    let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-    let ask = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &message)
-        .header("mcp-protocol-version", "2026-07-28")
-        .header("mcp-method", method);
-    match name {
-        Some(name) => ask.header("mcp-name", &name),
-        None => ask,
-    }
+fn request(dataplane: &DataPlane, id: Value, method: &str, params: Value, meta: Value) -> Ask {
+    modern_request(dataplane, "up", id, method, params, meta)
 }
 
 async fn ask(dataplane: &DataPlane, id: u64, method: &str, params: Value) -> Answer {
@@ -49,31 +33,6 @@ async fn ask(dataplane: &DataPlane, id: u64, method: &str, params: Value) -> Ans
 
 fn of(server: &FakeServer, method: &str) -> Vec<Seen> {
     server.seen().into_iter().filter(|seen| seen.body["method"] == method).collect()
-}
-
-struct Events {
-    body: Incoming,
-    decoder: Decoder,
-}
-
-impl Events {
-    async fn open(ask: Ask) -> Self {
-        let response = ask.open().await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: response.into_body(), decoder: Decoder::default() }
-    }
-
-    /// The next message; nothing at the end.
-    async fn next(&mut self) -> Option<Value> {
-        loop {
-            if let Some(event) = self.decoder.next_event().unwrap() {
-                let Some(data) = event.message() else { continue };
-                return Some(serde_json::from_slice(data).unwrap());
-            }
-            self.decoder.push(self.body.frame().await?.unwrap().data_ref().unwrap());
-        }
-    }
 }
 
 #[tokio::test]
@@ -181,6 +140,40 @@ async fn what_the_era_demands_of_a_request_is_demanded_in_the_upstreams_place() 
 }
 
 #[tokio::test]
+async fn headers_that_a_tools_schema_asks_for_are_judged_once_it_was_listed() {
+    let (server, dataplane, _dir) = world().await;
+    let call = |region: &str| {
+        let params = json!({"name": "who", "arguments": {"region": "eu"}});
+        request(&dataplane, json!(1), "tools/call", params, json!({})).header("mcp-param-region", region)
+    };
+    assert_eq!(call("us").send().await.status, 200, "nobody knows of it yet");
+    let feed = server.next_list_streams();
+    let list = request(&dataplane, json!(2), "tools/list", json!({}), json!({}));
+    let listed = tokio::spawn(list.send());
+    let number = eventually("the list is asked for", async || {
+        Some(of(&server, "tools/list").last()?.body["id"].clone())
+    })
+    .await;
+    let schema =
+        json!({"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}});
+    let tools = json!({"jsonrpc": "2.0", "id": number, "result": {"tools": [{"name": "who", "inputSchema": schema}]}});
+    feed.send(tools.to_string()).await.unwrap();
+    assert_eq!(listed.await.unwrap().status, 200);
+    let before = of(&server, "tools/call").len();
+    for wrong in ["us", "=?base64?ZXU?="] {
+        let refused = call(wrong).send().await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["error"]["code"]),
+            (400, &json!(-32020)),
+            "{wrong}"
+        );
+    }
+    assert_eq!(of(&server, "tools/call").len(), before);
+    assert!(call("=?base64?ZXU=?=").send().await.json()["result"].is_object());
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_session_that_the_upstream_lost_is_opened_anew_without_the_client() {
     let (server, dataplane, _dir) = world().await;
     assert_eq!(ask(&dataplane, 1, "tools/call", json!({"name": "who"})).await.status, 200);
@@ -265,10 +258,6 @@ async fn of_what_a_child_says_a_call_hears_what_is_its_own() {
     }
 }
 
-fn elicits() -> Value {
-    json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}})
-}
-
 /// A call whose server asks before it answers; what the client got, and the server's feed.
 async fn parked(
     server: &FakeServer,
@@ -318,14 +307,15 @@ async fn what_a_server_asks_ends_the_call_and_the_answers_go_on_with_it() {
         let refused = foreign.send().await;
         assert_eq!(refused.json()["error"]["data"]["reason"], "invalid_params", "{}", refused.text());
     }
-    let mut events = Events::open(again(json!({"a": 1}), &result["requestState"])).await;
+    let going_on = again(json!({"a": 1}), &result["requestState"]);
+    let last = tokio::spawn(async move { Events::open(going_on).await.next().await.unwrap() });
     let told = eventually("the server is told", async || {
         server.seen().into_iter().find(|seen| seen.body["id"] == "server-1")
     })
     .await;
     assert_eq!(told.body["result"], json!({"action": "accept", "content": {"n": 1}}));
     feed.send(json!({"jsonrpc": "2.0", "id": number, "result": {"content": []}}).to_string()).await.unwrap();
-    let last = events.next().await.unwrap();
+    let last = last.await.unwrap();
     assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!("second"), &json!("complete")));
     assert_eq!(of(&server, "tools/call").len(), 1, "the call was made once");
     let used = again(json!({"a": 1}), &result["requestState"]).send().await;

@@ -9,14 +9,12 @@ mod changes;
 #[path = "bundles/members.rs"]
 mod members;
 
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use ostler_dataplane::DataPlane;
-use ostler_mcp::sse::Decoder;
+use ostler_tests::support::bridged::Events;
+use ostler_tests::support::eventually;
 use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::member::{MemberServer, Script, Seen};
 use ostler_tests::support::world::standalone;
-use ostler_tests::support::{PATIENCE, eventually};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -78,35 +76,6 @@ async fn listed(dataplane: &DataPlane, method: &str, key: &str) -> (Vec<Value>, 
         match page["nextCursor"].as_str() {
             Some(cursor) => params = json!({"cursor": cursor}),
             None => return (all, pages, page["_meta"]["ostler/missing"].clone()),
-        }
-    }
-}
-
-struct Events {
-    body: Incoming,
-    decoder: Decoder,
-}
-
-impl Events {
-    async fn open(ask: Ask) -> Self {
-        let response = ask.open().await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: response.into_body(), decoder: Decoder::default() }
-    }
-
-    async fn next(&mut self) -> Option<Value> {
-        let next = tokio::time::timeout(PATIENCE, self.message()).await;
-        next.expect("something is said")
-    }
-
-    async fn message(&mut self) -> Option<Value> {
-        loop {
-            if let Some(event) = self.decoder.next_event().unwrap() {
-                let Some(data) = event.message() else { continue };
-                return Some(serde_json::from_slice(data).unwrap());
-            }
-            self.decoder.push(self.body.frame().await?.unwrap().data_ref().unwrap());
         }
     }
 }

@@ -7,7 +7,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use ostler_core::build;
-use ostler_core::limits::SSE_EVENT_BYTES_MAX;
+use ostler_core::limits::{BRIDGE_QUESTIONS_BYTES_MAX, BRIDGE_QUESTIONS_MAX, SSE_EVENT_BYTES_MAX};
+use ostler_mcp::bridge::legacy_client::InputRequest;
 use ostler_mcp::bridge::mirror::Mirror;
 use ostler_mcp::headers::{
     EVENT_STREAM, JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, encode_value,
@@ -303,6 +304,16 @@ async fn last_message(mut body: AnswerBody) -> Result<Bytes, UpstreamError> {
         }
     }
     Err(invalid("it ends without the response"))
+}
+
+/// Whether a client can be asked all this in the middle of one call: it is held until it is answered.
+pub(crate) fn may_be_asked<'q>(questions: impl IntoIterator<Item = &'q InputRequest>) -> bool {
+    let (mut count, mut bytes) = (0, 0_usize);
+    for question in questions {
+        let params = question.params.as_ref().map_or(0, String::len);
+        (count, bytes) = (count + 1, bytes.saturating_add(question.key.len() + params));
+    }
+    count <= BRIDGE_QUESTIONS_MAX && bytes <= BRIDGE_QUESTIONS_BYTES_MAX
 }
 
 /// Whether an answer is a stream of events.

@@ -110,7 +110,7 @@ async fn send(
 }
 
 async fn in_its_era(member: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
-    bridge::know_era(member).await;
+    bridge::era::first_look(member, &call).await;
     bridge::call(member, call).await
 }
 

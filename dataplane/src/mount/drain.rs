@@ -43,6 +43,8 @@ impl Draining {
                 () = finish(&runtime) => {}
                 () = stop.cancelled() => {}
             }
+            // Nobody comes back for what waits for answers, and it would hold its mount for ever.
+            runtime.pool.clear();
             draining.lock().retain(|draining| !Arc::ptr_eq(&draining.mount.runtime, &runtime));
             states_changed.store(true, Ordering::Relaxed);
         });

@@ -14,11 +14,12 @@ pub mod streams;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ostler_config::{CompiledMount, CompiledUpstream};
+use ostler_config::{CompiledMount, CompiledUpstream, ProtocolPin};
 use ostler_core::clock::WallClock;
 use ostler_core::name::ResourceName;
+use ostler_mcp::{Era, Revision};
 
-use crate::bridge::{Mirrors, Pool};
+use crate::bridge::{Eras, Mirrors, Pool};
 use crate::bundle::{self, Bundled};
 use crate::http_sse::Channels;
 use crate::kills::Kills;
@@ -68,6 +69,8 @@ pub struct MountRuntime {
     pub mirrors: Mirrors,
     /// Sessions that are held for clients that have none.
     pub pool: Pool,
+    /// What is being found out of its upstream.
+    pub eras: Eras,
     /// Streams and sessions of clients of HTTP+SSE.
     pub channels: Channels,
 }
@@ -77,6 +80,33 @@ pub struct MountRuntime {
 impl Mount {
     pub fn name(&self) -> &ResourceName {
         &self.config.name
+    }
+
+    /// The era of its upstream: pinned by config, or as it was found.
+    pub fn era(&self) -> Option<Era> {
+        self.pinned().map_or_else(|| self.upstream.health.era(), |revision| Some(revision.era()))
+    }
+
+    /// Whether config says what the upstream speaks, so that nobody need ask.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned().is_some()
+    }
+
+    /// Whether the upstream has no handshake.
+    pub fn refuses_legacy(&self) -> bool {
+        self.pinned().map_or_else(|| self.upstream.health.refuses_legacy(), Revision::is_modern)
+    }
+
+    /// What the data plane asks for where it shakes hands itself.
+    pub fn handshake_revision(&self) -> Revision {
+        self.pinned().filter(|revision| !revision.is_modern()).unwrap_or(Revision::LATEST_LEGACY)
+    }
+
+    fn pinned(&self) -> Option<Revision> {
+        match self.upstream_config.protocol {
+            ProtocolPin::Auto => None,
+            ProtocolPin::Revision(revision) => Revision::parse(revision.as_str()),
+        }
     }
 
     /// Sends a call to what stands behind the mount.
@@ -92,7 +122,7 @@ impl Mount {
 
     /// The mount's health, which is its upstream's unless config keeps it from being used, and of a bundle its members'.
     pub fn reading(&self) -> Reading {
-        let reading = self.upstream.health.reading();
+        let reading = Reading { era: self.era(), ..self.upstream.health.reading() };
         if let Some(switch) = self.kills.load().stops_mount(self.name().as_str()) {
             return Reading {
                 state: State::Disabled,
@@ -157,6 +187,7 @@ impl MountRuntime {
             cut: CancellationToken::new(),
             mirrors: Mirrors::default(),
             pool: Pool::new(clock.clone()),
+            eras: Eras::default(),
             channels: Channels::new(clock),
         }
     }

@@ -111,6 +111,15 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        // However it came to its end, what it has under way does not outlive it.
+        if let SessionLink::Bridged(session) = &self.link {
+            session.end();
+        }
+    }
+}
+
 // === impl SessionLink ===
 
 impl SessionLink {

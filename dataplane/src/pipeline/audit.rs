@@ -22,12 +22,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::aftermath::Aftermath;
+use super::body::Buffered;
 use super::ids::RequestId;
 use super::refuse::{Asked, Refusal};
 use super::{Routed, Served};
 use crate::govern::{Ended, Pass, Permit};
 use crate::listener::{Offered, Unread, Watched};
 use crate::mount::admission;
+use crate::mount::bodies::Bodies;
 use crate::mount::metrics::{MountMetrics, Outcome};
 use crate::turn::Turn;
 use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
@@ -53,6 +55,8 @@ pub(super) struct Record {
     permit: Option<Permit>,
     /// Holds the drain of a removed mount.
     call: Option<TaskTrackerToken>,
+    /// What was asked, where it is needed until the body has ended.
+    body: Option<Buffered<Arc<Bodies>>>,
     /// Whom the last event of a stream answers, where its body does not know.
     asked: Asked,
     /// What a modern subscription wants to be told of lists, as notifications' methods.
@@ -189,6 +193,7 @@ impl Record {
             place: None,
             permit: None,
             call: None,
+            body: None,
             asked: Asked::Nothing,
             listens: Vec::new(),
             aftermath: None,
@@ -221,6 +226,11 @@ impl Record {
         if self.trace.is_none() {
             self.trace = envelope.meta.traceparent.as_deref().map(|trace| bounded(trace).into_owned());
         }
+    }
+
+    /// Keeps what was asked on its mount's account until the body has ended.
+    pub(super) fn keep_body(&mut self, body: Buffered<Arc<Bodies>>) {
+        self.body = Some(body);
     }
 
     /// Keeps the place among the upstream's calls until the body has ended.

@@ -215,6 +215,10 @@ impl Pipeline {
                 audit::track(answer, record)
             }
             Ok((answer, Ends::Within(limit))) => {
+                if matches!(answer.body(), AnswerBody::Bridged(_)) {
+                    // It may be sent again, and counts until it cannot.
+                    record.keep_body(body.keep(bodies));
+                }
                 record.watch_end(self.aftermath(&routed, false));
                 audit::track_until(answer, record, limit, routed.mount.runtime.cut.clone())
             }

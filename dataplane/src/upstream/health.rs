@@ -240,6 +240,10 @@ impl Health {
         match evidence {
             Evidence::Answered | Evidence::ProbeAnswered => {
                 inner.failures = 0;
+                if inner.reading.state == State::Down {
+                    // What comes back may be another.
+                    self.doubt_refusal();
+                }
                 let reason =
                     if evidence == Evidence::Answered { Cause::Answered } else { Cause::ProbeAnswered };
                 self.enter(&mut inner, State::Ready, reason);

@@ -9,6 +9,7 @@ pub mod demands;
 mod error;
 pub mod health;
 pub mod http;
+mod questions;
 mod settings;
 mod sse;
 pub mod stdio;
@@ -279,6 +280,13 @@ impl Upstream {
         doubtful && self.health.claim_era_check()
     }
 
+    /// Ends the child that was asked which era it speaks, where that is not the modern one.
+    pub fn dismiss_modern_child(&self) {
+        if let UpstreamTransport::Stdio(stdio) = &self.transport {
+            stdio.dismiss_modern();
+        }
+    }
+
     /// Starts the child of a `warm` upstream, and keeps it started from now on; what comes of it becomes evidence of
     /// health. With any other config the upstream is left to its users. Must be called on a runtime.
     pub fn warm_up(&self, config: &CompiledUpstream) {
@@ -301,6 +309,11 @@ impl Upstream {
     /// all, and a server on HTTP+SSE one stream.
     pub fn tells_calls_apart(&self) -> bool {
         matches!(self.transport, UpstreamTransport::Http(_))
+    }
+
+    /// Whether a server judges what the headers of a modern message say; a child is told none.
+    pub fn judges_headers(&self) -> bool {
+        !matches!(self.transport, UpstreamTransport::Stdio(_))
     }
 
     /// Whether a probe can tell anything: a stdio upstream is started by its users, or for them when it is `warm`.

@@ -45,6 +45,25 @@ async fn a_request_without_an_answer_times_out_and_the_child_is_told() {
 }
 
 #[tokio::test]
+async fn a_silence_in_which_the_child_waits_for_its_client_is_not_the_childs() {
+    let timeouts = Timeouts { idle: Duration::from_millis(50), ..Timeouts::default() };
+    let world = World::with(fake_transport(), timeouts);
+    let client = world.legacy().await;
+    let mut asking = Events::of(client.call(json!(1), "ask", json!({"method": "roots/list"})).await.unwrap());
+    assert_eq!(asking.next().await.unwrap()["id"], "from-server");
+    // Longer than `idle`, by calls that end for it.
+    for id in 2..6 {
+        let silent = client.call(json!(id), "progress", json!({"count": 1, "hang": true})).await.unwrap();
+        assert_eq!(Events::of(silent).rest().await[1]["error"]["code"], -31004);
+    }
+    let response = json!({"jsonrpc": "2.0", "id": "from-server", "result": {"roots": []}});
+    client.post(&response.to_string()).await.unwrap();
+    let last = asking.rest().await.pop().unwrap();
+    assert_eq!((&last["id"], &last["result"]["answer"]["result"]), (&json!(1), &json!({"roots": []})));
+    world.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_falls_silent_ends_with_an_error_event() {
     let timeouts = Timeouts { idle: Duration::from_millis(50), ..Timeouts::default() };
     let world = World::with(fake_transport(), timeouts);

@@ -76,8 +76,8 @@ pub(crate) struct RawUpstream {
     /// Headers sent with every request to an `http` or `sse` upstream. Values may hold references: `Bearer ${NAME}`,
     /// `${file:/run/secrets/name}`.
     pub(crate) headers: Option<Located<Entries<String>>>,
-    /// The protocol revision to ask for where the data plane itself shakes hands, that is, with `share: mount`. Elsewhere
-    /// the client's own revision passes through.
+    /// What the upstream speaks: the era of this revision and no other, and this revision where the data plane itself shakes
+    /// hands. `auto` finds the era out. A client that shakes hands with the upstream does so with its own revision.
     #[schemars(extend("enum" = protocols(), "default" = "auto"))]
     pub(crate) protocol: Option<Located<String>>,
     /// How long each step of a call may take.

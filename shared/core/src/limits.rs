@@ -269,6 +269,9 @@ pub const ANSWER_DEPTH_MAX: usize = 1_024;
 pub const ANSWER_HELD_BYTES_MAX: usize = 64 * 1024;
 /// Messages of one 2025-03-26 batch.
 pub const BATCH_MESSAGES_MAX: usize = 100;
+/// Messages of one batch that are sent up at once where each is sent by itself. The batch has one place among the upstream's
+/// calls.
+pub const BATCH_AT_ONCE_MAX: usize = 8;
 /// A JSON-RPC id or progress token as JSON text; tables keep them while a request is in flight.
 pub const MESSAGE_ID_BYTES_MAX: usize = 1024;
 /// One SSE event.
@@ -292,10 +295,16 @@ pub const BRIDGED_CALLS_MAX: usize = 100;
 pub const BRIDGED_SUBSCRIPTIONS_MAX: usize = 1_000;
 /// Times that an upstream may ask back before it answers one call of a legacy client; more is no conversation.
 pub const BRIDGE_ROUNDS_MAX: usize = 32;
+/// Questions that an upstream may have open in the middle of one call. Each is a request to the client, and a person reads it.
+pub const BRIDGE_QUESTIONS_MAX: usize = 32;
+/// What they may say together: as much as a client may answer.
+pub const BRIDGE_QUESTIONS_BYTES_MAX: usize = MCP_BODY_BYTES_MAX;
 /// Pages of an upstream's tools that are asked for to find what one of them wants in headers.
 pub const BRIDGED_LIST_PAGES_MAX: usize = 100;
 /// Tools of a mount whose wishes for headers are remembered.
 pub const BRIDGED_TOOLS_MAX: usize = 10_000;
+/// What is remembered of one tool: its name, and what of its arguments stands where. One that takes more is not remembered.
+pub const BRIDGED_TOOL_BYTES_MAX: usize = 4 * 1024;
 /// Calls of a mount that wait for what their server has asked of a modern client. Each holds a stream open.
 pub const PARKED_CALLS_MAX: usize = 100;
 /// Before an upstream is listened to again that ended a subscription.

@@ -38,6 +38,8 @@ pub struct Heard {
     pub error: bool,
     /// A request or notification.
     pub spoken: bool,
+    /// A request; [`AnswerScan::asked`] has its id.
+    pub asks: bool,
 }
 
 /// Why bytes are no JSON-RPC message. A fixed sentence, for the log.
@@ -64,6 +66,8 @@ pub struct AnswerScan {
     heard: Heard,
     messages: usize,
     malformed: Option<Malformed>,
+    /// Of the message that was read last, raw.
+    id: Vec<u8>,
 }
 
 /// The members of the message that is being read.
@@ -192,6 +196,11 @@ impl AnswerScan {
         self.heard
     }
 
+    /// The raw id of the request that was read last.
+    pub fn asked(&self) -> Option<&str> {
+        std::str::from_utf8(&self.id).ok().filter(|id| !id.is_empty())
+    }
+
     /// Ends the answer, and makes the scan ready for another.
     ///
     /// # Errors
@@ -220,10 +229,10 @@ impl AnswerScan {
         match token {
             Token::Open { object } if depth == 1 => {
                 self.level = if object { 1 } else { 2 };
-                self.message = Message::default();
+                self.begin_message();
             }
             Token::Open { object } if depth == self.level => {
-                self.message = Message::default();
+                self.begin_message();
                 if !object {
                     self.malformed = Some(Malformed::NotMessage);
                 }
@@ -240,6 +249,11 @@ impl AnswerScan {
         }
         let at_message = self.json.depth() == self.level && self.level > 0;
         self.json.keep_texts(at_message);
+    }
+
+    fn begin_message(&mut self) {
+        self.message = Message::default();
+        self.id.clear();
     }
 
     fn key(&mut self) {
@@ -267,7 +281,11 @@ impl AnswerScan {
             Key::Id if raw.len() > MESSAGE_ID_BYTES_MAX || matches!(raw, b"true" | b"false") => {
                 self.message.id = IdSeen::Foreign;
             }
-            Key::Id => self.message.id = awaited.find(raw),
+            Key::Id => {
+                self.message.id = awaited.find(raw);
+                self.id.clear();
+                self.id.extend_from_slice(raw);
+            }
             Key::Method => self.message.invalid |= raw.first() != Some(&b'"'),
             Key::Error => self.message.invalid = true,
             Key::Result | Key::Other => {}
@@ -283,7 +301,10 @@ impl AnswerScan {
             return;
         }
         match (has(Key::Method), has(Key::Result), has(Key::Error)) {
-            (true, false, false) => self.heard.spoken = true,
+            (true, false, false) => {
+                self.heard.spoken = true;
+                self.heard.asks |= id != IdSeen::None && !self.id.is_empty();
+            }
             (false, true, false) | (false, false, true) => {
                 let error = has(Key::Error);
                 self.heard.error |= error;

@@ -1,5 +1,6 @@
 //! See the crate's head.
 
+pub mod bridged;
 pub mod control;
 pub mod gate;
 pub mod grpc;

@@ -1,8 +1,8 @@
-//! A scripted MCP server that speaks 2026-07-28 and nothing else, and holds its clients to it: what an old client would
-//! have to say, it must be told.
+//! A scripted MCP server that speaks 2026-07-28, and nothing else unless it is told to, and holds its clients to it: what an
+//! old client would have to say, it must be told.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -31,7 +31,13 @@ struct Shared {
     seen: Mutex<Vec<Value>>,
     listeners: Mutex<Vec<mpsc::Sender<Value>>>,
     refuses_in_streams: AtomicBool,
+    shakes_hands: AtomicBool,
+    /// Streams of calls that nobody reads any more.
+    left: AtomicUsize,
 }
+
+/// Counts when it is dropped.
+struct Reader(Arc<Shared>);
 
 const VERSION: &str = "2026-07-28";
 const META: &str = "io.modelcontextprotocol";
@@ -73,6 +79,16 @@ impl ModernServer {
         self.shared.refuses_in_streams.store(true, Ordering::Relaxed);
     }
 
+    /// From now on it takes an `initialize` that is well-formed, and serves what comes in the session.
+    pub fn shake_hands(&self, on: bool) {
+        self.shared.shakes_hands.store(on, Ordering::Relaxed);
+    }
+
+    /// Calls of the tool `slow` whose callers have left.
+    pub fn left(&self) -> usize {
+        self.shared.left.load(Ordering::Relaxed)
+    }
+
     /// Ends all subscriptions.
     pub fn drop_listeners(&self) {
         lock(&self.shared.listeners).clear();
@@ -82,6 +98,12 @@ impl ModernServer {
         let mut listeners = lock(&self.shared.listeners);
         listeners.retain(|listener| !listener.is_closed());
         listeners.len()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.left.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -102,6 +124,11 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let meta = &message["params"]["_meta"];
     let header =
         |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    if shared.shakes_hands.load(Ordering::Relaxed)
+        && let Some(answer) = legacy(&headers, &message)
+    {
+        return answer;
+    }
     if headers.contains_key("mcp-session-id") {
         return error(400, &message, -32600, "there are no sessions");
     }
@@ -134,8 +161,23 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         ),
         "tools/list" => result(&message, json!({"tools": tools(), "ttlMs": 0, "cacheScope": "private"})),
         "subscriptions/listen" => listen(&shared, &message),
-        _ => call(&headers, &message),
+        _ => call(&shared, &headers, &message),
     }
+}
+
+/// What a server of both eras says to a message of the older.
+fn legacy(headers: &HeaderMap, message: &Value) -> Option<Response> {
+    let params = &message["params"];
+    if message["method"] == "initialize" {
+        let is_well_formed = params["capabilities"].as_object()?.values().all(Value::is_object);
+        if !is_well_formed {
+            return Some(error(400, message, -32602, "Invalid params"));
+        }
+        let result = json!({"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": {"name": "both", "version": "3"}});
+        let answer = typed(200, &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}));
+        return Some(([("mcp-session-id", "of-both")], answer).into_response());
+    }
+    headers.contains_key("mcp-session-id").then(|| result(message, text(&json!("legacy"))))
 }
 
 const KNOWN: [&str; 4] = ["server/discover", "tools/list", "tools/call", "subscriptions/listen"];
@@ -152,11 +194,13 @@ fn tools() -> Value {
     ])
 }
 
-fn call(headers: &HeaderMap, message: &Value) -> Response {
+fn call(shared: &Arc<Shared>, headers: &HeaderMap, message: &Value) -> Response {
     let (params, meta) = (&message["params"], &message["params"]["_meta"]);
     match params["name"].as_str() {
         Some("echo") => result(message, text(&json!({"arguments": params["arguments"], "meta": meta}))),
         Some("ask") => ask(message),
+        Some("ask_both") => ask_many(message, 2),
+        Some("ask_many") => ask_many(message, 10_000),
         Some("ask_forever") => result(
             message,
             json!({"resultType": "input_required", "inputRequests": {"roots": {"method": "roots/list"}}}),
@@ -169,8 +213,10 @@ fn call(headers: &HeaderMap, message: &Value) -> Response {
         },
         Some("slow") => {
             let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": meta["progressToken"], "progress": 1}});
-            let said = futures_util::stream::iter([progress]);
-            events(said.chain(futures_util::stream::pending()))
+            let (said, reader) = (futures_util::stream::iter([progress]), Reader(Arc::clone(shared)));
+            events(said.chain(futures_util::stream::pending()).inspect(move |_| {
+                let _ = &reader;
+            }))
         }
         _ => error(200, message, -32602, "unknown tool"),
     }
@@ -198,6 +244,18 @@ fn ask(message: &Value) -> Response {
             result(message, text(&told))
         }
     }
+}
+
+/// Asks so many things at once, and says what it was told.
+fn ask_many(message: &Value, count: usize) -> Response {
+    let answers = &message["params"]["inputResponses"];
+    if answers.is_object() {
+        return result(message, text(answers));
+    }
+    let question = json!({"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {"type": "object"}}});
+    let questions: serde_json::Map<_, _> =
+        (0..count).map(|number| (number.to_string(), question.clone())).collect();
+    result(message, json!({"resultType": "input_required", "inputRequests": questions}))
 }
 
 fn listen(shared: &Shared, message: &Value) -> Response {

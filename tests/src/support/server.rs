@@ -41,6 +41,8 @@ pub enum Manner {
     LegacyEvents,
     /// A session that it has never heard of.
     SessionLost,
+    /// Legacy, and without a word to whoever has shaken no hands.
+    LegacySilent,
 }
 
 /// A request as it arrived.
@@ -75,6 +77,7 @@ struct State {
     fails_next_handshake: AtomicBool,
     knows_nobody: AtomicBool,
     refuses_pings: AtomicBool,
+    refuses_initialized: AtomicBool,
     executed: Mutex<Vec<Value>>,
     release: Notify,
     events: Mutex<Option<mpsc::Receiver<String>>>,
@@ -150,6 +153,11 @@ impl FakeServer {
     /// The next `initialize` is answered with 503.
     pub fn fail_next_handshake(&self) {
         self.state.fails_next_handshake.store(true, Ordering::Relaxed);
+    }
+
+    /// `notifications/initialized` is answered with 503 from now on.
+    pub fn refuse_initialized(&self) {
+        self.state.refuses_initialized.store(true, Ordering::Relaxed);
     }
 
     /// Messages of this method that it was sent.
@@ -266,7 +274,14 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             message_answer(&state, &head.method, &head.headers, &message)
         }
         Manner::SessionLost => plain(404, ""),
-        Manner::Legacy | Manner::LegacyEvents | Manner::Modern => {
+        Manner::LegacySilent
+            if head.method == Method::POST
+                && message["method"] != "initialize"
+                && !head.headers.contains_key("mcp-session-id") =>
+        {
+            plain(400, "")
+        }
+        Manner::Legacy | Manner::LegacySilent | Manner::LegacyEvents | Manner::Modern => {
             if head.method == Method::GET {
                 let push = lock(&state.push).take();
                 return Ok(push.map_or_else(|| stream(&state), events_of));
@@ -331,7 +346,9 @@ fn message_answer(state: &State, method: &Method, headers: &HeaderMap, message: 
         return Response::new(BoxBody::new(body));
     }
     if message.get("id").is_none() {
-        return plain(202, "");
+        let is_refused = message["method"] == "notifications/initialized"
+            && state.refuses_initialized.load(Ordering::Relaxed);
+        return plain(if is_refused { 503 } else { 202 }, "");
     }
     let session = headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
     let result = match message["method"].as_str() {

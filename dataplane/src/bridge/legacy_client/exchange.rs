@@ -10,13 +10,16 @@ use http_body_util::BodyExt as _;
 use ostler_core::limits::{BRIDGE_ROUNDS_MAX, SSE_KEEP_ALIVE};
 use ostler_mcp::bridge::legacy_client::{InputRequired, InputResponses, Outcome, outcome};
 use ostler_mcp::headers::EVENT_STREAM;
-use ostler_mcp::{Envelope, Kind, Reason, message, method, splice, sse};
+use ostler_mcp::{Envelope, Era, Kind, Reason, message, method, splice, sse};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::ask::{self, Asker, invalid, unbridgeable};
+use super::super::ask::{self, Asker, invalid, may_be_asked, unbridgeable};
+use super::super::era;
+use super::super::mirrors::{self, Pages};
 use super::super::stream::{Bridged, Writer};
-use super::session::{Question, Underway};
-use super::{BridgedSession, json, tools, typed};
+use super::question::Question;
+use super::session::Underway;
+use super::{BridgedSession, json, session_over, typed};
 use crate::mount::Mount;
 use crate::upstream::{Answer, AnswerBody, BodyError, Call, Tail, UpstreamError};
 
@@ -88,7 +91,13 @@ pub(super) async fn serve(
 
 impl Exchange {
     async fn run(mut self) -> Result<Answer, UpstreamError> {
-        let answer = self.send(None).await?;
+        let answer = self.send(None).await;
+        if era::may_be_refusal(&answer, Era::Modern)
+            && era::look_again(&self.mount, &self.asker).await == Some(Era::Legacy)
+        {
+            return Err(session_over());
+        }
+        let answer = answer?;
         if ask::is_stream(&answer) {
             let step = Step::Reading { body: answer.into_body(), decoder: sse::Decoder::default() };
             return Ok(self.stream(step));
@@ -118,18 +127,18 @@ impl Exchange {
         };
         let message = self.session.caller().request(&id, &envelope, responses);
         let message = message.map_err(|_| unbridgeable("the message"))?;
-        let mirrors = tools::mirrors(&self.mount, &envelope);
+        let wanted = mirrors::of(&self.mount, &envelope);
         let cancelled = self.underway.cancelled.clone();
         let answer = tokio::select! {
-            answer = self.asker.send(&self.mount, message.clone(), &mirrors) => answer?,
+            answer = self.asker.send(&self.mount, message.clone(), &wanted) => answer?,
             () = cancelled.cancelled() => return Err(cancelled_by_client()),
         };
-        if envelope.method != method::TOOLS_CALL || !tools::misses_mirrors(&answer) {
+        if envelope.method != method::TOOLS_CALL || !mirrors::are_missed(&answer) {
             return Ok(answer);
         }
         // The upstream has refused it unexecuted, because of headers that only the tool's schema tells of.
-        let mirrors = tools::learn(&self.mount, &self.asker, &self.session.caller(), &envelope).await?;
-        self.asker.send(&self.mount, message, &mirrors).await
+        let wanted = mirrors::learn(&self.mount, envelope.name.as_deref().unwrap_or_default(), self).await?;
+        self.asker.send(&self.mount, message, &wanted).await
     }
 
     fn judge(&self, response: Bytes) -> Result<Said, UpstreamError> {
@@ -142,7 +151,7 @@ impl Exchange {
             }
             let request = Envelope::scan(&self.body).map_err(|_| unbridgeable("the message"))?;
             if request.method == method::TOOLS_LIST
-                && let Some(kept) = tools::without_unusable(&self.mount, result)
+                && let Some(kept) = mirrors::without_unusable(&self.mount, result)
             {
                 return Ok(Said::Final(message::result(&self.id, &kept).into()));
             }
@@ -167,6 +176,9 @@ impl Exchange {
         if self.rounds > BRIDGE_ROUNDS_MAX {
             return Err(invalid("it asks again and again"));
         }
+        if !may_be_asked(&required.requests) {
+            return Err(invalid("it asks too much at once"));
+        }
         let caller = self.session.caller();
         let (mut questions, mut events) = (Vec::new(), VecDeque::new());
         for request in required.requests {
@@ -184,6 +196,14 @@ impl Exchange {
         }
         let then = Box::new(Step::Waiting { questions, state: required.state });
         Ok(Step::Writing { events, then })
+    }
+}
+
+impl Pages for Exchange {
+    async fn page(&self, cursor: Option<&str>) -> Result<Bytes, UpstreamError> {
+        let list = self.session.caller().list_tools("\"ostler-tools\"", cursor);
+        let list = list.map_err(|_| unbridgeable("a list of tools"))?;
+        ask::response(self.asker.send(&self.mount, list, &[]).await?).await
     }
 }
 
@@ -240,17 +260,18 @@ impl Answering {
             }
             Step::Waiting { questions, state } => {
                 let deadline = self.exchange.deadline;
-                let answers = join_all(questions.iter_mut().map(|(_, question)| question.answer()));
-                let answers = tokio::select! {
-                    answers = timeout_at(deadline, answers) => answers.map_err(|_| unanswered())?,
+                let answered = join_all(questions.iter_mut().map(|(_, question)| question.answered()));
+                tokio::select! {
+                    biased;
+                    // The end of the session ends both.
                     () = cancelled.cancelled() => return self.cancelled(),
+                    answered = timeout_at(deadline, answered) => drop(answered.map_err(|_| unanswered())?),
                     () = sleep(SSE_KEEP_ALIVE) => return Ok(Some(Bytes::from_static(sse::KEEP_ALIVE))),
                 };
                 let mut responses = InputResponses { results: Vec::new(), state: state.take() };
-                for ((key, _), answer) in questions.iter().zip(answers) {
-                    let answer = answer.ok_or_else(unanswered)?;
-                    let envelope =
-                        Envelope::scan(&answer).map_err(|_| unbridgeable("the client's answer"))?;
+                for (key, question) in questions.iter() {
+                    let answer = question.answer().ok_or_else(unanswered)?;
+                    let envelope = Envelope::scan(answer).map_err(|_| unbridgeable("the client's answer"))?;
                     match (envelope.result, envelope.error) {
                         (Some(result), _) => responses.results.push((key.clone(), result.to_owned())),
                         (None, Some(error)) => {

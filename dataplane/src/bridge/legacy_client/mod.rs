@@ -4,14 +4,14 @@
 //! | file | owns |
 //! |---|---|
 //! | `session` | what a session holds between requests |
+//! | `question` | what the upstream wants to know, until the client has answered |
 //! | `exchange` | one request: sent, asked back about, sent again, answered |
 //! | `push` | the session's GET stream, fed by a `subscriptions/listen` |
-//! | `tools` | what a tool's schema wants mirrored in headers |
 
 mod exchange;
 mod push;
+mod question;
 mod session;
-mod tools;
 
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ use ostler_mcp::headers::{JSON, MCP_SESSION_ID};
 use ostler_mcp::{Envelope, Era, Kind, Reason, message};
 
 pub use session::BridgedSession;
-pub use tools::Mirrors;
 
 use super::ask::{self, Asker, invalid, unbridgeable};
+use super::era;
 use crate::mount::Mount;
 use crate::mount::session::SessionLink;
-use crate::upstream::{Answer, AnswerBody, Call, UpstreamError};
+use crate::upstream::{Answer, AnswerBody, Call, UpstreamError, Verb};
 
 /// The id of `server/discover`.
 const DISCOVER_ID: &str = r#""ostler-discover""#;
@@ -39,33 +39,56 @@ pub(super) async fn initialize(mount: &Arc<Mount>, call: Call<'_>) -> Result<Ans
         // It speaks the modern era to whoever asks it, and has no other.
         return start(mount, &call).await;
     }
-    if !mount.upstream.health.refuses_legacy() {
-        let mut answer = mount.upstream.call(call.clone()).await;
-        if !is_refusal(&mut answer, mount.upstream.health.era()).await? {
+    if !mount.refuses_legacy() {
+        let mut answer = mount.call(call.clone()).await;
+        if mount.is_pinned() || !is_refusal(&mut answer, mount.era()).await? {
             return answer;
         }
-        // No code alone says that it is of the other era; only that it speaks that.
-        return match start(mount, &call).await {
-            Ok(started) => {
-                mount.upstream.health.refuse_legacy();
+        // That it speaks the modern era is one thing. That it has no handshake is not for one client's to tell, which may
+        // have sent one that nobody would take.
+        let Ok(greeting) = greet(mount, &call).await else { return answer };
+        return match era::shakes_hands(mount, &Asker::of(&call)).await {
+            Some(true) => answer,
+            known => {
+                if known.is_some() {
+                    mount.upstream.health.refuse_legacy();
+                }
                 forget(&answer, &call);
-                Ok(started)
+                begin(&call, greeting).await
             }
-            Err(_) => answer,
         };
     }
     match start(mount, &call).await {
-        Err(error) => {
+        // A refused discovery has done nothing, and is what a server that has a handshake answers.
+        Err(error) if error.reason == Reason::UpstreamInvalidResponse && !mount.is_pinned() => {
             mount.upstream.health.doubt_refusal();
-            // A refused discovery has done nothing, and is what a server that has a handshake answers.
-            if error.reason == Reason::UpstreamInvalidResponse {
-                mount.upstream.call(call).await
-            } else {
-                Err(error)
-            }
+            mount.upstream.call(call).await
         }
         started => started,
     }
+}
+
+/// Passes a message on that belongs to no bridged session. An upstream that has no handshake any more refuses it; then the
+/// session is over, and its client begins another.
+pub(super) async fn pass(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
+    let answer = mount.call(call.clone()).await;
+    let Some(session) = &call.session else { return answer };
+    let is_over = call.verb == Verb::Post
+        && era::may_be_refusal(&answer, Era::Legacy)
+        && era::look_again(mount, &Asker::of(&call)).await == Some(Era::Modern)
+        && era::shakes_hands(mount, &Asker::of(&call)).await == Some(false);
+    if !is_over {
+        return answer;
+    }
+    mount.upstream.health.refuse_legacy();
+    call.sessions.remove(session);
+    Err(session_over())
+}
+
+/// The upstream speaks another era than it did when the session was begun.
+fn session_over() -> UpstreamError {
+    let detail = "the upstream speaks another protocol era now; send `initialize` again";
+    UpstreamError::new(Reason::SessionNotFound, detail)
 }
 
 /// Whether an upstream may have refused the handshake as such, and did nothing. A stream is read up to its response where
@@ -98,8 +121,20 @@ fn forget(refusal: &Result<Answer, UpstreamError>, call: &Call<'_>) {
     }
 }
 
+/// Who wants a session, and the result of its `initialize`.
+struct Greeting {
+    caller: Caller,
+    result: String,
+}
+
 /// Begins a session of the data plane's own.
 async fn start(mount: &Arc<Mount>, call: &Call<'_>) -> Result<Answer, UpstreamError> {
+    let greeting = greet(mount, call).await?;
+    begin(call, greeting).await
+}
+
+/// Asks the upstream what the client's `initialize` asks for.
+async fn greet(mount: &Arc<Mount>, call: &Call<'_>) -> Result<Greeting, UpstreamError> {
     let Some(envelope) = call.envelope else { return Err(unbridgeable("the message")) };
     let caller = Caller::of_initialize(envelope.params).map_err(|_| unbridgeable("`initialize`"))?;
     let body = caller.discover(DISCOVER_ID).map_err(|_| unbridgeable("`initialize`"))?;
@@ -110,13 +145,18 @@ async fn start(mount: &Arc<Mount>, call: &Call<'_>) -> Result<Answer, UpstreamEr
     let result = initialize_result(discovered, caller.revision, mount.name().as_str())
         .map_err(|error| invalid(&error.to_string()))?;
     mount.upstream.health.set_era(Era::Modern);
+    Ok(Greeting { caller, result })
+}
+
+async fn begin(call: &Call<'_>, greeting: Greeting) -> Result<Answer, UpstreamError> {
+    let Greeting { caller, result } = greeting;
     let session = BridgedSession::new(caller, &result, &call.body);
     let session = call
         .sessions
         .create(SessionLink::Bridged(Arc::new(session)), call.caller)
         .await
         .map_err(|error| UpstreamError::new(Reason::Overloaded, error.to_string()))?;
-    let id = envelope.id.map_or("null", |id| id.raw());
+    let id = call.envelope.and_then(|envelope| envelope.id).map_or("null", |id| id.raw());
     let mut answer = json(message::result(id, &result));
     answer.headers_mut().insert(MCP_SESSION_ID, session.id().clone());
     Ok(answer)

@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::ask::unbridgeable;
+use super::question::Question;
 use super::{bare, exchange, json, push};
 use crate::mount::Mount;
 use crate::mount::greeting;
@@ -52,13 +53,6 @@ pub(super) struct Underway {
     session: Arc<BridgedSession>,
     id: String,
     pub(super) cancelled: CancellationToken,
-}
-
-/// A question that waits for the client's answer; taken out when it is dropped.
-pub(super) struct Question {
-    session: Arc<BridgedSession>,
-    number: u64,
-    answer: oneshot::Receiver<Bytes>,
 }
 
 /// The one GET stream.
@@ -120,6 +114,11 @@ impl BridgedSession {
         &self.changed
     }
 
+    /// Ends what it has under way, and its stream.
+    pub fn end(&self) {
+        self.ended.cancel();
+    }
+
     /// Serves a call that names this session.
     pub(in crate::bridge) async fn serve(
         self: Arc<Self>,
@@ -132,11 +131,20 @@ impl BridgedSession {
                 if let Some(session) = &call.session {
                     call.sessions.remove(session);
                 }
-                self.ended.cancel();
+                self.end();
                 Ok(bare(StatusCode::NO_CONTENT))
             }
             (Verb::Post, Some(envelope)) => match envelope.kind {
-                Kind::Request => self.request(mount, &call, envelope).await,
+                Kind::Request => {
+                    let answer = Arc::clone(&self).request(mount, &call, envelope).await;
+                    if answer.as_ref().is_err_and(|error| error.reason == Reason::SessionNotFound)
+                        && let Some(session) = &call.session
+                    {
+                        call.sessions.remove(session);
+                        self.end();
+                    }
+                    answer
+                }
                 Kind::Notification => {
                     self.hear(envelope);
                     Ok(bare(StatusCode::ACCEPTED))
@@ -203,7 +211,7 @@ impl BridgedSession {
         }
     }
 
-    fn answered(&self, envelope: &Envelope<'_>, body: &Bytes) {
+    pub(super) fn answered(&self, envelope: &Envelope<'_>, body: &Bytes) {
         let number = envelope.id.and_then(|id| id.as_u64());
         if let Some(question) = number.and_then(|number| self.lock().questions.remove(&number)) {
             // Whoever asked may have given up.
@@ -278,7 +286,8 @@ impl BridgedSession {
                 format!("a session has at most {BRIDGED_CALLS_MAX} calls under way; wait for some"),
             ));
         }
-        let cancelled = CancellationToken::new();
+        // What a session has begun does not outlive it.
+        let cancelled = self.ended.child_token();
         state.calls.insert(id.clone(), cancelled.clone());
         Ok(Underway { session: Arc::clone(self), id, cancelled })
     }
@@ -287,7 +296,12 @@ impl BridgedSession {
         let number = self.number();
         let (to, answer) = oneshot::channel();
         self.lock().questions.insert(number, to);
-        Question { session: Arc::clone(self), number, answer }
+        Question::new(self, number, answer)
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(super) fn forget_question(&self, number: u64) {
+        self.lock().questions.remove(&number);
     }
 
     /// `None` while another GET stream is open.
@@ -312,29 +326,6 @@ impl fmt::Debug for BridgedSession {
 impl Drop for Underway {
     fn drop(&mut self) {
         self.session.lock().calls.remove(&self.id);
-    }
-}
-
-// === impl Question ===
-
-impl Question {
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The client's response, as it came; nothing if the session is over.
-    pub(super) async fn answer(&mut self) -> Option<Bytes> {
-        let ended = self.session.ended.clone();
-        tokio::select! {
-            answer = &mut self.answer => answer.ok(),
-            () = ended.cancelled() => None,
-        }
-    }
-}
-
-impl Drop for Question {
-    fn drop(&mut self) {
-        self.session.lock().questions.remove(&self.number);
     }
 }
 

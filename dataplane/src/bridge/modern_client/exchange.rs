@@ -8,18 +8,20 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
+use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_mcp::bridge::legacy_client::{InputRequest, InputResponses};
 use ostler_mcp::bridge::modern_client::{self, Request};
 use ostler_mcp::bridge::{BridgeError, Members};
 use ostler_mcp::headers::EVENT_STREAM;
-use ostler_mcp::{Envelope, Kind, error, message, method, sse};
-use tokio::time::Instant;
+use ostler_mcp::{Envelope, Era, Kind, error, message, method, sse};
+use tokio::time::{Instant, timeout_at};
 
 use super::parked::{self, Parked, Question};
 use super::pool::{Pooled, response_to};
-use super::{json, level, typed};
+use super::{MayBeRefusal, json, level, typed};
 use crate::bridge::ask::{self, Asker, invalid, unbridgeable};
 use crate::bridge::stream::{Bridged, Writer};
+use crate::bridge::{era, mirrors};
 use crate::mount::Mount;
 use crate::upstream::{Answer, AnswerBody, BodyError, Tail, UpstreamError};
 
@@ -43,7 +45,7 @@ struct Client {
     patience: Duration,
 }
 
-/// The answer's stream.
+/// The answer: one message if that is the first there is to say, else a stream.
 struct Answering {
     upward: Option<Upward>,
     client: Client,
@@ -51,13 +53,23 @@ struct Answering {
     decoder: sse::Decoder,
     /// What the server has asked and is not told yet.
     questions: Vec<Question>,
+    /// Until when its head waits for the first message, whose status it has.
+    head_until: Option<Instant>,
+    /// Said before it was clear that it is a stream.
+    first: Option<Bytes>,
 }
 
 /// What becomes of a message on the answer's stream.
 enum Step {
     Say(Bytes),
-    Last(Bytes),
+    Last(Response),
     Nothing,
+}
+
+/// The response to the client, with the status that it has in the era.
+struct Response {
+    body: Vec<u8>,
+    status: StatusCode,
 }
 
 /// What a server may ask back about (2026-07-28, multi round-trip requests).
@@ -88,11 +100,17 @@ async fn begin(mount: &Arc<Mount>, asker: Asker, client: Client) -> Result<Answe
     let sent = pool.send(mount, &asker, &request.capabilities, request.log_level.as_deref(), write).await?;
     let (answer, mut upward) = sent;
     if !ask::is_stream(&answer) {
-        let response = ask::response(answer).await?;
+        let answer = Ok(answer);
+        let may_be_refusal = era::may_be_refusal(&answer, Era::Legacy);
+        let response = ask::response(answer?).await?;
         upward.is_over = true;
-        return upward.answer(&client, &response);
+        let mut answer = upward.response(&client, &response)?.into_answer();
+        if may_be_refusal {
+            answer.extensions_mut().insert(MayBeRefusal);
+        }
+        return Ok(answer);
     }
-    Ok(stream(upward, client, answer.into_body(), sse::Decoder::default(), Vec::new()))
+    Answering::new(upward, client, answer.into_body(), sse::Decoder::default(), Vec::new()).answer().await
 }
 
 /// Goes on with a parked call: tells its server what the client has said, and asks again for what it has not.
@@ -119,18 +137,7 @@ async fn resume(
         }
     }
     parked.body.touch();
-    Ok(stream(parked.upward, client, parked.body, parked.decoder, open))
-}
-
-fn stream(
-    upward: Upward,
-    client: Client,
-    body: AnswerBody,
-    decoder: sse::Decoder,
-    questions: Vec<Question>,
-) -> Answer {
-    let answering = Answering { upward: Some(upward), client, body, decoder, questions };
-    typed(EVENT_STREAM, AnswerBody::Bridged(Bridged::new(answering)))
+    Answering::new(parked.upward, client, parked.body, parked.decoder, open).answer().await
 }
 
 // === impl Upward ===
@@ -152,27 +159,37 @@ impl Upward {
         self.pooled.send(table, &self.mount, &self.asker, body.to_vec()).await.map(drop)
     }
 
-    /// The response as the client's own, with the status that it has in the era.
-    fn answer(&self, client: &Client, response: &[u8]) -> Result<Answer, UpstreamError> {
-        let (body, code) = self.response(client, response)?;
-        let status = match code {
-            Some(code) if code == i64::from(error::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
-            _ => StatusCode::OK,
-        };
-        Ok(json(status, body))
-    }
-
-    fn response(&self, client: &Client, response: &[u8]) -> Result<(Vec<u8>, Option<i64>), UpstreamError> {
+    /// The response as the client's own.
+    fn response(&self, client: &Client, response: &[u8]) -> Result<Response, UpstreamError> {
         let malformed = |error: BridgeError| invalid(&error.to_string());
         let envelope = Envelope::scan(response).map_err(|_| invalid("it is no message"))?;
         if let Some(result) = envelope.result {
+            if client.request.method == method::TOOLS_LIST {
+                mirrors::note(&self.mount, response);
+            }
             let server = self.pooled.server();
             let result = modern_client::result(&client.request.method, result, server.as_deref());
-            return Ok((message::result(&client.id, &result.map_err(malformed)?), None));
+            return Ok(Response::ok(message::result(&client.id, &result.map_err(malformed)?)));
         }
         let error = envelope.error.ok_or_else(|| invalid("it is no response"))?;
         let error = modern_client::error(error, envelope.error_code).map_err(malformed)?;
-        Ok((message::error(&client.id, &error), envelope.error_code))
+        let status = match envelope.error_code {
+            Some(code) if code == i64::from(error::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+            _ => StatusCode::OK,
+        };
+        Ok(Response { body: message::error(&client.id, &error), status })
+    }
+}
+
+// === impl Response ===
+
+impl Response {
+    fn ok(body: Vec<u8>) -> Self {
+        Self { body, status: StatusCode::OK }
+    }
+
+    fn into_answer(self) -> Answer {
+        json(self.status, self.body)
     }
 }
 
@@ -196,12 +213,15 @@ impl Drop for Upward {
 
 impl Writer for Answering {
     async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
         loop {
             match self.step().await {
                 Ok(Step::Say(event)) => return Some(Ok(event)),
-                Ok(Step::Last(event)) => {
+                Ok(Step::Last(response)) => {
                     self.upward = None;
-                    return Some(Ok(event));
+                    return Some(Ok(event(&response.body)));
                 }
                 Ok(Step::Nothing) if self.upward.is_none() => return None,
                 Ok(Step::Nothing) => {}
@@ -216,6 +236,31 @@ impl Writer for Answering {
 }
 
 impl Answering {
+    fn new(
+        upward: Upward,
+        client: Client,
+        body: AnswerBody,
+        decoder: sse::Decoder,
+        questions: Vec<Question>,
+    ) -> Self {
+        let head_until = Some(Instant::now() + SSE_KEEP_ALIVE);
+        Self { upward: Some(upward), client, body, decoder, questions, head_until, first: None }
+    }
+
+    /// The answer with its head, which is told as soon as it is clear what the answer is.
+    async fn answer(mut self) -> Result<Answer, UpstreamError> {
+        loop {
+            match self.step().await? {
+                Step::Last(response) => return Ok(response.into_answer()),
+                Step::Say(first) => {
+                    (self.head_until, self.first) = (None, Some(first));
+                    return Ok(typed(EVENT_STREAM, AnswerBody::Bridged(Bridged::new(self))));
+                }
+                Step::Nothing => {}
+            }
+        }
+    }
+
     async fn step(&mut self) -> Result<Step, UpstreamError> {
         if self.upward.is_none() {
             return Ok(Step::Nothing);
@@ -224,10 +269,15 @@ impl Answering {
         if let Some(event) = event {
             return self.heard(event).await;
         }
-        let frame = match self.questions.is_empty() {
-            true => self.body.frame().await,
+        let frame = match (self.questions.is_empty(), self.head_until) {
+            (true, None) => self.body.frame().await,
+            (true, Some(until)) => match timeout_at(until, self.body.frame()).await {
+                Ok(frame) => frame,
+                // Something between here and the client may take silence for the end.
+                Err(_) => return Ok(Step::Say(Bytes::from_static(sse::KEEP_ALIVE))),
+            },
             // What it has asked in one breath is asked in one.
-            false => match self.body.frame().now_or_never() {
+            (false, _) => match self.body.frame().now_or_never() {
                 Some(frame) => frame,
                 None => return self.park(),
             },
@@ -247,7 +297,7 @@ impl Answering {
     async fn heard(&mut self, heard: sse::Event) -> Result<Step, UpstreamError> {
         let Some(data) = heard.data.as_ref().filter(|_| heard.message().is_some()) else {
             // Ids to resume from are the data plane's own concern.
-            let says_something = heard.is_keep_alive();
+            let says_something = heard.is_keep_alive() && self.head_until.is_none();
             return Ok(if says_something { Step::Say(heard.raw) } else { Step::Nothing });
         };
         let envelope = Envelope::scan(data).map_err(|_| invalid("an event is no message"))?;
@@ -259,8 +309,7 @@ impl Answering {
             Kind::Response { .. } => {
                 let Some(upward) = &mut self.upward else { return Ok(Step::Nothing) };
                 upward.is_over = true;
-                let (response, _) = upward.response(&self.client, data)?;
-                Ok(Step::Last(event(&response)))
+                Ok(Step::Last(upward.response(&self.client, data)?))
             }
             Kind::Batch => Err(invalid("an event is a batch")),
         }
@@ -320,6 +369,10 @@ impl Answering {
             method: envelope.method.clone().into_owned(),
             params: envelope.params.map(str::to_owned),
         };
+        let asked = self.questions.iter().map(|question| &question.request).chain([&request]);
+        if !ask::may_be_asked(asked) {
+            return Err(invalid("it asks too much at once"));
+        }
         self.questions.push(Question { request, id: id.to_owned() });
         Ok(())
     }
@@ -340,7 +393,7 @@ impl Answering {
         };
         let state = mount.runtime.pool.parked.park(parked)?;
         let result = modern_client::input_required(&asked, &state);
-        Ok(Step::Last(event(&message::result(&self.client.id, &result))))
+        Ok(Step::Last(Response::ok(message::result(&self.client.id, &result))))
     }
 }
 

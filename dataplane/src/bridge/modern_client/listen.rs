@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use ostler_core::limits::{BRIDGED_SUBSCRIPTIONS_MAX, SSE_KEEP_ALIVE};
 use ostler_mcp::bridge::modern_client::Request;
@@ -13,6 +14,7 @@ use ostler_mcp::message::json_text;
 use ostler_mcp::{Envelope, Kind, Reason, message, method, sse};
 use tokio::time::sleep;
 
+use super::held::Held;
 use super::pool::Pooled;
 use super::typed;
 use crate::bridge::ask::{self, Asker, unbridgeable};
@@ -26,22 +28,36 @@ struct Wanted {
     resources: Vec<String>,
 }
 
-/// The subscription's session, ended when it is dropped.
-struct Held {
-    mount: Arc<Mount>,
-    asker: Asker,
-    pooled: Arc<Pooled>,
-}
-
 struct Listen {
-    _held: Held,
     wanted: Wanted,
     /// Of the request, raw: the subscription's.
     id: String,
     acknowledged: bool,
-    /// Nothing where the server says nothing unasked.
-    body: Option<AnswerBody>,
+    stream: Stream,
     decoder: sse::Decoder,
+}
+
+/// The server's own stream, and the session that ends with it. Some servers send its head with the first event, which may be long
+/// after the client is to know that it is subscribed.
+enum Stream {
+    Opening(Opening),
+    Open {
+        body: AnswerBody,
+        _held: Held,
+    },
+    /// The server says nothing unasked.
+    None {
+        _held: Held,
+    },
+}
+
+type Opening = BoxFuture<'static, Result<(Answer, Held), UpstreamError>>;
+
+/// What it takes to open one.
+struct Errand {
+    mount: Arc<Mount>,
+    asker: Asker,
+    capabilities: String,
 }
 
 /// A kind of list: how a client asks for it, whose capability it is, and how it is told.
@@ -57,33 +73,82 @@ pub(super) async fn open(
     id: &str,
     request: &Request,
 ) -> Result<Answer, UpstreamError> {
+    let errand = Errand { mount: Arc::clone(mount), asker, capabilities: request.capabilities.clone() };
     let pool = &mount.runtime.pool;
-    let pooled = Arc::new(Pooled::open(&pool.table, mount, &asker, &request.capabilities).await?);
-    let held = Held { mount: Arc::clone(mount), asker, pooled };
-    let wanted = Wanted::of(request, &held.pooled)?;
-    for uri in &wanted.resources {
-        held.subscribe(uri).await?;
-    }
-    let answer = held
-        .asker
-        .legacy_bodiless(
-            mount,
-            &pool.table,
-            held.pooled.session().cloned(),
-            held.pooled.revision(),
-            Verb::Get,
-        )
-        .await?;
-    let body = ask::is_stream(&answer).then(|| answer.into_body());
+    let (wanted, stream): (_, Opening) = match mount.upstream.tells_calls_apart() {
+        true => {
+            let (pooled, held) = errand.begin().await?;
+            let wanted = Wanted::of(request, &pooled)?;
+            errand.subscribe(&pooled, &wanted.resources).await?;
+            (wanted, Box::pin(async move { errand.stream(&pooled, held).await }))
+        }
+        // A child may take seconds to start, and has nothing to say of the time before.
+        false => {
+            let known = pool.session(mount, &errand.asker, &request.capabilities).await?;
+            let wanted = Wanted::of(request, &known)?;
+            let resources = wanted.resources.clone();
+            let opening = async move {
+                let (pooled, held) = errand.begin().await?;
+                errand.subscribe(&pooled, &resources).await?;
+                errand.stream(&pooled, held).await
+            };
+            (wanted, Box::pin(opening))
+        }
+    };
     let listen = Listen {
-        _held: held,
         wanted,
         id: id.to_owned(),
         acknowledged: false,
-        body,
+        stream: Stream::Opening(stream),
         decoder: sse::Decoder::default(),
     };
     Ok(typed(EVENT_STREAM, AnswerBody::Bridged(Bridged::new(listen))))
+}
+
+// === impl Errand ===
+
+impl Errand {
+    async fn begin(&self) -> Result<(Pooled, Held), UpstreamError> {
+        let table = &self.mount.runtime.pool.table;
+        Pooled::open(table, &self.mount, &self.asker, &self.capabilities).await
+    }
+
+    async fn subscribe(&self, pooled: &Pooled, uris: &[String]) -> Result<(), UpstreamError> {
+        for uri in uris {
+            let params = format!(r#"{{"uri":{}}}"#, json_text(uri));
+            let body = message::request(&pooled.number().to_string(), method::RESOURCES_SUBSCRIBE, &params);
+            let answer = pooled.send(&self.mount.runtime.pool.table, &self.mount, &self.asker, body).await?;
+            // One that is refused is not heard of; the others are.
+            ask::response(answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn stream(&self, pooled: &Pooled, held: Held) -> Result<(Answer, Held), UpstreamError> {
+        let (table, session) = (&self.mount.runtime.pool.table, pooled.session().cloned());
+        let opened =
+            self.asker.legacy_bodiless(&self.mount, table, session, pooled.revision(), Verb::Get).await;
+        opened.map(|answer| (answer, held))
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// What it says, as soon as it is open; nothing if it cannot be opened. May be dropped at any point.
+    async fn body(&mut self) -> Option<&mut AnswerBody> {
+        if let Self::Opening(opening) = self {
+            let (answer, held) = opening.await.ok()?;
+            *self = match ask::is_stream(&answer) {
+                true => Self::Open { body: answer.into_body(), _held: held },
+                false => Self::None { _held: held },
+            };
+        }
+        match self {
+            Self::Open { body, .. } => Some(body),
+            Self::Opening(_) | Self::None { .. } => std::future::pending().await,
+        }
+    }
 }
 
 // === impl Wanted ===
@@ -134,33 +199,6 @@ impl Wanted {
     }
 }
 
-// === impl Held ===
-
-impl Held {
-    async fn subscribe(&self, uri: &str) -> Result<(), UpstreamError> {
-        let params = format!(r#"{{"uri":{}}}"#, json_text(uri));
-        let body = message::request(&self.pooled.number().to_string(), method::RESOURCES_SUBSCRIBE, &params);
-        let answer = self.pooled.send(&self.mount.runtime.pool.table, &self.mount, &self.asker, body).await?;
-        // One that is refused is not heard of; the others are.
-        ask::response(answer).await.map(drop)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let Some(session) = self.pooled.session().cloned() else { return };
-        let (mount, asker, revision) = (Arc::clone(&self.mount), self.asker.clone(), self.pooled.revision());
-        self.mount.upstream.tasks().spawn_until_stopped("end subscription", async move {
-            let table = &mount.runtime.pool.table;
-            // A server that ends no sessions by request forgets them by itself.
-            let _ = asker
-                .legacy_bodiless(&mount, table, Some(Arc::clone(&session)), revision, Verb::Delete)
-                .await;
-            table.remove(&session);
-        });
-    }
-}
-
 // === impl Listen ===
 
 impl Writer for Listen {
@@ -172,7 +210,7 @@ impl Writer for Listen {
             return Some(Ok(self.event(method::NOTIFICATIONS_SUBSCRIPTIONS_ACKNOWLEDGED, params)?));
         }
         let said = tokio::select! {
-            said = said(self.body.as_mut(), &mut self.decoder, &self.wanted) => said,
+            said = said(&mut self.stream, &mut self.decoder, &self.wanted) => said,
             () = sleep(SSE_KEEP_ALIVE) => return Some(Ok(Bytes::from_static(sse::KEEP_ALIVE))),
         };
         // The end of the server's stream is the end of this one: the client may listen again.
@@ -197,8 +235,8 @@ impl Listen {
 }
 
 /// The next notification that is wanted; nothing at the end. May be dropped at any point: what was read stays in the decoder.
-async fn said(body: Option<&mut AnswerBody>, decoder: &mut sse::Decoder, wanted: &Wanted) -> Option<Bytes> {
-    let Some(body) = body else { return std::future::pending().await };
+async fn said(stream: &mut Stream, decoder: &mut sse::Decoder, wanted: &Wanted) -> Option<Bytes> {
+    let body = stream.body().await?;
     loop {
         while let Some(event) = decoder.next_event().ok()? {
             let Some(data) = event.data.clone().filter(|_| event.message().is_some()) else { continue };

@@ -4,12 +4,14 @@
 //! | file | owns |
 //! |---|---|
 //! | `pool` | the sessions held upstream |
+//! | `held` | a session that ends with whoever it was opened for |
 //! | `exchange` | one request, its answer, and the end of it when its client leaves |
 //! | `parked` | calls that wait for what their server has asked of the client |
 //! | `listen` | a subscription, on a session of its own |
 //! | `level` | which log lines a request asked for |
 
 mod exchange;
+mod held;
 mod level;
 mod listen;
 mod parked;
@@ -20,18 +22,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use ostler_core::limits::{CHILD_START_TIMEOUT, PROBE_TIMEOUT};
 use ostler_mcp::bridge::modern_client::{Request, discover_result};
 use ostler_mcp::headers::JSON;
-use ostler_mcp::{Envelope, Era, Reason, error, message, method};
-use tokio::time::timeout;
+use ostler_mcp::{Reason, error, message, method};
 
 pub use pool::Pool;
+pub(super) use pool::Pooled;
 
 use super::ask::{Asker, invalid, unbridgeable};
+use super::mirrors;
 use crate::mount::Mount;
 use crate::upstream::demands::{self, Behind};
-use crate::upstream::{Answer, AnswerBody, Call, UpstreamError, Verb};
+use crate::upstream::{Answer, AnswerBody, Call, UpstreamError};
 
 /// What the era has removed, and what cannot be carried.
 const REMOVED: [&str; 10] = [
@@ -47,67 +49,58 @@ const REMOVED: [&str; 10] = [
     method::TASKS_UPDATE,
 ];
 
-/// Whether the upstream has to be spoken to in the legacy era. Asked once, by all who wait for it together.
-pub(super) async fn is_needed(mount: &Arc<Mount>, call: &Call<'_>) -> bool {
-    if call.verb != Verb::Post {
-        return false;
-    }
-    match mount.upstream.health.era() {
-        Some(era) => era == Era::Legacy,
-        // Whoever is probed will be known soon, and refuses what is not its own without executing it.
-        None if mount.upstream.is_probed() => false,
-        None => mount.runtime.pool.detect(detect(mount, call)).await == Some(Era::Legacy),
-    }
+/// What a legacy upstream has made of a message.
+pub(super) struct Served {
+    pub(super) answer: Result<Answer, UpstreamError>,
+    /// The upstream may be legacy no more; then it has executed nothing.
+    pub(super) may_be_refusal: bool,
 }
 
-/// Finds out what an upstream speaks that is probed and was not yet, for whoever has to send it a message that no client of
-/// its era can send instead. Asked once, by all who wait for it together.
-pub(crate) async fn know_era(mount: &Mount) {
-    if mount.upstream.health.era().is_some() || !mount.upstream.is_probed() {
-        return;
-    }
-    let probe = async {
-        let verdict = timeout(PROBE_TIMEOUT, mount.upstream.probe(&mount.upstream_config)).await.ok()?;
-        mount.upstream.learn_era(&verdict);
-        mount.upstream.health.era()
-    };
-    mount.runtime.pool.detect(probe).await;
-}
-
-/// Asks a child what it speaks, as the specification tells clients to: modern if it answers `server/discover`, or refuses it
-/// with an error of that era; legacy otherwise, once it has taken an `initialize`.
-async fn detect(mount: &Arc<Mount>, call: &Call<'_>) -> Option<Era> {
-    let asker = Asker::of(call);
-    let discovered = timeout(CHILD_START_TIMEOUT, asker.discover(mount)).await;
-    let era = match discovered {
-        Ok(Ok(response)) => Era::of_discovery(&Envelope::scan(&response).ok()?)?,
-        // It could not be asked.
-        Ok(Err(error)) if error.reason != Reason::UpstreamTimeout => return None,
-        Ok(Err(_)) | Err(_) => {
-            mount.runtime.pool.session(mount, &asker, "{}").await.ok()?;
-            Era::Legacy
-        }
-    };
-    mount.upstream.health.set_era(era);
-    Some(era)
-}
+/// Marks an answer to which the upstream was spoken to in an era that it may not have.
+#[derive(Debug, Clone, Copy)]
+struct MayBeRefusal;
 
 /// Serves a modern message on a legacy upstream.
-pub(super) async fn serve(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
+pub(super) async fn serve(mount: &Arc<Mount>, call: Call<'_>) -> Served {
+    let request = match read(mount, &call) {
+        Ok(Some(request)) => request,
+        // What it tells of is told by closing a stream, in this era over HTTP.
+        Ok(None) => return Served { answer: Ok(bare(StatusCode::ACCEPTED)), may_be_refusal: false },
+        Err(error) => return Served { answer: Err(error), may_be_refusal: false },
+    };
+    let capabilities = request.capabilities.clone();
+    let answer = send(mount, &call, request).await;
+    let may_be_refusal = match &answer {
+        Ok(answer) => answer.extensions().get::<MayBeRefusal>().is_some(),
+        // It has refused the handshake, and there was no session before.
+        Err(error) => {
+            error.reason == Reason::UpstreamInvalidResponse
+                && !mount.runtime.pool.has(&Asker::of(&call), &capabilities)
+        }
+    };
+    Served { answer, may_be_refusal }
+}
+
+/// The request, if it is one, with what its era demands.
+fn read(mount: &Mount, call: &Call<'_>) -> Result<Option<Request>, UpstreamError> {
     let Some(envelope) = call.envelope else { return Err(unbridgeable("an empty body")) };
     if !envelope.is_request() {
-        // What it tells of is told by closing a stream, in this era over HTTP.
-        return Ok(bare(StatusCode::ACCEPTED));
+        return Ok(None);
     }
     demands::judge(envelope, Behind::LegacyServer)?;
-    let id = envelope.id.map_or("null", |id| id.raw());
+    mirrors::judge(mount, call.headers, envelope)?;
     let mut request = Request::read(envelope).map_err(|_| unbridgeable("the request"))?;
     if !mount.upstream.tells_calls_apart() {
         // It is told that nobody can be asked: of several callers nobody could say whom it asks.
         request.capabilities = "{}".to_owned();
     }
-    let asker = Asker::of(&call);
-    match &*envelope.method {
+    Ok(Some(request))
+}
+
+async fn send(mount: &Arc<Mount>, call: &Call<'_>, request: Request) -> Result<Answer, UpstreamError> {
+    let asker = Asker::of(call);
+    let id = call.envelope.and_then(|envelope| envelope.id).map_or("null", |id| id.raw());
+    match &*request.method {
         removed if REMOVED.contains(&removed) => {
             let why = format!(r#"{{"code":{},"message":"Method not found"}}"#, error::METHOD_NOT_FOUND);
             Ok(json(StatusCode::NOT_FOUND, message::error(id, &why)))

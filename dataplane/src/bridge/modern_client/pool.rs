@@ -13,10 +13,11 @@ use ostler_core::clock::WallClock;
 use ostler_mcp::bridge::{Members, modern_client};
 use ostler_mcp::headers::MCP_SESSION_ID;
 use ostler_mcp::message::Implementation;
-use ostler_mcp::{Envelope, Era, Kind, Reason, Revision, message, method};
+use ostler_mcp::{Envelope, Kind, Reason, Revision, error, message, method};
 use tokio::sync::OnceCell;
 
 use super::exchange::Upward;
+use super::held::Held;
 use super::level;
 use super::parked::ParkedCalls;
 use crate::bridge::ask::{self, Asker, invalid};
@@ -26,9 +27,8 @@ use crate::upstream::{Answer, UpstreamError};
 
 /// The sessions of one mount. Their ids are nobody's: no client can name one.
 pub struct Pool {
-    pub(super) table: Arc<SessionTable>,
+    pub(in crate::bridge) table: Arc<SessionTable>,
     sessions: Mutex<HashMap<Client, Arc<OnceCell<Arc<Pooled>>>>>,
-    era: Mutex<Arc<OnceCell<Option<Era>>>>,
     pub(super) parked: ParkedCalls,
 }
 
@@ -40,7 +40,7 @@ struct Client {
 }
 
 /// A session held upstream.
-pub(super) struct Pooled {
+pub struct Pooled {
     /// Nothing where the upstream answers without sessions.
     session: Option<Arc<Session>>,
     revision: Revision,
@@ -57,7 +57,6 @@ impl Pool {
         Self {
             table: Arc::new(SessionTable::new(clock)),
             sessions: Mutex::default(),
-            era: Mutex::default(),
             parked: ParkedCalls::default(),
         }
     }
@@ -74,31 +73,26 @@ impl Pool {
         self.table.clear();
     }
 
-    /// Runs a detection that everybody waits for who asks meanwhile. One that found nothing out is run again.
-    pub(super) async fn detect(&self, detection: impl Future<Output = Option<Era>>) -> Option<Era> {
-        let cell = Arc::clone(&lock(&self.era));
-        let found = *cell.get_or_init(|| detection).await;
-        let mut current = lock(&self.era);
-        // What is found is kept with the upstream's health, which may learn better.
-        if Arc::ptr_eq(&current, &cell) {
-            *current = Arc::default();
-        }
-        found
-    }
-
     /// The session for clients of these capabilities, opened if there is none.
-    pub(super) async fn session(
+    pub(in crate::bridge) async fn session(
         &self,
-        mount: &Mount,
+        mount: &Arc<Mount>,
         asker: &Asker,
         capabilities: &str,
     ) -> Result<Arc<Pooled>, UpstreamError> {
         let client = Client::of(asker, capabilities);
         let cell = Arc::clone(lock(&self.sessions).entry(client).or_default());
         let opened = cell.get_or_try_init(|| async {
-            Pooled::open(&self.table, mount, &asker.for_all(), capabilities).await.map(Arc::new)
+            let (pooled, held) = Pooled::open(&self.table, mount, &asker.for_all(), capabilities).await?;
+            held.let_go();
+            Ok(Arc::new(pooled))
         });
         opened.await.cloned()
+    }
+
+    /// Whether a session for these capabilities is open: something may have been executed in it.
+    pub(super) fn has(&self, asker: &Asker, capabilities: &str) -> bool {
+        lock(&self.sessions).get(&Client::of(asker, capabilities)).is_some_and(|cell| cell.initialized())
     }
 
     /// The upstream does not know the session any more.
@@ -168,21 +162,27 @@ impl Client {
 // === impl Pooled ===
 
 impl Pooled {
-    /// Shakes hands.
-    pub(super) async fn open(
+    /// Shakes hands. The session ends with what comes beside it.
+    pub(in crate::bridge) async fn open(
         table: &Arc<SessionTable>,
-        mount: &Mount,
+        mount: &Arc<Mount>,
         asker: &Asker,
         capabilities: &str,
-    ) -> Result<Self, UpstreamError> {
+    ) -> Result<(Self, Held), UpstreamError> {
         let client = Implementation { name: "ostler", version: build::VERSION };
-        let body = modern_client::initialize(0, Revision::LATEST_LEGACY, capabilities, client);
-        let answer = asker.legacy(mount, table, None, Revision::LATEST_LEGACY, body).await?;
+        let asked = mount.handshake_revision();
+        let body = modern_client::initialize(0, asked, capabilities, client);
+        let answer = asker.legacy(mount, table, None, asked, body).await?;
         let named = answer.headers().get(MCP_SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let session = named.and_then(|id| table.get(&id, asker.caller()));
+        let held = Held::new(mount, asker, session.clone(), asked);
         let response = ask::response(answer).await?;
-        let result = Envelope::scan(&response).ok().and_then(|envelope| envelope.result);
-        let initialized = result.ok_or_else(|| invalid("`initialize` is refused"))?.to_owned();
+        let response = Envelope::scan(&response).map_err(|_| invalid("it is no message"))?;
+        if response.error_code == Some(i64::from(error::INTERNAL_ERROR)) {
+            let detail = "upstream could not shake hands; look at its log";
+            return Err(UpstreamError::new(Reason::UpstreamUnavailable, detail));
+        }
+        let initialized = response.result.ok_or_else(|| invalid("`initialize` is refused"))?.to_owned();
         let revision = Members::parse(&initialized, "the result of initialize")
             .ok()
             .and_then(|result| Revision::parse(&result.text("protocolVersion")?))
@@ -191,7 +191,7 @@ impl Pooled {
         let pooled =
             Self { session, revision, initialized, level: Mutex::default(), next: AtomicU64::new(1) };
         pooled.send(table, mount, asker, message::initialized().to_vec()).await?;
-        Ok(pooled)
+        Ok((pooled, held))
     }
 
     pub(super) fn initialized(&self) -> &str {

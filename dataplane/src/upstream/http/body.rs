@@ -98,9 +98,19 @@ impl Source {
     }
 
     pub(super) fn touch(&mut self) {
+        self.touched(Instant::now());
+    }
+
+    /// Silence counts from then on.
+    pub(super) fn touched(&mut self, at: Instant) {
         if let Some(clocks) = &mut self.clocks {
-            clocks.quiet_since = Instant::now();
+            clocks.quiet_since = clocks.quiet_since.max(at);
         }
+    }
+
+    /// Whether silence from then on has not been too long yet.
+    fn is_patient_since(&self, at: Instant) -> bool {
+        self.clocks.as_ref().is_some_and(|clocks| at + clocks.idle > Instant::now())
     }
 
     pub(super) fn is_end(&self) -> bool {

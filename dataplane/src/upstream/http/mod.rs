@@ -25,8 +25,8 @@ use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts, Transport};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::{HEAD_BYTES_MAX, RETRY_AFTER_MAX};
-use ostler_mcp::Reason;
 use ostler_mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
+use ostler_mcp::{Envelope, Reason};
 use tokio::time::{Instant, timeout};
 
 use super::buffered::Buffered;
@@ -76,6 +76,9 @@ impl HttpUpstream {
         let current = session.map(|session| session.current());
         let asked = Asked { upstream: self, call: &call, transport, metrics, started: Instant::now() };
         let (response, lease) = asked.send(current.as_ref(), true).await?;
+        if let Some(session) = session {
+            note_answers(session, &call);
+        }
         let Some((session, lost)) = session.zip(current.as_ref()) else {
             return asked.judge(response, lease, None).await;
         };
@@ -174,8 +177,12 @@ impl Asked<'_> {
         resumes: bool,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let request = build_request(self.call, self.transport, session, resumes);
-        let (timeouts, sent) = (&self.call.config.timeouts, Sent::of(self.call));
-        self.upstream.send(self.call.worker, request, sent, timeouts, self.metrics).await
+        let (mut timeouts, sent) = (self.call.config.timeouts, Sent::of(self.call));
+        if self.call.verb == Verb::Get {
+            // Some servers send the head of their own stream with its first event, which has no time.
+            timeouts.answer = Duration::MAX;
+        }
+        self.upstream.send(self.call.worker, request, sent, &timeouts, self.metrics).await
     }
 
     /// Goes on in another session than the one that the upstream has lost; passes its 404 on where there is none.
@@ -238,6 +245,14 @@ impl Asked<'_> {
     ) -> Result<Answer, UpstreamError> {
         let upstream = self.upstream;
         response::judge(response, lease, self.call, session, self.started, upstream).await
+    }
+}
+
+/// The client has told the server what it wanted to know.
+fn note_answers(session: &HttpSession, call: &Call<'_>) {
+    let messages = call.envelope.into_iter().flat_map(Envelope::messages);
+    for id in messages.filter(|message| message.is_response()).filter_map(|message| message.id) {
+        session.questions().answered(id.raw());
     }
 }
 

@@ -23,6 +23,8 @@ use crate::upstream::{Cause, CompiledUpstream, Fault, UpstreamError, UpstreamMet
 pub struct Verdict {
     pub(in crate::upstream) finding: Finding,
     pub(in crate::upstream) era: Option<Era>,
+    /// It was refused, without a message that says why.
+    is_refused: bool,
     /// No other probe before.
     pub(in crate::upstream) retry_after: Option<Duration>,
 }
@@ -77,7 +79,9 @@ async fn exchange(
         true => Finding::Doubtful(Cause::HttpSse),
         false => Finding::of(status, message.is_some()),
     };
-    Ok(Verdict { finding, era: message.and_then(|message| era_of_message(&message)), retry_after })
+    let is_refused = finding == Finding::Alive && status.is_client_error() && message.is_none();
+    let era = message.and_then(|message| era_of_message(&message));
+    Ok(Verdict { finding, era, is_refused, retry_after })
 }
 
 // === impl Finding ===
@@ -107,8 +111,23 @@ impl Verdict {
         !matches!(self.finding, Finding::Dead(_))
     }
 
+    /// Of an upstream whose era is known.
+    pub(in crate::upstream) fn of_era(finding: Finding, era: Era) -> Self {
+        Self { era: Some(era), ..Self::of(finding) }
+    }
+
+    /// What it tells of the era, if anything.
+    pub fn era(&self) -> Option<Era> {
+        self.era
+    }
+
+    /// Whether the upstream does not take such a message, and does not say why: one that has a handshake may wait for that.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
     fn of(finding: Finding) -> Self {
-        Self { finding, era: None, retry_after: None }
+        Self { finding, era: None, is_refused: false, retry_after: None }
     }
 }
 

@@ -18,6 +18,7 @@ use super::body::{ANOTHER_ID, Collected, EventBody, JsonBody, Role, Sent, Source
 use super::session::{HttpSession, Setter, UpstreamSession};
 use super::{HttpUpstream, Lease, headers, heal, retry_after};
 use crate::mount::session::SessionLink;
+use crate::upstream::questions::Questions;
 use crate::upstream::settings::Setting;
 use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 
@@ -206,6 +207,14 @@ fn setter(call: &Call<'_>) -> Option<Setter> {
     Some(Setter::new(session, Setting::of(call.envelope?, &call.body)?))
 }
 
+/// What the call's client has been asked. Without a session nobody can tell what it answers.
+fn questions(call: &Call<'_>) -> Arc<Questions> {
+    match call.session.as_ref().map(|session| &session.link) {
+        Some(SessionLink::Http(session)) => Arc::clone(session.questions()),
+        _ => Arc::default(),
+    }
+}
+
 fn stream(
     source: Source,
     call: &Call<'_>,
@@ -221,6 +230,7 @@ fn stream(
             is_legacy: call.era == Era::Legacy,
             session: session.cloned(),
             setter: setter(call),
+            questions: questions(call),
         },
     };
     AnswerBody::Stream(Box::new(EventBody::new(source, role)))

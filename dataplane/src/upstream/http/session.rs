@@ -17,6 +17,7 @@ use super::heal::Unhealed;
 use crate::mount::greeting;
 use crate::mount::session::{Changed, HttpMemo};
 use crate::upstream::buffered::{Buffered, Share};
+use crate::upstream::questions::Questions;
 use crate::upstream::settings::{ONLY_OWNER, Setting, Settings};
 
 /// A session as the data plane holds it.
@@ -24,6 +25,7 @@ pub struct HttpSession {
     /// Nothing where the client's `initialize` was too large to be kept; such a session is not opened again.
     greeting: Option<Greeting>,
     settings: Settings,
+    questions: Arc<Questions>,
     changed: Changed,
     /// A refusal with 400 may mean that the upstream has lost it. Not any more once that turned out to be wrong.
     is_doubted: AtomicBool,
@@ -88,6 +90,7 @@ impl HttpSession {
         Self {
             greeting: initialize.and_then(|initialize| Greeting::new(initialize, revision, all)),
             settings,
+            questions: Arc::default(),
             changed,
             is_doubted: AtomicBool::new(true),
             state: Mutex::new(State { current: UpstreamSession::new(id), opening: None }),
@@ -148,6 +151,11 @@ impl HttpSession {
     /// A refusal with 400 says nothing of it.
     pub(super) fn trust(&self) {
         self.is_doubted.store(false, Ordering::Relaxed);
+    }
+
+    /// What its client has been asked.
+    pub(super) fn questions(&self) -> &Arc<Questions> {
+        &self.questions
     }
 
     /// What to do now that this one is lost.

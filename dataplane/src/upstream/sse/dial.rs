@@ -120,7 +120,7 @@ impl Dialer {
                 Fault::None => Finding::Dead(Cause::ProbeFailed),
             },
         };
-        Verdict { finding, era: Some(Era::Legacy), retry_after: None }
+        Verdict::of_era(finding, Era::Legacy)
     }
 
     pub(in crate::upstream) fn sweep(&self) {

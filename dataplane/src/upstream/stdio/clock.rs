@@ -41,6 +41,15 @@ impl Clock {
         }
     }
 
+    /// The client was told something then, or waits to be: silence counts from there. False where that is too long ago, or
+    /// the whole answer's time is up.
+    pub(super) fn excuse(&mut self, since: Instant) -> bool {
+        let Some(running) = &mut self.0 else { return true };
+        let (now, next) = (Instant::now(), since + running.idle);
+        running.next = (running.next.0.max(next), "timeouts.idle");
+        next > now && running.end > now
+    }
+
     /// Ends when time is up, with the setting that was reached.
     pub(super) async fn expired(&self) -> &'static str {
         match &self.0 {
@@ -83,6 +92,19 @@ mod tests {
         assert_eq!(clock.expired().await, "timeouts.idle");
         clock.heard();
         assert_eq!(clock.expired().await, "timeouts.total");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_that_is_excused_counts_from_its_excuse_and_never_beyond_the_end() {
+        let mut clock = Clock::start(&timeouts(3, 3, 7));
+        assert_eq!(clock.expired().await, "timeouts.answer");
+        let told = Instant::now();
+        assert!(clock.excuse(told));
+        assert_eq!(clock.expired().await, "timeouts.idle");
+        assert!(!clock.excuse(told), "it was told long ago");
+        assert!(clock.excuse(Instant::now()));
+        assert_eq!(clock.expired().await, "timeouts.total");
+        assert!(!clock.excuse(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_core::lines::frame;
 use ostler_mcp::{Envelope, Era, method};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::clock::Clock;
 use super::errors;
@@ -21,6 +21,7 @@ use super::reply;
 use super::rewrite;
 use super::routes::{OpenError, Route, Seat};
 use crate::upstream::health::Evidence;
+use crate::upstream::questions::Silence;
 use crate::upstream::settings::Setting;
 use crate::upstream::{Answer, Call, Fault, UpstreamError};
 
@@ -189,12 +190,27 @@ impl Exchange {
 
     /// What the child says to the request. Cancelling it loses nothing.
     async fn next(&mut self) -> Result<Heard, UpstreamError> {
-        match self.clock.within(self.items.next()).await {
+        let item = loop {
+            match self.clock.within(self.items.next()).await {
+                Err(_) if self.waits_for_client() => {}
+                item => break item,
+            }
+        };
+        match item {
             Ok(Some(Item::Message(line))) => Ok(Heard::Message(line)),
             Ok(Some(Item::Response(line, code))) => Ok(Heard::Response(line, code)),
             Ok(Some(Item::Failed(error))) => Err(error.after_sending(self.method)),
             Ok(None) => Err(errors::cut().after_sending(self.method)),
             Err(error) => Err(self.time_out(error)),
+        }
+    }
+
+    /// Whether the child's silence is not its own: it waits for an answer, or has been given one not long ago.
+    fn waits_for_client(&mut self) -> bool {
+        match self.ticket.link.questions.silence(self.ticket.number) {
+            Silence::Waits => self.clock.excuse(Instant::now()),
+            Silence::Since(answered) => self.clock.excuse(answered),
+            Silence::Counts => false,
         }
     }
 
@@ -283,6 +299,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.link.questions.forget(self.number);
         if self.link.routes.take(self.number).is_some() && self.leaving_cancels {
             self.link.cancel(&self.wire_id, "client left");
         }

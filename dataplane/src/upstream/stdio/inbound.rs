@@ -41,7 +41,7 @@ impl Inbound {
     pub(super) fn message(&self, link: &Arc<Link>, line: &Bytes, envelope: &Envelope<'_>) -> bool {
         match (envelope.kind, self) {
             (Kind::Response { .. }, _) => return self.response(link, line, envelope),
-            (Kind::Request, Self::Session(mailbox)) => request_to_session(link, mailbox, line),
+            (Kind::Request, Self::Session(mailbox)) => request_to_session(link, mailbox, line, envelope),
             (Kind::Request, _) => refuse(link, envelope),
             (Kind::Notification, Self::Session(mailbox)) => {
                 notification_to_session(link, mailbox, line, envelope)
@@ -99,8 +99,11 @@ impl Inbound {
 }
 
 /// The request that caused it is most likely the youngest, and its client is reading that stream.
-fn request_to_session(link: &Link, mailbox: &Mailbox, line: &Bytes) {
-    if to_youngest(link, line) {
+fn request_to_session(link: &Link, mailbox: &Mailbox, line: &Bytes, envelope: &Envelope<'_>) {
+    if let Some(number) = to_youngest(link, line) {
+        if let Some(id) = envelope.id {
+            link.questions.asked(number, id.raw());
+        }
         return;
     }
     if let Err(line) = mailbox.deliver(line.clone()) {
@@ -118,19 +121,19 @@ fn notification_to_session(link: &Link, mailbox: &Mailbox, line: &Bytes, envelop
         return;
     }
     let Err(line) = mailbox.deliver(line.clone()) else { return link.touch() };
-    if !to_youngest(link, &line) {
+    if to_youngest(link, &line).is_none() {
         keep(link, mailbox, line);
     }
 }
 
 /// Each stream whose client does not keep up is cut on the way, and so the loop ends.
-fn to_youngest(link: &Link, line: &Bytes) -> bool {
+fn to_youngest(link: &Link, line: &Bytes) -> Option<u64> {
     while let Some((number, route)) = link.routes.youngest_with_events() {
         if link.deliver(number, &route, line.clone()) {
-            return true;
+            return Some(number);
         }
     }
-    false
+    None
 }
 
 fn keep(link: &Link, mailbox: &Mailbox, line: Bytes) {

@@ -182,6 +182,17 @@ impl Keeper {
         }
     }
 
+    /// Ends the child if it has nothing to do; the next use starts another.
+    pub(super) fn dismiss(&self) {
+        let mut state = self.lock();
+        if let Phase::Running(link) = &state.phase
+            && link.routes.close_if_empty()
+        {
+            link.stop.cancel();
+            state.phase = Phase::Idle;
+        }
+    }
+
     /// A child ended by itself. Says when the next one may be started, if it was the one in use.
     pub(super) fn lost(self: &Arc<Self>, link: &Link, lived: Duration, cause: Cause) -> Option<Duration> {
         let mut state = self.lock();

@@ -24,11 +24,14 @@ use super::keeper::Keeper;
 use super::queue::Item;
 use super::routes::{Route, Routes};
 use crate::scanning::scan;
+use crate::upstream::questions::Questions;
 use crate::upstream::{Fault, UpstreamError};
 
 pub(super) struct Link {
     pub(super) host: Arc<Host>,
     pub(super) routes: Routes,
+    /// What the child has asked of its clients.
+    pub(super) questions: Questions,
     /// Ends this child.
     pub(super) stop: CancellationToken,
     /// Raised when the child is given up because it says nothing.
@@ -74,6 +77,7 @@ impl Link {
         Self {
             host: Arc::clone(host),
             routes: Routes::default(),
+            questions: Questions::default(),
             stop: keeper.stop.child_token(),
             silent: CancellationToken::new(),
             started: Instant::now(),

@@ -191,6 +191,11 @@ impl StdioUpstream {
         }
     }
 
+    /// Ends the child of modern clients, if it has nothing to do.
+    pub fn dismiss_modern(&self) {
+        self.modern.dismiss();
+    }
+
     /// Ends children that nobody used for [`ostler_core::limits::CHILD_IDLE`], but for a warm one; their sessions stay.
     pub fn sweep(&self) {
         self.host.sweep();

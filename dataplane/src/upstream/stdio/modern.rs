@@ -28,6 +28,11 @@ impl ModernChild {
         Self { keeper: Keeper::new(host, Inbound::Modern, Opening::None) }
     }
 
+    /// Nobody will call it: it was started to be asked what it speaks, which is another era.
+    pub(super) fn dismiss(&self) {
+        self.keeper.dismiss();
+    }
+
     pub(super) async fn post(
         &self,
         call: &Call<'_>,

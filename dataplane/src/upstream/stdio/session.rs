@@ -164,6 +164,9 @@ impl StdioSession {
         if !envelope.is_request() {
             // Nothing is started for it: a new child would not know what it is about.
             if let Some(link) = keeper.running() {
+                if let Some(id) = envelope.id.filter(|_| envelope.is_response()) {
+                    link.questions.answered(id.raw());
+                }
                 let clock = Clock::start(&call.config.timeouts);
                 clock.within(link.notify(frame(&call.body))).await??;
             }

@@ -63,9 +63,10 @@ pub enum Outcome {
 /// What a legacy client may have of the capabilities that a modern server names.
 const SERVER_CAPABILITIES: [&str; 6] =
     ["completions", "experimental", "logging", "prompts", "resources", "tools"];
-/// What a modern server may have of the capabilities that a legacy client names: the tasks of 2025-11-25 are not those of
-/// the extension.
+/// What a modern server may have of the capabilities that a legacy client names. The tasks of 2025-11-25 are not those of the
+/// extension, and neither is carried.
 const CLIENT_CAPABILITIES: [&str; 5] = ["elicitation", "experimental", "extensions", "roots", "sampling"];
+const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 /// What a modern server may ask for.
 const INPUT_METHODS: [&str; 3] =
     [method::ELICITATION_CREATE, method::ROOTS_LIST, method::SAMPLING_CREATE_MESSAGE];
@@ -82,6 +83,12 @@ impl Caller {
         let asked = params.text("protocolVersion").ok_or(BridgeError::Malformed("protocolVersion"))?;
         let mut capabilities = Members::parse_optional(params.get("capabilities"), "capabilities")?;
         capabilities.retain(|name| CLIENT_CAPABILITIES.contains(&name));
+        if let Some(extensions) = capabilities.get("extensions") {
+            let mut extensions = Members::parse(extensions, "extensions")?;
+            extensions.take(TASKS_EXTENSION);
+            let extensions = extensions.to_json();
+            capabilities.set("extensions", extensions);
+        }
         let info = params.get("clientInfo").map(|info| Members::parse(info, "clientInfo")).transpose()?;
         Ok(Self {
             capabilities: capabilities.to_json(),
@@ -133,6 +140,18 @@ impl Caller {
     /// Never for a caller that was read.
     pub fn discover(&self, id: &str) -> Result<Vec<u8>, BridgeError> {
         self.stamp(id, method::SERVER_DISCOVER, Members::default())
+    }
+
+    /// `tools/list` in the client's name, for the page after a raw cursor.
+    ///
+    /// # Errors
+    /// Never for a caller that was read.
+    pub fn list_tools(&self, id: &str, cursor: Option<&str>) -> Result<Vec<u8>, BridgeError> {
+        let mut params = Members::default();
+        if let Some(cursor) = cursor {
+            params.set("cursor", cursor);
+        }
+        self.stamp(id, method::TOOLS_LIST, params)
     }
 
     /// `subscriptions/listen` for what a legacy client hears unasked: that lists changed, and the resources that it has

@@ -6,9 +6,9 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
-use crate::headers::{MCP_PARAM_PREFIX, encode_value};
+use crate::headers::{MCP_PARAM_PREFIX, decode_value, encode_value};
 
 /// Where an argument stands, and the header that mirrors it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,13 @@ pub struct Mirror {
     path: Vec<String>,
     /// In lower case, with its prefix.
     pub header: String,
+}
+
+impl Mirror {
+    /// What it takes to remember it.
+    pub fn bytes(&self) -> usize {
+        self.header.len() + self.path.iter().map(String::len).sum::<usize>()
+    }
 }
 
 /// A schema that marks what cannot be mirrored. The tool has to be left out.
@@ -31,6 +38,11 @@ pub enum SchemaError {
     #[error("an `x-mcp-header` stands where no chain of `properties` leads")]
     Place,
 }
+
+/// A header of a call that does not say what its argument says, or is missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` does not say what the argument says that it mirrors")]
+pub struct Unmirrored(String);
 
 /// What marks a property in a schema.
 pub const MARK: &str = "x-mcp-header";
@@ -67,6 +79,44 @@ pub fn headers(mirrors: &[Mirror], arguments: &Value) -> Vec<(String, String)> {
         Some((mirror.header.clone(), text))
     });
     mirrored.collect()
+}
+
+/// Whether the headers of a call say what its arguments say. `header` finds one by its name in lower case.
+///
+/// # Errors
+/// [`Unmirrored`] for the first that does not.
+pub fn check<'h>(
+    mirrors: &[Mirror],
+    arguments: &Value,
+    header: impl Fn(&str) -> Option<&'h str>,
+) -> Result<(), Unmirrored> {
+    for mirror in mirrors {
+        let value = mirror.path.iter().try_fold(arguments, |value, key| value.get(key));
+        let sent = header(&mirror.header).map(decode_value);
+        let agrees = match (value, sent) {
+            (None | Some(Value::Null), sent) => sent.is_none(),
+            // Nothing that a header can carry; the tool's to refuse.
+            (Some(Value::Array(_) | Value::Object(_)), _) => true,
+            (Some(_), None | Some(Err(_))) => false,
+            (Some(Value::String(text)), Some(Ok(sent))) => sent == text.as_str(),
+            (Some(Value::Bool(bool)), Some(Ok(sent))) => sent == if *bool { "true" } else { "false" },
+            (Some(Value::Number(number)), Some(Ok(sent))) => {
+                sent.parse().is_ok_and(|sent: Number| is_equal(number, &sent))
+            }
+        };
+        if !agrees {
+            return Err(Unmirrored(mirror.header.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// By value: `1.0` is `1`.
+fn is_equal(one: &Number, other: &Number) -> bool {
+    match (one.as_i128(), other.as_i128()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.as_f64() == other.as_f64(),
+    }
 }
 
 fn collect(schema: &Value, path: &mut Vec<String>, mirrors: &mut Vec<Mirror>) -> Result<(), SchemaError> {
@@ -145,6 +195,39 @@ mod tests {
         ];
         assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(headers(&mirrors, &json!({"region": null, "deep": 1})), []);
+    }
+
+    #[test]
+    fn a_header_says_what_its_argument_says_or_is_wrong() {
+        let schema = json!({"properties": {
+            "region": {"type": "string", "x-mcp-header": "Region"},
+            "count": {"type": "integer", "x-mcp-header": "Count"},
+            "dry": {"type": "boolean", "x-mcp-header": "Dry"},
+        }});
+        let mirrors = of_schema(&schema).unwrap();
+        let judged = |arguments: Value, headers: &[(&str, &str)]| {
+            let header = |name: &str| headers.iter().find(|(sent, _)| *sent == name).map(|(_, value)| *value);
+            check(&mirrors, &arguments, header).is_ok()
+        };
+        let (region, count, dry) = ("mcp-param-region", "mcp-param-count", "mcp-param-dry");
+        assert!(judged(json!({}), &[]));
+        assert!(judged(json!({"region": null}), &[]));
+        assert!(judged(
+            json!({"region": "eu", "count": 3, "dry": true}),
+            &[(region, "eu"), (count, "3.0"), (dry, "true")]
+        ));
+        assert!(judged(json!({"region": "Hello"}), &[(region, "=?base64?SGVsbG8=?=")]));
+        assert!(judged(json!({"region": "=?base64?SGVsbG8="}), &[(region, "=?base64?SGVsbG8=")]));
+        assert!(judged(json!({"region": ["eu"]}), &[]));
+        assert!(judged(json!({"count": u64::MAX}), &[(count, "18446744073709551615")]));
+        assert!(!judged(json!({"count": u64::MAX}), &[(count, "18446744073709551614")]));
+        assert!(!judged(json!({"region": "eu"}), &[]));
+        assert!(!judged(json!({}), &[(region, "eu")]));
+        assert!(!judged(json!({"region": "eu"}), &[(region, "EU")]));
+        assert!(!judged(json!({"region": "Hello"}), &[(region, "=?base64?SGVsbG8?=")]));
+        assert!(!judged(json!({"region": "Hello"}), &[(region, "=?base64?SGVs!!!bG8=?=")]));
+        assert!(!judged(json!({"count": 3}), &[(count, "three")]));
+        assert!(!judged(json!({"dry": true}), &[(dry, "True")]));
     }
 
     #[test]

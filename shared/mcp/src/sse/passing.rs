@@ -132,6 +132,11 @@ impl Passing {
         Ok((read, block))
     }
 
+    /// The raw id of the request in the block that ended last, if it was one.
+    pub fn asked(&self) -> Option<&str> {
+        self.scan.asked()
+    }
+
     /// Whether a block has begun that has not ended.
     pub fn is_inside(&self) -> bool {
         self.fields.any || !self.name.is_empty() || self.at != At::Name

@@ -19,8 +19,10 @@ use ostler_core::limits::ANSWER_HELD_BYTES_MAX;
 use ostler_mcp::Awaited;
 use ostler_mcp::answer::Malformed;
 use ostler_mcp::sse::{Block, Passing};
+use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::super::super::questions::{Questions, Silence};
 use super::super::session::{Setter, UpstreamSession};
 use super::{ANOTHER_ID, Broken, Source};
 use crate::upstream::{BodyError, Cause, Tail, UpstreamError};
@@ -40,6 +42,7 @@ pub(in crate::upstream::http) enum Role {
         is_legacy: bool,
         session: Option<Arc<UpstreamSession>>,
         setter: Option<Setter>,
+        questions: Arc<Questions>,
     },
     /// The server's own stream, on which it may answer any request of the session that is being resumed. It ends with
     /// the session.
@@ -57,6 +60,8 @@ pub struct EventBody {
     can_be_resumed: bool,
     session: Option<Arc<UpstreamSession>>,
     setter: Option<Setter>,
+    /// What the server has asked on it, and the call's number there.
+    questions: Option<(Arc<Questions>, u64)>,
     /// Of a push stream: another session has taken this one's place.
     lost: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The beginning of an event that has not ended.
@@ -86,11 +91,12 @@ impl EventBody {
     }
 
     pub(in crate::upstream::http) fn new(source: Source, role: Role) -> Self {
-        let (awaited, is_push, is_legacy, session, setter) = match role {
-            Role::Answer { awaited, is_legacy, session, setter } => {
-                (awaited, false, is_legacy, session, setter)
+        let (awaited, is_push, is_legacy, session, setter, questions) = match role {
+            Role::Answer { awaited, is_legacy, session, setter, questions } => {
+                let number = questions.number();
+                (awaited, false, is_legacy, session, setter, Some((questions, number)))
             }
-            Role::Push(session) => (Awaited::default(), true, false, session, None),
+            Role::Push(session) => (Awaited::default(), true, false, session, None, None),
         };
         let lost = session.as_ref().filter(|_| is_push);
         let lost = lost.map(|session| Box::pin(session.lost.clone().cancelled_owned()));
@@ -103,6 +109,7 @@ impl EventBody {
             can_be_resumed: false,
             session,
             setter,
+            questions,
             lost,
             held: BytesMut::new(),
             leaving: None,
@@ -149,6 +156,7 @@ impl EventBody {
             }
             match ready!(self.source.poll_data(cx)) {
                 Some(Ok(chunk)) => self.pass(chunk),
+                Some(Err(Broken::Idle)) if self.waits_for_client() => {}
                 Some(Err(broken)) => self.end = Some(self.broke(&broken).map_err(Box::new)),
                 None => self.end = Some(self.ended().map_err(Box::new)),
             }
@@ -161,6 +169,18 @@ impl EventBody {
             let is_over = self.is_push || self.awaited.is_over();
             self.end = Some(if is_over { Ok(()) } else { Err(Box::new(self.fail(error))) });
         }
+    }
+
+    /// Whether the server's silence is not its own: it waits for an answer, or has been given one not long ago.
+    fn waits_for_client(&mut self) -> bool {
+        let Some((questions, number)) = &self.questions else { return false };
+        let since = match questions.silence(*number) {
+            Silence::Waits => Instant::now(),
+            Silence::Since(answered) => answered,
+            Silence::Counts => return false,
+        };
+        self.source.touched(since);
+        self.source.is_patient_since(since)
     }
 
     /// What ends the event that has begun to leave, so that none takes the fragment for a message.
@@ -266,6 +286,12 @@ impl EventBody {
             if heard.foreign {
                 return Err(self.source.invalid(ANOTHER_ID));
             }
+            if let Some((questions, number)) =
+                self.questions.as_ref().filter(|_| heard.asks && self.is_legacy)
+                && let Some(id) = self.passing.asked()
+            {
+                questions.asked(*number, id);
+            }
             self.awaited.settle(&heard);
             if self.awaited.is_over()
                 && let Some(setter) = self.setter.take().filter(|_| !heard.error)
@@ -318,5 +344,13 @@ impl EventBody {
         let close = self.closing();
         let ids = self.awaited.open_ids().map(Box::from).collect();
         BodyError { error, tail: Tail::Events { close, ids } }
+    }
+}
+
+impl Drop for EventBody {
+    fn drop(&mut self) {
+        if let Some((questions, number)) = &self.questions {
+            questions.forget(*number);
+        }
     }
 }

@@ -30,6 +30,21 @@ fn a_request_says_of_itself_what_the_session_said_and_keeps_its_arguments_bytes(
 }
 
 #[test]
+fn a_client_may_have_extensions_but_for_tasks_which_have_no_carrier() {
+    let initialize = r#"{"protocolVersion":"2025-11-25","capabilities":{"extensions":{"io.modelcontextprotocol/tasks":{},"io.modelcontextprotocol/ui":{"a":1}}}}"#;
+    let caller = Caller::of_initialize(Some(initialize)).unwrap();
+    let sent = json(&caller.discover("1").unwrap());
+    assert_eq!(
+        sent["params"]["_meta"][META_CLIENT_CAPABILITIES],
+        json(br#"{"extensions":{"io.modelcontextprotocol/ui":{"a":1}}}"#)
+    );
+    assert!(
+        Caller::of_initialize(Some(r#"{"protocolVersion":"2025-11-25","capabilities":{"extensions":1}}"#))
+            .is_err()
+    );
+}
+
+#[test]
 fn a_request_without_params_gets_them_and_a_level_that_nobody_set_is_not_said() {
     let envelope = Envelope::scan(br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).unwrap();
     let sent = json(&caller().request("1", &envelope, None).unwrap());
