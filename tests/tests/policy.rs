@@ -44,6 +44,24 @@ impl World {
         calls.into_iter().flatten().filter(|seen| seen.body["params"]["name"] == tool).count()
     }
 
+    /// The results of a list, by every way that leads to it.
+    async fn list_everywhere(&self, method: &str) -> Vec<(String, Value)> {
+        let addr = self.dataplane.mcp_addr();
+        let mut lists = Vec::new();
+        for mount in ["new", "old", "all"] {
+            let answer = modern(addr, mount, 6, method, json!({})).send().await.json();
+            assert_eq!(answer["id"], 6, "{mount}: {answer}");
+            lists.push((format!("modern {mount}"), answer["result"].clone()));
+            let message = json!({"jsonrpc": "2.0", "id": 6, "method": method});
+            let answer = LegacyClient::connect(addr, mount).await.post(&message).await.json();
+            lists.push((format!("legacy {mount}"), answer["result"].clone()));
+            let mut client = SseClient::connect(addr, mount).await;
+            client.post(&message).await;
+            lists.push((format!("sse {mount}"), client.message().await["result"].clone()));
+        }
+        lists
+    }
+
     /// Answers to a call of the tool, by every way that leads to it.
     async fn call_everywhere(&self, tool: &str) -> Vec<(String, Value)> {
         let addr = self.dataplane.mcp_addr();
@@ -130,4 +148,141 @@ async fn a_policy_in_dry_run_denies_nothing() {
     for (way, answer) in world.call_everywhere("pay").await {
         assert!(answer["result"].is_object(), "{way}: {answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_decide_as_they_will_be_sent_and_what_cannot_be_judged_is_denied() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = json!([
+        {"name": "large", "match": {"tool": "pay", "arguments": {"payment.amount": {"gt": 100}}}, "action": "deny"},
+        {"name": "abroad", "match": {"tool": "pay", "when": "arguments.payment.currency != 'EUR'"}, "action": "deny"},
+    ]);
+    let world = World::start(dir.path(), json!({"rules": rules})).await;
+    let addr = world.dataplane.mcp_addr();
+    let mut allowed = 0;
+    for (arguments, rule) in [
+        (r#"{"payment":{"amount":100,"currency":"EUR"}}"#, None),
+        (r#"{"payment":{"amount":101,"currency":"EUR"}}"#, Some("large")),
+        (r#"{"payment":{"amount":1.00001e2,"currency":"EUR"}}"#, Some("large")),
+        (r#"{"\u0070ayment":{"\u0061mount":101}}"#, Some("large")),
+        (r#"{"payment":{"amount":"5","currency":"EUR"}}"#, Some("large")),
+        (r#"{"payment":{"amount":5,"currency":"\u0045UR"}}"#, None),
+        (r#"{"payment":{"amount":5,"currency":"USD"}}"#, Some("abroad")),
+        (r#"{"payment":{"amount":5}}"#, Some("abroad")),
+    ] {
+        let params = format!(
+            r#"{{"name":"pay","arguments":{arguments},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}"#
+        );
+        let body = format!(r#"{{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{params}}}"#);
+        for mount in ["new", "old"] {
+            let ask = modern(addr, mount, 5, "tools/call", json!({"name": "pay"})).body(body.clone());
+            let answer = ask.send().await.json();
+            assert_eq!(answer["error"]["data"]["rule"].as_str(), rule, "{mount} {arguments}: {answer}");
+            allowed += usize::from(rule.is_none());
+        }
+    }
+    assert_eq!(world.arrived("pay"), allowed);
+}
+
+fn names(result: &Value, list: &str, key: &str) -> Vec<String> {
+    let entries = result[list].as_array().unwrap_or_else(|| panic!("{result}"));
+    entries.iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_hold_what_some_arguments_could_be_allowed_with_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = json!([
+        {"match": {"tool": "look", "arguments": {"x": {"eq": 1}}}, "action": "deny"},
+        {"match": {"tool": "pay"}, "action": "deny"},
+        {"match": {"prompt": "greet", "upstreams": ["old"]}, "action": "deny"},
+        {"match": {"resource": ["file:*", "repo:*"], "upstreams": ["new"]}, "action": "deny"},
+    ]);
+    let world = World::start(dir.path(), json!({"rules": rules})).await;
+    for (way, result) in world.list_everywhere("tools/list").await {
+        let expected: &[&str] = if way.ends_with("all") { &["new__look", "old__look"] } else { &["look"] };
+        assert_eq!(names(&result, "tools", "name"), expected, "{way}");
+        let scope = if way.starts_with("modern") { json!("private") } else { result["cacheScope"].clone() };
+        assert_eq!(result["cacheScope"], scope, "{way}: {result}");
+    }
+    for (way, result) in world.list_everywhere("prompts/list").await {
+        let expected: &[&str] = match &way {
+            way if way.ends_with("all") => &["new__greet"],
+            way if way.ends_with("new") => &["greet"],
+            _ => &[],
+        };
+        assert_eq!(names(&result, "prompts", "name"), expected, "{way}");
+    }
+    for (method, list, key) in [
+        ("resources/list", "resources", "uri"),
+        ("resources/templates/list", "resourceTemplates", "uriTemplate"),
+    ] {
+        for (way, result) in world.list_everywhere(method).await {
+            let expected = usize::from(!way.ends_with("new"));
+            assert_eq!(names(&result, list, key).len(), expected, "{way}: {result}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_empties_keeps_its_cursor() {
+    let dir = tempfile::tempdir().unwrap();
+    let world =
+        World::start(dir.path(), json!({"rules": [{"match": {"tool": "pay"}, "action": "deny"}]})).await;
+    world.new.change(|script| script.page = 1);
+    let addr = world.dataplane.mcp_addr();
+    let page = async |params: Value| {
+        modern(addr, "new", 6, "tools/list", params).send().await.json()["result"].clone()
+    };
+    let first = page(json!({})).await;
+    assert_eq!(first["tools"], json!([]), "{first}");
+    let second = page(json!({"cursor": first["nextCursor"]})).await;
+    assert_eq!(names(&second, "tools", "name"), ["look"]);
+    assert_eq!(second["nextCursor"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tools_say_of_themselves_decides_once_it_is_known_and_each_mount_is_asked_for_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start(dir.path(), json!({"flag_destructive": "deny"})).await;
+    let addr = world.dataplane.mcp_addr();
+    let look = |mount: &'static str| modern(addr, mount, 5, "tools/call", json!({"name": "look"})).send();
+    for mount in ["new", "old"] {
+        eventually("the tools are known", async || {
+            look(mount).await.json()["result"].is_object().then_some(())
+        })
+        .await;
+    }
+    for (way, answer) in world.call_everywhere("pay").await {
+        assert_eq!(answer["error"]["data"]["reason"], "policy_denied", "{way}: {answer}");
+    }
+    for (way, answer) in world.call_everywhere("look").await {
+        assert!(answer["result"].is_object(), "{way}: {answer}");
+    }
+    // Of the other mount it says nothing that there is a tool of that name which changes nothing.
+    world.old.change(|script| script.tools = vec!["other".to_owned()]);
+    for (way, result) in world.list_everywhere("tools/list").await {
+        let expected: &[&str] = match &way {
+            way if way.ends_with("all") => &["new__look"],
+            way if way.ends_with("new") => &["look"],
+            _ => &[],
+        };
+        assert_eq!(names(&result, "tools", "name"), expected, "{way}");
+    }
+    assert_eq!(world.arrived("pay"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_counts_as_destructive_until_it_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = json!({"match": {"annotations": {"destructiveHint": true}}, "action": "deny"});
+    let world = World::start(dir.path(), json!({"rules": [rule]})).await;
+    world.new.hold(true);
+    let addr = world.dataplane.mcp_addr();
+    let look = || modern(addr, "new", 5, "tools/call", json!({"name": "look"})).send();
+    // The first message has the tools asked for, which nobody waits for.
+    assert_eq!(look().await.json()["error"]["data"]["reason"], "policy_denied");
+    assert_eq!(world.arrived("look"), 0);
+    world.new.hold(false);
+    eventually("the tools are known", async || look().await.json()["result"].is_object().then_some(())).await;
 }

@@ -16,6 +16,7 @@ use crate::operator::{
     VersionsArgs,
 };
 use crate::output;
+use crate::policy::PolicyCommand;
 use crate::up::UpArgs;
 use crate::validate::ValidateArgs;
 
@@ -39,6 +40,8 @@ pub enum Command {
     Dataplane(Box<DataplaneArgs>),
     Connect(ConnectMountArgs),
     Validate(ValidateArgs),
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     Apply(ApplyArgs),
     /// Show what a fleet should serve and where its nodes stand.
     Status(ShowArgs),

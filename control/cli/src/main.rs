@@ -8,6 +8,7 @@ mod demo;
 mod key;
 mod operator;
 mod output;
+mod policy;
 #[cfg(test)]
 mod reference;
 mod up;
@@ -54,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Dataplane(args) => ostler_dataplane::run(*args).map(|()| Outcome::Done),
         Command::Connect(args) => connect::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Policy(command) => policy::run(&command),
         Command::Apply(args) => operator::run(operator::apply(&args)),
         Command::Status(args) => operator::run(operator::status(&args)),
         Command::Nodes(args) => operator::run(operator::nodes(&args)),

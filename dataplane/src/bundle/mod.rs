@@ -213,6 +213,15 @@ impl Bundled {
         self.by_name.get(name)
     }
 
+    /// Whose a thing of the bundle is, and what it is called there: a tool or prompt by its name, a resource by its URI.
+    pub(crate) fn origin(&self, is_named: bool, name: &str) -> Option<(&Arc<Mount>, String)> {
+        let (member, bare) = match is_named {
+            true => names::split(name).map(|(member, bare)| (member, bare.to_owned()))?,
+            false => names::without_mount(name)?,
+        };
+        Some((self.member(member)?, bare))
+    }
+
     /// The bundle's health: down when all of its members are, degraded when one is.
     pub fn reading(&self, own: Reading) -> Reading {
         let is_down = |member: &&Arc<Mount>| member.reading().state == State::Down;

@@ -61,6 +61,7 @@ pub(super) async fn serve(
     }
     let body: Bytes = message::request(id, &envelope.method, &routed.params).into();
     let of_member = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
+    call.pass.look_at_tools(member, call.worker);
     let permit = call.pass.ask(member, &of_member, &body).await?;
     drop(of_member);
     let (worker, caller) = (call.worker, call.caller.clone());

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ostler_mcp::{Envelope, Reason, method};
-use ostler_policy::{Caller, Decision, Policy, Why};
+use ostler_mcp::{Envelope, Kind, Reason, method};
+use ostler_policy::{Caller, Decision, Message, Policy, Why};
 use ostler_telemetry::text::bounded;
 
 use super::judged::Judged;
 use super::reading::{self, Unreadable};
+use super::tools::{self, Tools};
 use super::trail::{self, Calls, Ended, Trail, Word};
 use crate::kills::Kills;
 use crate::mount::Mount;
@@ -21,6 +22,8 @@ pub struct Governance {
     pub policy: Option<Arc<Policy>>,
     pub kills: Arc<Kills>,
     pub trail: Arc<Trail>,
+    /// What the config is for.
+    pub environment: Option<Arc<str>>,
 }
 
 /// A message on its way to a mount.
@@ -43,6 +46,8 @@ pub struct Way<'a> {
     pub mount: &'a str,
     /// None for a bundle, which hands calls on to its members.
     pub upstream: Option<&'a str>,
+    /// What is known of its tools.
+    pub tools: Option<&'a Tools>,
 }
 
 /// Leave to send what was asked for. It lives as long as the call does: when it is dropped, the call is over.
@@ -97,6 +102,13 @@ impl Governance {
         Pass(Arc::new(Inner { governance: Arc::clone(self), asker: None, judged: Vec::new() }))
     }
 
+    /// Has the mount's tools asked for in the background, if rules look at what they say of themselves.
+    pub(crate) fn look_at_tools(self: &Arc<Self>, mount: &Arc<Mount>, worker: usize) {
+        if self.policy.as_ref().is_some_and(|policy| policy.looks_at_annotations()) {
+            tools::ask_for(mount, self.own(), worker);
+        }
+    }
+
     async fn ask_as(
         self: &Arc<Self>,
         asker: Asker,
@@ -109,7 +121,9 @@ impl Governance {
         if envelope.is_none() {
             self.refuse_killed(&asker, way, None).await?;
         }
-        for message in envelope.into_iter().flat_map(Envelope::messages) {
+        let messages = || envelope.into_iter().flat_map(Envelope::messages);
+        // All of a batch is decided before any of it is written down as let through.
+        for message in messages() {
             self.refuse_killed(&asker, way, Some(message)).await?;
             let decision = match self.decide(&asker.caller, way, message) {
                 Ok(decision) => decision,
@@ -120,17 +134,18 @@ impl Governance {
                 }
             };
             asker.log(way, message, &decision);
-            let is_allowed = decision.is_allowed;
-            if trail::is_of_interest(message, way, is_allowed)
-                && !self.write(&asker, way, Some(message), &Word::Decided(&decision)).await
-                && is_allowed
+            if !decision.is_allowed {
+                self.write(&asker, way, Some(message), &Word::Decided(&decision)).await;
+                return Err(denied(&decision, envelope.is_some_and(|envelope| envelope.kind == Kind::Batch)));
+            }
+            decisions.push(decision);
+        }
+        for (message, decision) in messages().zip(&decisions) {
+            if trail::is_of_interest(message, way, true)
+                && !self.write(&asker, way, Some(message), &Word::Decided(decision)).await
             {
                 return Err(unrecorded());
             }
-            if !is_allowed {
-                return Err(denied(&decision));
-            }
-            decisions.push(decision);
             if way.upstream.is_some() {
                 Judged::add(message, body, &mut judged);
             }
@@ -186,7 +201,7 @@ impl Governance {
     ) -> Result<Decision, UpstreamError> {
         let Some(policy) = &self.policy else { return Ok(Decision::allowed(Why::NoPolicy)) };
         let mut decision: Option<Decision> = None;
-        reading::each(envelope, caller, way, |message| {
+        reading::each(envelope, caller, way, self.environment.as_deref(), |message| {
             let said = policy.judge(&message);
             let is_first_denial = !said.is_allowed && decision.as_ref().is_none_or(|it| it.is_allowed);
             if is_first_denial || decision.is_none() {
@@ -271,6 +286,28 @@ impl Pass {
         Permit { pass: self.0.governance.own(), decisions: Vec::new() }
     }
 
+    /// What governs the caller; nothing governs the data plane itself.
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.0.asker.as_ref().and(self.0.governance.policy.as_deref())
+    }
+
+    /// Whether the caller could be allowed a call with some arguments.
+    pub(super) fn could_allow<'s>(
+        &'s self,
+        message: impl FnOnce(&'s Caller, Option<&'s str>) -> Message<'s>,
+    ) -> bool {
+        let governance = &self.0.governance;
+        let Some((policy, asker)) = governance.policy.as_ref().zip(self.0.asker.as_ref()) else {
+            return true;
+        };
+        policy.could_allow(&message(&asker.caller, governance.environment.as_deref()))
+    }
+
+    /// As [`Governance::look_at_tools`].
+    pub(crate) fn look_at_tools(&self, mount: &Arc<Mount>, worker: usize) {
+        self.0.governance.look_at_tools(mount, worker);
+    }
+
     /// Whether what is sent is what was permitted: every call of it with the very target and arguments that were judged.
     pub fn covers(&self, call: &Call<'_>) -> bool {
         let Some(envelope) = call.envelope else { return true };
@@ -283,7 +320,7 @@ impl Pass {
 impl<'a> From<&'a Mount> for Way<'a> {
     fn from(mount: &'a Mount) -> Self {
         let upstream = mount.bundled.is_none().then(|| mount.upstream.name.as_str());
-        Self { mount: mount.name().as_str(), upstream }
+        Self { mount: mount.name().as_str(), upstream, tools: Some(&mount.runtime.tools) }
     }
 }
 
@@ -292,12 +329,16 @@ fn unrecorded() -> UpstreamError {
     UpstreamError::new(Reason::AuditUnavailable, detail)
 }
 
-fn denied(decision: &Decision) -> UpstreamError {
+fn denied(decision: &Decision, is_of_batch: bool) -> UpstreamError {
     let rule = decision.rule();
     let feedback = rule.map(|rule| &rule.feedback);
     let detail = match feedback.and_then(|feedback| feedback.message.as_deref()) {
         Some(message) => message.to_owned(),
         None => format!("the policy of this data plane denies it: {}", decision.why),
+    };
+    let detail = match is_of_batch {
+        true => format!("the batch is not sent, because of one of its calls: {detail}"),
+        false => detail,
     };
     UpstreamError::denied(
         detail,

@@ -8,13 +8,19 @@
 //! | `reading` | an envelope as rules see it |
 //! | `trail` | what is written down of both, and how calls ended |
 //! | `judged` | what was permitted, to compare with what is sent |
+//! | `lists` | answers to lists, without what may not be called |
+//! | `tools` | what a mount's tools say of themselves |
 //!
 //! It must never judge anything else than the bytes that will be sent, and never let through what it cannot read.
 
 mod gate;
 mod judged;
+mod lists;
 mod reading;
+mod tools;
 mod trail;
 
 pub use gate::{Asking, Governance, Pass, Permit, Way};
+pub(crate) use lists::Lists;
+pub use tools::Tools;
 pub use trail::{Ended, Trail};

@@ -2,7 +2,7 @@
 
 use ostler_mcp::bridge::Members;
 use ostler_mcp::{Envelope, method};
-use ostler_policy::{Caller, Message, Target};
+use ostler_policy::{Annotations, Arguments, Caller, Known, Message, Target};
 
 use super::Way;
 
@@ -23,6 +23,7 @@ pub(super) fn each(
     envelope: &Envelope<'_>,
     caller: &Caller,
     way: Way<'_>,
+    environment: Option<&str>,
     mut show: impl FnMut(Message<'_>),
 ) -> Result<(), Unreadable> {
     // An answer to a server's question.
@@ -35,59 +36,66 @@ pub(super) fn each(
     if is_bundle && (is_call || method::is_of_task(asked)) {
         return Ok(());
     }
+    let completed = (asked == method::COMPLETION_COMPLETE).then(|| completed(envelope)).transpose()?;
+    let subscribed = match asked {
+        method::SUBSCRIPTIONS_LISTEN => subscriptions(envelope),
+        _ => Vec::new(),
+    };
+    let known = Known::new(envelope.arguments);
     let mut message = Message {
         method: asked,
         is_call,
         target: Target::Nothing,
+        arguments: Arguments::Known(&known),
+        annotations: Annotations::default(),
         caller,
         mount: way.mount,
         upstream: way.upstream,
+        environment,
     };
-    match asked {
-        method::TOOLS_CALL => {
-            message.target = Target::Tool(envelope.name.as_deref().ok_or(Unreadable::Unnamed)?)
+    match (asked, &completed) {
+        (method::TOOLS_CALL, _) => {
+            message.target = Target::Tool(envelope.name.as_deref().ok_or(Unreadable::Unnamed)?);
         }
-        method::PROMPTS_GET => {
-            message.target = Target::Prompt(envelope.name.as_deref().ok_or(Unreadable::Unnamed)?)
+        (method::PROMPTS_GET, _) => {
+            message.target = Target::Prompt(envelope.name.as_deref().ok_or(Unreadable::Unnamed)?);
         }
-        method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE => {
+        (method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE, _) => {
             message.target = Target::Resource(envelope.uri.as_deref().ok_or(Unreadable::Unnamed)?);
         }
-        method::COMPLETION_COMPLETE => return completed(envelope, message, show),
-        method::SUBSCRIPTIONS_LISTEN => subscribed(envelope, message, &mut show),
+        (_, Some(Completed::Prompt(name))) => message.target = Target::Prompt(name),
+        (_, Some(Completed::Resource(template))) => message.target = Target::Resource(template),
         _ if is_call && method::resembles_known(asked) => return Err(Unreadable::Disguised),
         _ => {}
     }
+    if let (Target::Tool(name), Some(tools)) = (message.target, way.tools) {
+        message.annotations = tools.get(name);
+    }
     show(message);
+    // A subscription acts on each resource that it names, as if it subscribed to it alone.
+    for uri in &subscribed {
+        let (method, target) = (method::RESOURCES_SUBSCRIBE, Target::Resource(uri));
+        show(Message { method, is_call: true, target, ..message });
+    }
     Ok(())
 }
 
-/// A completion is of a prompt, or of a template of resources.
-fn completed(
-    envelope: &Envelope<'_>,
-    message: Message<'_>,
-    mut show: impl FnMut(Message<'_>),
-) -> Result<(), Unreadable> {
+/// What a completion is of.
+enum Completed {
+    Prompt(String),
+    /// The template of a resource.
+    Resource(String),
+}
+
+fn completed(envelope: &Envelope<'_>) -> Result<Completed, Unreadable> {
     let params = Members::parse_optional(envelope.params, "params").map_err(|_| Unreadable::Unnamed)?;
     let of = Members::parse_optional(params.get("ref"), "ref").map_err(|_| Unreadable::Unnamed)?;
-    let kind = of.text("type").ok_or(Unreadable::Unnamed)?;
-    let key = if kind == "ref/prompt" { "name" } else { "uri" };
-    let name = of.text(key).ok_or(Unreadable::Unnamed)?;
-    let target = if kind == "ref/prompt" { Target::Prompt(&name) } else { Target::Resource(&name) };
-    show(Message { target, ..message });
-    Ok(())
-}
-
-/// A subscription acts on each resource that it names, as if it subscribed to it alone.
-fn subscribed(envelope: &Envelope<'_>, message: Message<'_>, show: &mut impl FnMut(Message<'_>)) {
-    for uri in subscriptions(envelope) {
-        show(Message {
-            method: method::RESOURCES_SUBSCRIBE,
-            is_call: true,
-            target: Target::Resource(&uri),
-            ..message
-        });
-    }
+    let found = match of.text("type").as_deref() {
+        Some("ref/prompt") => of.text("name").map(Completed::Prompt),
+        Some("ref/resource") => of.text("uri").map(Completed::Resource),
+        _ => None,
+    };
+    found.ok_or(Unreadable::Unnamed)
 }
 
 /// The resources that a `subscriptions/listen` names.

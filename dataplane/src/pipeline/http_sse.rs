@@ -208,8 +208,9 @@ impl Conversation {
         record: &mut Record,
     ) -> Result<(Answer, Ends), Refusal> {
         let session = self.channel.session();
-        let caller = &self.routed.caller;
-        let pass = permit(&self.routed, caller, Some(envelope), body, session.as_deref(), record).await?;
+        let (worker, caller) = (self.worker, &self.routed.caller);
+        let asked = permit(worker, &self.routed, caller, Some(envelope), body, session.as_deref(), record);
+        let pass = asked.await?;
         let mount = &self.routed.mount;
         let call = Call {
             verb: Verb::Post,

@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Denial;
 use crate::bridge;
-use crate::govern::{Asking, Pass};
+use crate::govern::{Asking, Lists, Pass};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
 use crate::mount::session::Session;
@@ -308,7 +308,7 @@ impl Pipeline {
         let caller = authn::in_session(routed, id_of_session, envelope.as_ref());
         let caller = caller.map_err(|refusal| (refusal, id()))?;
         let named = session.as_deref();
-        let asked = permit(routed, &caller, envelope.as_ref(), body, named, record);
+        let asked = permit(self.worker, routed, &caller, envelope.as_ref(), body, named, record);
         let pass = asked.await.map_err(|refusal| (refusal, id()))?;
         let call = Call {
             verb: routed.verb,
@@ -343,8 +343,16 @@ impl Shared {
         record.hold(Some(place.map_err(|error| Refusal::upstream(error, false))?));
         // Its own clock has the first word; this one is for a client that does not hear it.
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
+        let lists = Lists::of(&routed.mount, &call);
+        let answered = async {
+            let answer = bridge::call(&routed.mount, call).await?;
+            match lists {
+                Some(lists) => lists.apply(answer).await,
+                None => Ok(answer),
+            }
+        };
         let answer = tokio::select! {
-            answer = bridge::call(&routed.mount, call) => answer,
+            answer = answered => answer,
             () = routed.mount.runtime.cut.cancelled() => {
                 Err(admission::drained(envelope.map_or("", |envelope| &envelope.method)))
             }
@@ -372,6 +380,7 @@ impl Shared {
 
 /// Asks the gate. The permit is held until the answer has ended.
 async fn permit(
+    worker: usize,
     routed: &Routed,
     caller: &Caller,
     envelope: Option<&Envelope<'_>>,
@@ -387,7 +396,9 @@ async fn permit(
         body,
         session: session.and_then(|session| session.id().to_str().ok()),
     };
-    let asked = routed.snapshot.governance().ask(asking).await;
+    let governance = routed.snapshot.governance();
+    governance.look_at_tools(&routed.mount, worker);
+    let asked = governance.ask(asking).await;
     let permit = asked.map_err(|denied| Refusal::upstream(denied, is_unanswered(routed.verb, envelope)))?;
     Ok(record.permitted(permit))
 }

@@ -172,6 +172,7 @@ impl Prepared {
         let (settings, environment) = (&self.compiled.audit, self.compiled.environment.clone());
         let governance = Governance {
             policy: self.compiled.policy.clone(),
+            environment: environment.clone(),
             kills: self.kills,
             trail: Arc::new(Trail::new(self.audit, settings, environment, revision.clone())),
         };

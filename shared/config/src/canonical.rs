@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ostler_core::name::ResourceName;
+use ostler_policy::fields::{Field, Scalar, Test};
 use ostler_policy::{Match, Policy, Rule};
 
 use crate::duration;
@@ -20,7 +21,7 @@ use crate::validated::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Canonical {
     Bool(bool),
-    Int(u64),
+    Int(i64),
     Text(String),
     List(Vec<Self>),
     Map(BTreeMap<String, Self>),
@@ -102,6 +103,9 @@ pub(crate) fn policy(policy: &Policy) -> Canonical {
     let mut map = MapBuilder::new(Defaults::LeaveOut);
     map.put_unless_default("default", text("deny"), settings.allows_by_default);
     map.put_unless_default("dry_run", Canonical::Bool(true), !settings.dry_run);
+    if let Some(flag) = settings.flag_destructive {
+        map.put("flag_destructive", text(flag.as_str()));
+    }
     let rules: Vec<_> = policy.rules().iter().map(rule).collect();
     map.put_unless_default("rules", Canonical::List(rules), policy.rules().is_empty());
     map.finish()
@@ -137,6 +141,20 @@ fn matches(matches: &Match) -> MapBuilder {
     }
     if let Some(environment) = &matches.environment {
         map.put("environment", text(environment));
+    }
+    let annotations =
+        matches.annotations.iter().map(|(name, wanted)| ((*name).to_owned(), Canonical::Bool(*wanted)));
+    map.put_unless_default(
+        "annotations",
+        Canonical::Map(annotations.collect()),
+        matches.annotations.is_empty(),
+    );
+    for (key, fields) in [("arguments", &matches.arguments), ("claims", &matches.claims)] {
+        let all = fields.iter().map(|field| (field.path.as_str().to_owned(), tests(field)));
+        map.put_unless_default(key, Canonical::Map(all.collect()), fields.is_empty());
+    }
+    if let Some(when) = &matches.when {
+        map.put("when", text(when.source()));
     }
     map
 }
@@ -218,6 +236,26 @@ fn accept(accept: &Accept) -> Canonical {
 
 fn texts<'t>(items: impl Iterator<Item = &'t str>) -> Canonical {
     Canonical::List(items.map(text).collect())
+}
+
+fn tests(field: &Field) -> Canonical {
+    let scalar = |scalar: &Scalar| match scalar {
+        Scalar::Bool(value) => Canonical::Bool(*value),
+        Scalar::Int(int) => Canonical::Int(*int),
+        Scalar::Text(it) => text(it),
+    };
+    let tests = field.tests.iter().map(|test| match test {
+        Test::Eq(wanted) => ("eq", scalar(wanted)),
+        Test::Neq(other) => ("neq", scalar(other)),
+        Test::Gt(bound) => ("gt", Canonical::Int(*bound)),
+        Test::Gte(bound) => ("gte", Canonical::Int(*bound)),
+        Test::Lt(bound) => ("lt", Canonical::Int(*bound)),
+        Test::Lte(bound) => ("lte", Canonical::Int(*bound)),
+        Test::Contains(part) => ("contains", text(part)),
+        Test::Regex(regex) => ("regex", text(regex.as_str())),
+        Test::Exists(wanted) => ("exists", Canonical::Bool(*wanted)),
+    });
+    Canonical::Map(tests.map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 pub(crate) fn upstream(upstream: &Upstream) -> Canonical {

@@ -258,6 +258,10 @@ codes! {
         "two rules have one name",
         "Errors and records name the rule that decided.",
         "Rename one of the two.";
+    BadExpression = "OST0327", "bad_expression", Error,
+        "an expression or a regular expression cannot be used",
+        "It cannot be read, names what does not exist, or costs more than it may. One that fails while it runs denies.",
+        "Correct it at the place that the message names; docs/reference/policy.md says what there is.";
 
     // Who may use what.
     ListenerNeedsAuth = "OST0331", "listener_needs_auth", Error,

@@ -227,6 +227,10 @@ pub(crate) struct RawPolicy {
     /// Deny nothing, and note what would have been denied.
     #[schemars(extend("default" = false))]
     pub(crate) dry_run: Option<Located<bool>>,
+    /// What becomes of a call of a tool that may destroy something, by what its server says or leaves out, if no rule matches
+    /// it. Until a mount's tools are known, all of them count as such.
+    #[schemars(extend("enum" = ["log", "deny"]))]
+    pub(crate) flag_destructive: Option<Located<String>>,
     /// The rules, in their order.
     #[schemars(length(max = 4096))]
     pub(crate) rules: Option<Located<Vec<Located<RawRule>>>>,
@@ -266,14 +270,76 @@ pub(crate) struct RawMatch {
     /// Patterns of methods. Without it a rule is about calls: `tools/call`, `prompts/get`, `resources/read`,
     /// `resources/subscribe`, `completion/complete`, and whatever is not known.
     pub(crate) method: Option<Located<RawWords>>,
+    /// What the tool's server says of it, with the protocol's defaults for what it leaves out. A tool that is not known has the
+    /// defaults, so it counts as one that may destroy something.
+    pub(crate) annotations: Option<Located<RawAnnotations>>,
+    /// What arguments must be like, by their path: keys joined with dots, and numbers for items of lists.
+    pub(crate) arguments: Option<Located<Entries<RawTests>>>,
     /// Patterns of governance identities. An anonymous caller matches none.
     pub(crate) identity: Option<Located<RawWords>>,
+    /// What claims of the caller's token must be like, by their path.
+    pub(crate) claims: Option<Located<Entries<RawTests>>>,
     /// Names of upstreams, of which one must be that of the call.
     #[schemars(length(min = 1, max = 256))]
     pub(crate) upstreams: Option<Located<Vec<Located<String>>>>,
     /// The config's `environment`; a rule for another one is refused.
     #[schemars(length(min = 1, max = 512))]
     pub(crate) environment: Option<Located<String>>,
+    /// An expression of CEL for the rest, such as `arguments.amount > 100 && "eng" in claims.groups`. One that cannot be
+    /// evaluated denies.
+    #[schemars(length(min = 1, max = 2048))]
+    pub(crate) when: Option<Located<String>>,
+}
+
+/// Annotations of a tool.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(rename = "Annotations")]
+pub(crate) struct RawAnnotations {
+    /// It changes nothing.
+    pub(crate) read_only_hint: Option<Located<bool>>,
+    /// It may destroy something, and is not read-only.
+    pub(crate) destructive_hint: Option<Located<bool>>,
+    /// Calling it again changes nothing more.
+    pub(crate) idempotent_hint: Option<Located<bool>>,
+    /// It reaches beyond its server.
+    pub(crate) open_world_hint: Option<Located<bool>>,
+}
+
+/// What one field must be like. All of what is given must hold. Of a field that is not there nothing holds but `exists: false`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tests")]
+pub(crate) struct RawTests {
+    /// Equal to this text, whole number or truth value.
+    pub(crate) eq: Option<Located<RawScalar>>,
+    /// There, and not equal to it.
+    pub(crate) neq: Option<Located<RawScalar>>,
+    /// A number greater than this. A value that is no number denies, as with `gte`, `lt` and `lte`.
+    pub(crate) gt: Option<Located<i64>>,
+    /// A number not less than this.
+    pub(crate) gte: Option<Located<i64>>,
+    /// A number less than this.
+    pub(crate) lt: Option<Located<i64>>,
+    /// A number not greater than this.
+    pub(crate) lte: Option<Located<i64>>,
+    /// Text that holds this text, or a list with it as an item.
+    #[schemars(length(min = 1, max = 512))]
+    pub(crate) contains: Option<Located<String>>,
+    /// Text in which this regular expression matches somewhere. It takes time in proportion to the text; text of more than
+    /// 1 MiB denies.
+    #[schemars(length(min = 1, max = 512))]
+    pub(crate) regex: Option<Located<String>>,
+    /// Whether it is there.
+    pub(crate) exists: Option<Located<bool>>,
+}
+
+/// A text, a whole number or a truth value.
+#[derive(Debug)]
+pub(crate) enum RawScalar {
+    Bool(bool),
+    Int(i64),
+    Text(String),
 }
 
 /// What a denied caller is told.
@@ -388,6 +454,49 @@ impl JsonSchema for RawWords {
             "minItems": 1,
             "maxItems": 256,
             "items": { "type": "string", "minLength": 1, "maxLength": 512 },
+        })
+    }
+}
+
+// === impl RawScalar ===
+
+impl<'de> Deserialize<'de> for RawScalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = RawScalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text, a whole number or a truth value")
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<RawScalar, E> {
+                Ok(RawScalar::Bool(value))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<RawScalar, E> {
+                Ok(RawScalar::Int(value))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawScalar, E> {
+                Ok(RawScalar::Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+impl JsonSchema for RawScalar {
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "type": ["string", "integer", "boolean"],
+            "description": "A text, a whole number or a truth value.",
         })
     }
 }

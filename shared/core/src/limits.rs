@@ -38,6 +38,28 @@ pub const POLICY_RULES_MAX: usize = 4_096;
 pub const POLICY_PATTERNS_MAX: usize = 256;
 /// A pattern, a rule's name, the name of an environment. Longer than the names of any tools.
 pub const POLICY_TEXT_BYTES_MAX: usize = 512;
+/// Tools of one mount whose annotations are known. Others count as destructive.
+pub const POLICY_TOOLS_MAX: usize = 10_000;
+/// The first pause before a mount is asked again for its tools, and the longest.
+pub const POLICY_TOOLS_RETRY_BASE: Duration = Duration::from_millis(250);
+/// See [`POLICY_TOOLS_RETRY_BASE`].
+pub const POLICY_TOOLS_RETRY_CAP: Duration = Duration::from_secs(30);
+/// Tests of fields that one rule may have.
+pub const POLICY_FIELDS_MAX: usize = 64;
+/// A compiled regular expression. Enough for long alternatives and classes of Unicode, too little for nested repetitions.
+pub const POLICY_REGEX_BYTES_MAX: usize = 256 * 1024;
+/// Text that a regular expression reads: a few milliseconds at most. Longer text denies.
+pub const POLICY_MATCHED_BYTES_MAX: usize = 1024 * 1024;
+/// An expression. Long enough for a dozen conditions.
+pub const POLICY_EXPRESSION_BYTES_MAX: usize = 2 * 1024;
+/// Levels of an expression, so that nothing that goes through it needs much stack.
+pub const POLICY_EXPRESSION_DEPTH_MAX: usize = 32;
+/// Comprehensions that stand in one another: each multiplies the cost.
+pub const POLICY_EXPRESSION_FOLDS_MAX: usize = 2;
+/// Steps of one evaluation, about a millisecond in all. An expression that wants more denies.
+pub const POLICY_EXPRESSION_STEPS_MAX: u32 = 20_000;
+/// Text or JSON that is looked through at the price of one step.
+pub const POLICY_EXPRESSION_BYTES_PER_STEP: usize = 1024;
 /// What a rule tells who is denied: a few sentences.
 pub const POLICY_FEEDBACK_BYTES_MAX: usize = 2 * 1024;
 /// `allowed_hosts` of one listener; each is compared with the `Host` of every request.

@@ -50,6 +50,15 @@ impl Caller {
         self.0.as_ref().and_then(|known| known.identity.as_deref())
     }
 
+    /// What its token claims.
+    #[must_use]
+    pub fn claims(&self) -> Option<&Map<String, Value>> {
+        match self.credential() {
+            Credential::Token { claims, .. } => Some(claims),
+            Credential::Nothing | Credential::ApiKey { .. } => None,
+        }
+    }
+
     /// Whom sessions, parked calls and sealed states belong to: the credential alone, never a header that its bearer can choose.
     /// Two callers with the same principal are the same party.
     #[must_use]

@@ -12,6 +12,8 @@ pub struct Decision {
     pub why: Why,
     /// Rules that are tried out and would have denied it, in their order; with `dry_run` for the whole policy, what did.
     pub would_deny: Vec<Arc<Named>>,
+    /// A tool that may destroy something, and that no rule matched, where that is to be noted.
+    pub is_flagged: bool,
 }
 
 /// What decided.
@@ -22,6 +24,10 @@ pub enum Why {
     /// It keeps a conversation going, and no rule names its method.
     NotACall,
     Rule(Arc<Named>),
+    /// A rule could not be evaluated: why, in a sentence.
+    Failed(Arc<Named>, String),
+    /// A tool that may destroy something, and that no rule matched.
+    Destructive,
     /// No rule matched.
     Default,
 }
@@ -40,14 +46,14 @@ pub struct Named {
 
 impl Decision {
     pub fn allowed(why: Why) -> Self {
-        Self { is_allowed: true, why, would_deny: Vec::new() }
+        Self { is_allowed: true, why, would_deny: Vec::new(), is_flagged: false }
     }
 
     /// The rule that decided.
     pub fn rule(&self) -> Option<&Arc<Named>> {
         match &self.why {
-            Why::Rule(rule) => Some(rule),
-            Why::NoPolicy | Why::NotACall | Why::Default => None,
+            Why::Rule(rule) | Why::Failed(rule, _) => Some(rule),
+            Why::NoPolicy | Why::NotACall | Why::Destructive | Why::Default => None,
         }
     }
 }
@@ -58,6 +64,8 @@ impl fmt::Display for Why {
             Self::NoPolicy => f.write_str("there is no policy"),
             Self::NotACall => f.write_str("it is no call, and no rule names its method"),
             Self::Rule(rule) => write!(f, "rule `{}`", rule.label),
+            Self::Failed(rule, why) => write!(f, "rule `{}` cannot be evaluated: {why}", rule.label),
+            Self::Destructive => f.write_str("the tool may destroy something, and no rule allows it"),
             Self::Default => f.write_str("no rule matches, and `default` decides"),
         }
     }

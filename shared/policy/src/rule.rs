@@ -2,7 +2,10 @@
 
 use ostler_core::name::ResourceName;
 
-use crate::message::{Message, TargetKind};
+use crate::cel::{self, Expression, Outcome};
+use crate::fields::{Field, Test};
+use crate::json::{Node, View};
+use crate::message::{Found, Message, TargetKind, down};
 use crate::pattern::Patterns;
 
 /// A rule of a policy.
@@ -28,6 +31,11 @@ pub struct Match {
     pub upstreams: Option<Box<[ResourceName]>>,
     /// The config's own, so that a rule of another environment is no rule here.
     pub environment: Option<Box<str>>,
+    /// Annotations of a tool, by the names of [`Annotations::NAMES`](crate::message::Annotations::NAMES).
+    pub annotations: Box<[(&'static str, bool)]>,
+    pub arguments: Box<[Field]>,
+    pub claims: Box<[Field]>,
+    pub when: Option<Expression>,
 }
 
 /// What becomes of a message that a rule matches.
@@ -53,6 +61,10 @@ pub enum Verdict {
     Matches,
     /// The part of `match` that does not hold.
     Differs(&'static str),
+    /// It depends on arguments that are not known.
+    Depends,
+    /// It cannot be said, and so the message is denied: why, in a sentence.
+    Fails(String),
 }
 
 // === impl Action ===
@@ -72,28 +84,102 @@ impl Action {
 // === impl Match ===
 
 impl Match {
+    /// What is cheap is looked at first; one part that does not hold outweighs others that cannot be judged.
     pub fn judge(&self, message: &Message<'_>) -> Verdict {
+        if let Some(part) = self.differs(message) {
+            return Verdict::Differs(part);
+        }
+        let claims = message.caller.claims().map_or(Node::Raw("{}"), Node::Object);
+        let claim = |field: &Field| down(claims, field.path.steps()).map_or(Found::Absent, Found::There);
+        let mut verdict = Verdict::Matches;
+        let fields = self.claims.iter().map(|field| ("claims", field, claim(field)));
+        let arguments = self.arguments.iter();
+        let arguments = arguments.map(|field| ("arguments", field, message.arguments.find(&field.path)));
+        for (part, field, found) in fields.chain(arguments) {
+            match judge_field(part, field, found) {
+                Verdict::Matches => {}
+                Verdict::Differs(part) => return Verdict::Differs(part),
+                undecided => verdict = worse(verdict, undecided),
+            }
+        }
+        let said = self.when.as_ref().map(|when| cel::evaluate(when, Some(message)));
+        match said {
+            None | Some(Outcome::True) => verdict,
+            Some(Outcome::False) => Verdict::Differs("when"),
+            Some(Outcome::Unknown) => worse(verdict, Verdict::Depends),
+            Some(Outcome::Error(why)) => Verdict::Fails(format!("`when` cannot be evaluated: {why}")),
+        }
+    }
+
+    /// The first part that does not hold, of those that are plain names.
+    fn differs(&self, message: &Message<'_>) -> Option<&'static str> {
         match &self.methods {
-            Some(methods) if !methods.matches(message.method) => return Verdict::Differs("method"),
-            None if !message.is_call => return Verdict::Differs("method"),
+            Some(methods) if !methods.matches(message.method) => return Some("method"),
+            None if !message.is_call => return Some("method"),
             _ => {}
         }
         if let Some((kind, patterns)) = &self.target {
             let named = message.target.named().filter(|(found, _)| found == kind);
             if !named.is_some_and(|(_, name)| patterns.matches(name)) {
-                return Verdict::Differs(kind.as_str());
+                return Some(kind.as_str());
             }
         }
         if let Some(upstreams) = &self.upstreams
             && !message.upstream.is_some_and(|found| upstreams.iter().any(|name| name.as_str() == found))
         {
-            return Verdict::Differs("upstreams");
+            return Some("upstreams");
         }
         if let Some(identity) = &self.identity
             && !message.caller.identity().is_some_and(|found| identity.matches(found))
         {
-            return Verdict::Differs("identity");
+            return Some("identity");
         }
-        Verdict::Matches
+        if !self.annotations.is_empty() {
+            let is_tool = message.target.named().is_some_and(|(kind, _)| kind == TargetKind::Tool);
+            let holds = |(name, wanted): &(&str, bool)| message.annotations.get(name) == Some(*wanted);
+            if !is_tool || !self.annotations.iter().all(holds) {
+                return Some("annotations");
+            }
+        }
+        None
+    }
+}
+
+fn judge_field(part: &'static str, field: &Field, found: Found<'_>) -> Verdict {
+    let node = match found {
+        Found::Unknown => return Verdict::Depends,
+        Found::Absent => {
+            let is_meant = field.tests.iter().all(|test| *test == Test::Exists(false));
+            return if is_meant { Verdict::Matches } else { Verdict::Differs(part) };
+        }
+        Found::There(node) => node,
+    };
+    let path = field.path.as_str();
+    let Some(view) = node.view() else {
+        return Verdict::Fails(format!("`{part}.{path}` cannot be read"));
+    };
+    let items = || {
+        let texts = node.items().unwrap_or_default().into_iter().filter_map(Node::view);
+        texts
+            .filter_map(|view| if let View::Text(text) = view { Some(text.into_owned()) } else { None })
+            .collect()
+    };
+    let mut verdict = Verdict::Matches;
+    for test in &field.tests {
+        match test.holds(&view, items) {
+            Ok(true) => {}
+            Ok(false) => return Verdict::Differs(part),
+            Err(why) => verdict = Verdict::Fails(format!("`{part}.{path}` {why}")),
+        }
+    }
+    verdict
+}
+
+/// Of two that do not decide by themselves.
+fn worse(one: Verdict, other: Verdict) -> Verdict {
+    match (&one, &other) {
+        (Verdict::Fails(_), _) | (_, Verdict::Matches) => one,
+        (_, Verdict::Fails(_)) | (Verdict::Matches, _) => other,
+        _ => one,
     }
 }

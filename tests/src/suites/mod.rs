@@ -11,3 +11,5 @@ pub mod isolation;
 pub mod sessions;
 pub mod soak;
 pub mod swaps;
+#[cfg(unix)]
+pub mod ungoverned;

@@ -92,6 +92,11 @@ impl SseClient {
         }
     }
 
+    /// Reads on, whatever comes; whether the stream goes on.
+    pub async fn reads_on(&mut self) -> bool {
+        self.stream.next().await.is_some_and(|piece| piece.is_ok())
+    }
+
     fn ask(&self, message: &Value) -> Ask {
         Ask::new(self.addr, "POST", &self.endpoint)
             .header("content-type", "application/json")

@@ -32,7 +32,7 @@ pub struct MemberServer {
     served: JoinHandle<()>,
 }
 
-/// What it has. Its tools answer with what they were called with.
+/// What it has. Its tools answer with what they were called with; those whose names begin with `look` say that they change nothing.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub modern: bool,
@@ -72,6 +72,8 @@ struct Listener {
 pub struct Seen {
     pub headers: HeaderMap,
     pub body: Value,
+    /// The same as it was written.
+    pub text: String,
 }
 
 // === impl MemberServer ===
@@ -133,6 +135,11 @@ impl MemberServer {
     pub fn seen(&self, method: &str) -> Vec<Seen> {
         let is_wanted = |seen: &&Seen| seen.body["method"] == method && seen.body["id"] != "ostler-probe";
         lock(&self.shared.seen).iter().filter(is_wanted).cloned().collect()
+    }
+
+    /// Everything that was sent after the first so many messages, as it was written.
+    pub fn texts_from(&self, first: usize) -> Vec<String> {
+        lock(&self.shared.seen).iter().skip(first).map(|seen| seen.text.clone()).collect()
     }
 
     /// Messages of any kind, without the data plane's own probes.
@@ -233,7 +240,8 @@ async fn answer(
     let script = lock(&shared.script).clone();
     let message = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     if method == Method::POST {
-        lock(&shared.seen).push(Seen { headers: headers.clone(), body: message.clone() });
+        let text = String::from_utf8_lossy(&body).into_owned();
+        lock(&shared.seen).push(Seen { headers: headers.clone(), body: message.clone(), text });
     }
     match script.modern {
         true => modern(&shared, &script, &headers, &message).await,
@@ -373,7 +381,13 @@ async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Respo
     }
     match method {
         "tools/list" => {
-            let tool = |name: &String| json!({"name": name, "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": "ui://app"}}});
+            let tool = |name: &String| {
+                let mut tool = json!({"name": name, "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": "ui://app"}}});
+                if name.starts_with("look") {
+                    tool["annotations"] = json!({"readOnlyHint": true});
+                }
+                tool
+            };
             list(script, message, "tools", script.tools.iter().map(tool).collect())
         }
         "prompts/list" => list(script, message, "prompts", vec![json!({"name": "greet"})]),

@@ -112,6 +112,9 @@ fn example(code: Code) -> Vec<Diagnostic> {
         Code::RuleTwice => http(
             "policy:\n  rules:\n    - { name: a, match: { tool: x }, action: deny }\n    - { name: a, match: { tool: y }, action: deny }\n",
         ),
+        Code::BadExpression => {
+            http("policy:\n  rules:\n    - { match: { when: 'tool = \"x\"' }, action: deny }\n")
+        }
         Code::ListenerNeedsAuth => {
             listener("address: '0.0.0.0:7410', tls: { certificate: '${file:/c}', key: '${file:/k}' }")
         }

@@ -97,6 +97,45 @@ fn what_cannot_be_a_rule_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_rule_that_another_above_it_leaves_nothing_is_refused() {
+    let rules = |one: &str, other: &str| {
+        format!("{UPSTREAMS}policy:\n  rules:\n    - {{ name: above, {one} }}\n    - {{ {other} }}\n")
+    };
+    for (one, other) in [
+        ("action: allow", "match: { tool: x }, action: deny"),
+        ("match: { tool: 'd*' }, action: deny", "match: { tool: [delete, drop] }, action: allow"),
+        (
+            "match: { tool: [a, b] }, action: deny",
+            "match: { tool: a, when: 'arguments.x == 1' }, action: allow",
+        ),
+        (
+            "match: { upstreams: [a, b] }, action: deny",
+            "match: { upstreams: [b], identity: me }, action: allow",
+        ),
+        ("match: { method: '*' }, action: allow", "match: { method: tools/list }, action: deny"),
+    ] {
+        let report = refused(rules(one, other));
+        let found = &report.diagnostics[0];
+        assert_eq!(
+            (&*found.code, &*found.path, found.line),
+            ("OST0325", "policy.rules[1]", Some(9)),
+            "{one}: {report}"
+        );
+        assert!(found.message.contains("`above`"), "{report}");
+    }
+    for (one, other) in [
+        ("match: { tool: x, when: 'arguments.x == 1' }, action: allow", "match: { tool: x }, action: deny"),
+        ("match: { tool: x }, action: dry_run", "match: { tool: x }, action: deny"),
+        ("match: { tool: x, upstreams: [a] }, action: allow", "match: { tool: x }, action: deny"),
+        ("match: { tool: x }, action: allow", "match: { prompt: x }, action: deny"),
+        ("action: allow", "match: { method: tools/list }, action: deny"),
+        ("match: { identity: me }, action: allow", "match: { tool: x }, action: deny"),
+    ] {
+        accepted(&rules(one, other));
+    }
+}
+
+#[test]
 fn an_upstream_that_a_rule_names_is_not_taken_away_unseen() {
     let before = accepted(&with("match: { upstreams: [b] }, action: deny"));
     let without: Vec<_> = before.parts().iter().filter(|part| part.name != "b").cloned().collect();
@@ -115,7 +154,8 @@ fn what_becomes_of_a_policy_is_seen_in_the_difference() {
             .collect()
     };
     let rules = |rules: &str| format!("{UPSTREAMS}policy: {{ rules: [{rules}] }}\n");
-    let (a, b) = ("{ name: a, action: deny, match: { tool: x } }", "{ name: b, action: allow }");
+    let (a, b) =
+        ("{ name: a, action: deny, match: { tool: x } }", "{ name: b, action: allow, match: { tool: y } }");
     assert_eq!(
         changes(&rules(&format!("{a}, {b}")), &rules(&format!("{b}, {a}"))),
         ["policy.order [a, b] → [b, a]"]
@@ -125,7 +165,7 @@ fn what_becomes_of_a_policy_is_seen_in_the_difference() {
         [
             "policy.default  → allow",
             "policy.order  → [b]",
-            r#"policy.rules.b  → {"action":"allow","name":"b"}"#
+            r#"policy.rules.b  → {"action":"allow","match":{"tool":["y"]},"name":"b"}"#
         ]
     );
     assert_eq!(

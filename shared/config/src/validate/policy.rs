@@ -4,13 +4,16 @@ use std::collections::HashSet;
 
 use ostler_core::limits;
 use ostler_core::name::ResourceName;
+use ostler_policy::fields::{Field, Path, Regex, Scalar, Test};
 use ostler_policy::pattern::{Pattern, Patterns};
-use ostler_policy::{Action, Feedback, Match, Policy, Rule, Settings, TargetKind};
+use ostler_policy::{
+    Action, Annotations, Expression, Feedback, Flag, Match, Policy, Rule, Settings, TargetKind, Variable,
+};
 
 use crate::codes::Code;
-use crate::located::Located;
+use crate::located::{Entries, Located};
 use crate::node::NodeId;
-use crate::raw::{RawFeedback, RawMatch, RawPolicy, RawRule, RawWords};
+use crate::raw::{RawAnnotations, RawFeedback, RawMatch, RawPolicy, RawRule, RawScalar, RawTests, RawWords};
 use crate::reporter::Reporter;
 
 use super::{one_of, values};
@@ -27,19 +30,40 @@ pub(super) fn validate(raw: RawPolicy, known: &Known<'_>, reporter: &Reporter<'_
     let defaults = [("allow", true), ("deny", false)];
     let default =
         raw.default.as_ref().map(|found| one_of(found, defaults.into_iter(), "a default", reporter));
+    let flags = Flag::ALL.iter().map(|flag| (flag.as_str(), *flag));
+    let flag = raw.flag_destructive.as_ref().map(|found| one_of(found, flags, "a way to flag", reporter));
     let settings = Settings {
         allows_by_default: default.unwrap_or(Some(true))?,
         dry_run: raw.dry_run.and_then(|found| found.value).unwrap_or_default(),
+        flag_destructive: flag.flatten(),
     };
     let mut rules = Vec::new();
     if let Some(Located { at, value: Some(items) }) = raw.rules {
         values::count(at, items.len(), limits::POLICY_RULES_MAX, "rules", reporter);
         let mut names = HashSet::new();
+        let mut places = Vec::new();
         for item in items {
-            rules.extend(rule(item, known, &mut names, reporter));
+            let at = item.at;
+            if let Some(rule) = rule(item, known, &mut names, reporter) {
+                rules.push(rule);
+                places.push(at);
+            }
         }
+        report_shadowed(&rules, &places, reporter);
     }
     Some(Policy::new(rules, settings))
+}
+
+fn report_shadowed(rules: &[Rule], places: &[NodeId], reporter: &Reporter<'_>) {
+    let label = |at: usize| {
+        let name = rules.get(at).and_then(|rule| rule.name.as_deref());
+        name.map_or_else(|| format!("rules[{at}]"), values::shown)
+    };
+    for (at, by) in ostler_policy::shadowed(rules) {
+        let Some(place) = places.get(at) else { continue };
+        let message = format!("whatever this rule matches, `{}` above it decides", label(by));
+        reporter.report(Code::NeverMatches, *place, message, "move it up, or remove one of the two");
+    }
 }
 
 /// Text that stands for itself and is not empty; `what` names it, with its article.
@@ -120,13 +144,172 @@ fn matches(raw: RawMatch, known: &Known<'_>, reporter: &Reporter<'_>) -> Match {
         }
         target = patterns(found, reporter).map(|patterns| (kind, patterns)).or(target);
     }
-    Match {
+    let at = |found: Option<NodeId>, matches: &Match, needs: &Needs| {
+        if let Some(at) = found {
+            needs.judge(at, matches, reporter);
+        }
+    };
+    let of_annotations = raw.annotations.as_ref().map(|found| found.at);
+    let of_arguments = raw.arguments.as_ref().map(|found| found.at);
+    let of_when = raw.when.as_ref().map(|found| found.at);
+    let matches = Match {
         target,
         methods: raw.method.and_then(|found| patterns(found, reporter)),
         identity: raw.identity.and_then(|found| patterns(found, reporter)),
         upstreams: raw.upstreams.and_then(|found| upstreams(found, known, reporter)),
         environment: raw.environment.and_then(|found| environment(&found, known, reporter)),
+        annotations: raw.annotations.and_then(|found| found.value).map(annotations).unwrap_or_default(),
+        arguments: raw.arguments.map(|found| fields(found, reporter)).unwrap_or_default(),
+        claims: raw.claims.map(|found| fields(found, reporter)).unwrap_or_default(),
+        when: raw.when.and_then(|found| expression(&found, reporter)),
+    };
+    at(of_annotations, &matches, &Needs::Tool("annotations"));
+    at(of_arguments, &matches, &Needs::Arguments("arguments"));
+    for variable in matches.when.iter().flat_map(Expression::variables) {
+        let needs = match variable {
+            Variable::Tool | Variable::Annotations => Needs::Tool(variable.as_str()),
+            Variable::Prompt => Needs::Prompt(variable.as_str()),
+            Variable::Resource => Needs::Resource(variable.as_str()),
+            Variable::Arguments => Needs::Arguments(variable.as_str()),
+            _ => continue,
+        };
+        at(of_when, &matches, &needs);
     }
+    matches
+}
+
+/// What exists of some messages only, by its name.
+enum Needs {
+    Tool(&'static str),
+    Prompt(&'static str),
+    Resource(&'static str),
+    Arguments(&'static str),
+}
+
+// === impl Needs ===
+
+impl Needs {
+    /// Reports a rule about messages of which none has it.
+    fn judge(&self, at: NodeId, matches: &Match, reporter: &Reporter<'_>) {
+        let (name, methods, kinds): (_, &[&str], &[TargetKind]) = match self {
+            Self::Tool(name) => (name, &["tools/call"], &[TargetKind::Tool]),
+            Self::Prompt(name) => (name, &["prompts/get", "completion/complete"], &[TargetKind::Prompt]),
+            Self::Resource(name) => (
+                name,
+                &["resources/read", "resources/subscribe", "completion/complete"],
+                &[TargetKind::Resource],
+            ),
+            Self::Arguments(name) => {
+                (name, &["tools/call", "prompts/get"], &[TargetKind::Tool, TargetKind::Prompt])
+            }
+        };
+        let has_method = |patterns: &Patterns| methods.iter().any(|method| patterns.matches(method));
+        let is_method = matches.methods.as_ref().is_none_or(has_method);
+        let is_kind = matches.target.as_ref().is_none_or(|(kind, _)| kinds.contains(kind));
+        if is_method && is_kind {
+            return;
+        }
+        let message = format!("no message that the rule is about has `{name}`");
+        let help = format!("`{name}` exists with {} only", methods.join(", "));
+        reporter.report(Code::NeverMatches, at, message, help);
+    }
+}
+
+fn annotations(raw: RawAnnotations) -> Box<[(&'static str, bool)]> {
+    let hints = [raw.read_only_hint, raw.destructive_hint, raw.idempotent_hint, raw.open_world_hint];
+    let wanted = Annotations::NAMES.into_iter().zip(hints);
+    wanted.filter_map(|(name, hint)| Some((name, hint?.value?))).collect()
+}
+
+fn fields(found: Located<Entries<RawTests>>, reporter: &Reporter<'_>) -> Box<[Field]> {
+    let Located { at, value } = found;
+    let Some(Entries(entries)) = value else { return Box::default() };
+    if entries.is_empty() {
+        let help = "write what a field must be like, or remove the key";
+        reporter.report(Code::NeverMatches, at, "nothing is asked of any field", help);
+    }
+    values::count(at, entries.len(), limits::POLICY_FIELDS_MAX, "fields of one rule", reporter);
+    let mut fields: Vec<_> =
+        entries.into_iter().filter_map(|(path, tests)| field(&path, tests, reporter)).collect();
+    fields.sort_by(|one, other| one.path.as_str().cmp(other.path.as_str()));
+    fields.into()
+}
+
+fn field(path: &Located<String>, raw: Located<RawTests>, reporter: &Reporter<'_>) -> Option<Field> {
+    let name = text(path, "the path", reporter)?;
+    if name.split('.').any(str::is_empty) {
+        let help = "join keys with single dots, such as `payment.amount`";
+        reporter.report(Code::OutOfRange, path.at, "a step of the path is empty", help);
+    }
+    let Located { at, value } = raw;
+    let raw = value?;
+    let number =
+        |found: Option<Located<i64>>, test: fn(i64) -> Test| found.and_then(|found| found.value).map(test);
+    let scalar = |found: Option<Located<RawScalar>>| {
+        found.and_then(|found| found.value).map(|scalar| match scalar {
+            RawScalar::Bool(value) => Scalar::Bool(value),
+            RawScalar::Int(int) => Scalar::Int(int),
+            RawScalar::Text(text) => Scalar::Text(text.into()),
+        })
+    };
+    let tests: Vec<_> = [
+        scalar(raw.eq).map(Test::Eq),
+        scalar(raw.neq).map(Test::Neq),
+        number(raw.gt, Test::Gt),
+        number(raw.gte, Test::Gte),
+        number(raw.lt, Test::Lt),
+        number(raw.lte, Test::Lte),
+        raw.contains
+            .and_then(|found| text(&found, "the text", reporter))
+            .map(|part| Test::Contains(part.into())),
+        raw.regex.and_then(|found| regex(&found, reporter)).map(Test::Regex),
+        raw.exists.and_then(|found| found.value).map(Test::Exists),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if tests.is_empty() {
+        let help =
+            "write at least one of `eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `contains`, `regex`, `exists`";
+        reporter.report(Code::NeverMatches, at, "nothing is asked of the field", help);
+    }
+    if tests.len() > 1 && tests.contains(&Test::Exists(false)) {
+        let help = "keep `exists: false`, or the other tests";
+        reporter.report(Code::NeverMatches, at, "nothing holds of a field that is not there", help);
+    }
+    Some(Field { path: Path::new(&name), tests: tests.into() })
+}
+
+fn regex(found: &Located<String>, reporter: &Reporter<'_>) -> Option<Regex> {
+    let pattern = text(found, "the regular expression", reporter)?;
+    Regex::new(&pattern)
+        .map_err(|why| {
+            let message = format!("the regular expression cannot be used: {why}");
+            let help =
+                "the syntax is that of Rust's `regex`, which has no look-around and no references back";
+            reporter.report(Code::BadExpression, found.at, message, help);
+        })
+        .ok()
+}
+
+fn expression(found: &Located<String>, reporter: &Reporter<'_>) -> Option<Expression> {
+    let source = found.value.as_deref()?;
+    let expression = match Expression::new(source) {
+        Ok(expression) => expression,
+        Err(error) => {
+            let at = source.get(..error.offset).map_or(error.offset, |before| before.chars().count()) + 1;
+            let message = format!("{} (character {at} of the expression)", error.message);
+            reporter.report(Code::BadExpression, found.at, message, error.help);
+            return None;
+        }
+    };
+    let (code, said) = match expression.constant() {
+        None | Some(Ok(true)) => return Some(expression),
+        Some(Ok(false)) => (Code::NeverMatches, "the expression is false whatever is called".to_owned()),
+        Some(Err(why)) => (Code::BadExpression, format!("the expression fails whatever is called: {why}")),
+    };
+    reporter.report(code, found.at, said, "correct it, or remove the rule");
+    None
 }
 
 fn patterns(found: Located<RawWords>, reporter: &Reporter<'_>) -> Option<Patterns> {

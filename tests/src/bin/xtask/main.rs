@@ -22,6 +22,8 @@ mod soak;
 #[cfg(target_os = "linux")]
 mod swap_cost;
 mod swaps;
+#[cfg(unix)]
+mod ungoverned;
 
 use std::process::{Command, ExitCode};
 
@@ -96,6 +98,9 @@ enum Suite {
     Soak,
     /// Calls of every kind while config changes under them.
     Swaps,
+    /// Ten thousand shapes of a call that the policy denies.
+    #[cfg(unix)]
+    Ungoverned,
 }
 
 fn main() -> ExitCode {
@@ -135,6 +140,12 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
     let report = match suite {
         Suite::Fuzz => fuzz::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
+        #[cfg(unix)]
+        Suite::Ungoverned => {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(ungoverned::run())?
+        }
         Suite::Bundle => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
