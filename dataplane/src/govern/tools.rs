@@ -95,7 +95,6 @@ pub(super) fn ask_for(mount: &Arc<Mount>, pass: Pass, worker: usize) {
 }
 
 async fn learn_all(mount: &Arc<Mount>, pass: &Pass, worker: usize) -> Result<(), UpstreamError> {
-    bridge::know_era(mount).await;
     let mut cursor = None;
     for _ in 0..BRIDGED_LIST_PAGES_MAX {
         let page = page(mount, pass, worker, cursor.as_deref()).await?;
@@ -152,6 +151,7 @@ async fn page(
         caller: &caller,
         pass,
     };
+    bridge::era::first_look(mount, &call).await;
     let answer = bridge::call(mount, call).await?;
     ask::response(answer).await
 }
