@@ -252,6 +252,12 @@ impl Part {
                         }
                         // It was stopped: whether it goes on is asked with the next connection.
                         () = ending.cancelled() => {
+                            if part.member.runtime.gone.is_cancelled() {
+                                // For good, until another has its name.
+                                part.open = None;
+                                members.changed().await.ok()?;
+                                part.follow(&mut members).await?;
+                            }
                             ending = part.member.runtime.streams.ending();
                             None
                         }
