@@ -65,8 +65,9 @@ pub(crate) async fn flood() -> anyhow::Result<Report> {
         "A mount called in an open loop at a quarter of its capacity, each latency counted from when its call should have been sent, alone and \
          beside four bad mounts whose clients never pause: one flooded (endless event streams read as fast as they come, others not read at all, \
          answers of 8 MB, request bodies of 4 MiB nested to the limit), one whose child floods its output, one whose child dies at once, one that \
-         refuses connections. 15 windows of 1 s of each, in turn, in one run. Everything shares the machine's cores; the bad mounts' own servers, clients and children run at the lowest priority, so that what they \
-         do to the data plane is measured and not what they do to its scheduler.",
+         refuses connections. 15 windows of 1 s of each, in turn, in one run. Everything shares the machine's cores; the bad mounts' own \
+         servers, clients and children run on what the cores have left over (`SCHED_IDLE`), so that what they do to the data plane is \
+         measured and not what they do to its scheduler.",
     );
     let share = found.beside.throughput() / found.rate;
     report.at_least("throughput beside the bad mounts, of the rate sent", share * 100.0, 90.0, "%");
