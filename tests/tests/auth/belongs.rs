@@ -256,9 +256,7 @@ async fn a_parked_call_goes_on_for_its_principal_alone() {
     let asking = tokio::spawn(ask(ALICE, json!({"name": "who", "arguments": {"a": 1}})).send());
     let question = r#"{"jsonrpc":"2.0","id":"q1","method":"elicitation/create","params":{"message":"n?","requestedSchema":{"type":"object"}}}"#;
     says.send(question.to_owned()).await.unwrap();
-    let parked = asking.await.unwrap().text();
-    let line = parked.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
-    let parked: Value = serde_json::from_str(line).unwrap();
+    let parked = asking.await.unwrap().json();
     let key = parked["result"]["inputRequests"].as_object().unwrap().keys().next().unwrap().clone();
     let state = parked["result"]["requestState"].clone();
     let params = |state: &Value| {

@@ -49,19 +49,25 @@ pub(super) fn text_of(config: &Validated) -> String {
     let own = settings.trim().trim_end_matches('}');
     let (upstreams, mounts) = (map(of_kind(PartKind::Upstream)), map(of_kind(PartKind::Mount)));
     let listeners = map(of_kind(PartKind::Listener));
-    let sections = [PartKind::Auth, PartKind::Identity].map(|kind| {
-        let parts = of_kind(kind).into_iter();
-        parts.map(|(name, json)| format!(",\"{name}\":{json}")).collect::<String>()
+    let bundles = map(of_kind(PartKind::Bundle));
+    let sections = [PartKind::Audit, PartKind::Auth, PartKind::Identity, PartKind::Policy].map(|kind| {
+        let section = kind.as_str().to_owned();
+        of_kind(kind).iter().map(|(_, json)| format!(",\"{section}\":{json}")).collect::<String>()
     });
     let sections = sections.concat();
-    format!("{own},\"upstreams\":{upstreams},\"mounts\":{mounts},\"listeners\":{listeners}{sections}}}")
+    format!(
+        "{own},\"upstreams\":{upstreams},\"mounts\":{mounts},\"bundles\":{bundles},\"listeners\":{listeners}{sections}}}"
+    )
 }
 
 pub(super) fn assert_same_meaning(one: &Validated, other: &Validated) {
     assert_eq!(one.upstreams(), other.upstreams());
     assert_eq!(one.mounts(), other.mounts());
     assert_eq!(one.listeners(), other.listeners());
+    assert_eq!(one.bundles(), other.bundles());
     assert_eq!((one.auth(), one.identity()), (other.auth(), other.identity()));
+    assert_eq!(one.audit(), other.audit());
+    assert_eq!(one.environment(), other.environment());
     assert_eq!(one.default_mount(), other.default_mount());
     assert!(diff(one, other).is_empty(), "there is nothing to show as a difference");
 }
