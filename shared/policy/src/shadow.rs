@@ -26,19 +26,20 @@ pub fn shadowed(rules: &[Rule]) -> Vec<(usize, usize)> {
         if rule.action == Action::DryRun || is_conditional(&rule.matches) {
             continue;
         }
-        match &rule.matches.target {
-            Some((kind, patterns)) if patterns.iter().all(|it| it.literal().is_some()) => {
-                if rule.matches.upstreams.is_none()
-                    && rule.matches.identity.is_none()
-                    && rule.matches.methods.is_none()
-                {
-                    for literal in patterns.iter().filter_map(Pattern::literal) {
-                        named.entry((*kind, literal)).or_insert(at);
-                    }
+        let literal = rule.matches.target.as_ref();
+        let literal = literal.filter(|(_, patterns)| patterns.iter().all(|it| it.literal().is_some()));
+        let is_narrowed = rule.matches.upstreams.is_some()
+            || rule.matches.identity.is_some()
+            || rule.matches.methods.is_some();
+        match literal {
+            Some(_) if is_narrowed => {}
+            Some((kind, patterns)) => {
+                for literal in patterns.iter().filter_map(Pattern::literal) {
+                    named.entry((*kind, literal)).or_insert(at);
                 }
             }
-            _ if general.len() < GENERAL_MAX => general.push(at),
-            _ => {}
+            None if general.len() < GENERAL_MAX => general.push(at),
+            None => {}
         }
     }
     found
