@@ -57,21 +57,22 @@ pub async fn call(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, Upstream
     if call.era == Era::Modern {
         return modern(mount, call).await;
     }
+    // What few calls need is boxed: the future of every call would be as large as the largest.
     match call.session.as_ref().map(|session| &session.link) {
         Some(SessionLink::Bridged(_) | SessionLink::Stdio(_))
             if let Some(batch) = call.envelope.filter(|envelope| envelope.kind == Kind::Batch) =>
         {
-            batch::serve(mount, &call, batch).await
+            Box::pin(batch::serve(mount, &call, batch)).await
         }
         Some(SessionLink::Bridged(session)) => {
             let session = Arc::clone(session);
-            session.serve(mount, call).await
+            Box::pin(session.serve(mount, call)).await
         }
         None if call
             .envelope
             .is_some_and(|envelope| envelope.is_request() && envelope.method == method::INITIALIZE) =>
         {
-            legacy_client::initialize(mount, call).await
+            Box::pin(legacy_client::initialize(mount, call)).await
         }
         _ => legacy_client::pass(mount, call).await,
     }

@@ -192,7 +192,7 @@ impl Pipeline {
         let door = match routed.door {
             // Its answer is not on this connection.
             Door::Message(ref id) => {
-                return self.take_message(head, incoming, id.clone(), routed, record).await;
+                return Box::pin(self.take_message(head, incoming, id.clone(), routed, record)).await;
             }
             ref door => door,
         };
@@ -347,7 +347,7 @@ impl Shared {
         let answered = async {
             let answer = bridge::call(&routed.mount, call).await?;
             match lists {
-                Some(lists) => lists.apply(answer).await,
+                Some(lists) => Box::pin(lists.apply(answer)).await,
                 None => Ok(answer),
             }
         };
