@@ -2,7 +2,7 @@
 //!
 //! Read and evaluated here, so that three things hold which an expression of an operator's must not be able to break: its cost is
 //! counted while it runs and cannot exceed a limit, whatever the arguments are; nothing of a message is read that it does not
-//! name; and it can be asked what it says of a call whose arguments are not known yet. `docs/decisions/0014-expressions.md`
+//! name; and it can be asked what it says of a call whose arguments are not known yet. `docs/decisions/0016-expressions.md`
 //! says what of CEL is there. It must never panic, recurse without bound, or turn an error into an answer.
 
 mod eval;
