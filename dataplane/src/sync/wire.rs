@@ -21,8 +21,8 @@ use crate::mount::drain::Draining;
 use crate::snapshot::SnapshotCell;
 use crate::upstream::health::Reading;
 
-/// What this build understands.
-pub(super) const CAPABILITIES: [&str; 7] =
+/// What this build understands, in its words to control.
+pub const CAPABILITIES: [&str; 7] =
     ["parts.v1", "listeners.v1", "bundles.v1", "sse.v1", "policy.v1", "audit.v1", "auth.v1"];
 const SOURCE: &str = "control";
 

@@ -81,7 +81,12 @@ fn a_snapshot(snapshot: proto::Snapshot, fleet: &FleetName) {
         }
         Ok(candidate) => {
             assert_eq!(offered.fleet, fleet.as_str());
-            assert!(offered.required_capabilities.iter().all(|needed| needed == "parts.v1"));
+            assert!(
+                offered
+                    .required_capabilities
+                    .iter()
+                    .all(|needed| dataplane::CAPABILITIES.contains(&&**needed))
+            );
             assert!(candidate.revision.version > 0 && candidate.parts.len() <= SNAPSHOT_PARTS_MAX);
             let back: Vec<_> = candidate.parts.iter().map(control::part_to_wire).collect();
             assert_eq!(back, offered.parts);

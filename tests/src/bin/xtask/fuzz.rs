@@ -23,8 +23,11 @@ pub(crate) enum Fuzz {
         /// A target's name, or `all`.
         target: String,
         /// How long each target runs.
-        #[arg(default_value_t = 60)]
+        #[arg(default_value_t = FULL_SECONDS)]
         seconds: u32,
+        /// Stop after this many inputs instead: the same ones whenever seed, corpus and build are the same.
+        #[arg(long, conflicts_with = "seconds")]
+        inputs: Option<u32>,
         #[arg(long, default_value_t = SEED)]
         seed: u32,
     },
@@ -33,6 +36,13 @@ pub(crate) enum Fuzz {
         /// A target's name, or `all`.
         target: String,
     },
+}
+
+/// Where a run of one target ends.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Seconds(u32),
+    Inputs(u32),
 }
 
 /// What a run of one target came to.
@@ -58,10 +68,11 @@ pub(crate) fn run(task: &Fuzz) -> anyhow::Result<bool> {
     let binary = build()?;
     match task {
         Fuzz::Build => Ok(true),
-        Fuzz::Run { target, seconds, seed } => {
+        Fuzz::Run { target, seconds, inputs, seed } => {
+            let until = inputs.map_or(Until::Seconds(*seconds), Until::Inputs);
             let mut clean = true;
             for target in chosen(target)? {
-                let outcome = run_target(&binary, target, *seconds, *seed)?;
+                let outcome = run_target(&binary, target, until, *seed)?;
                 println!("{:12} {}", target.name, outcome.sentence());
                 clean &= outcome.finding.is_none();
             }
@@ -89,7 +100,7 @@ pub(crate) fn full() -> anyhow::Result<Report> {
     report.seed(SEED.into());
     let mut findings = 0;
     for target in TARGETS {
-        let outcome = run_target(&binary, target, FULL_SECONDS, SEED)?;
+        let outcome = run_target(&binary, target, Until::Seconds(FULL_SECONDS), SEED)?;
         findings += u32::from(outcome.finding.is_some());
         report.row(format!("`{}`", target.name), outcome.sentence());
     }
@@ -116,14 +127,14 @@ fn chosen(name: &str) -> anyhow::Result<Vec<&'static Target>> {
     Ok(vec![target])
 }
 
-fn run_target(binary: &Path, target: &'static Target, seconds: u32, seed: u32) -> anyhow::Result<Outcome> {
+fn run_target(binary: &Path, target: &'static Target, until: Until, seed: u32) -> anyhow::Result<Outcome> {
     let (found, findings) = (work_folder(target.name)?, work_folder("findings")?);
     let prefix = findings.join(format!("{}-", target.name));
     let output = fuzzer(binary, target)
         .arg(&found)
         .arg(corpus::folder(target.name))
         .arg(format!("-seed={seed}"))
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(until.argument())
         .arg(format!("-artifact_prefix={}", prefix.display()))
         .arg("-print_final_stats=1")
         .output()?;
@@ -191,6 +202,18 @@ fn work_folder(name: &str) -> anyhow::Result<PathBuf> {
     let folder = processes::target().join("fuzz").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     Ok(folder)
+}
+
+// === impl Until ===
+
+impl Until {
+    /// In libFuzzer's words.
+    fn argument(self) -> String {
+        match self {
+            Self::Seconds(seconds) => format!("-max_total_time={seconds}"),
+            Self::Inputs(inputs) => format!("-runs={inputs}"),
+        }
+    }
 }
 
 // === impl Outcome ===
