@@ -192,7 +192,7 @@ impl Governance {
         self.trail.write(caller, &asker.calls, way, message, word, session).await.is_ok()
     }
 
-    /// The worst of what is said of all that the message acts on.
+    /// The worst of what is said of all that the message acts on, with all that is tried out.
     fn decide(
         &self,
         caller: &Caller,
@@ -203,10 +203,10 @@ impl Governance {
         let mut decision: Option<Decision> = None;
         reading::each(envelope, caller, way, self.environment.as_deref(), |message| {
             let said = policy.judge(&message);
-            let is_first_denial = !said.is_allowed && decision.as_ref().is_none_or(|it| it.is_allowed);
-            if is_first_denial || decision.is_none() {
-                decision = Some(said);
-            }
+            decision = Some(match decision.take() {
+                Some(before) => before.and(said),
+                None => said,
+            });
         })
         .map_err(unreadable)?;
         // What is handed on to members is judged there.
@@ -219,8 +219,7 @@ impl Governance {
 impl Asker {
     /// What an operator looks for: what is denied, and what would be.
     fn log(&self, way: Way<'_>, message: &Envelope<'_>, decision: &Decision) {
-        let would_deny = decision.would_deny.first();
-        if decision.is_allowed && would_deny.is_none() {
+        if decision.is_allowed && !decision.is_dry_run() {
             return;
         }
         tracing::info!(
@@ -233,7 +232,8 @@ impl Asker {
             identity = self.caller.identity().map(bounded).as_deref().unwrap_or_default(),
             allowed = decision.is_allowed,
             why = %decision.why,
-            would_deny = would_deny.map(|rule| &*rule.label).unwrap_or_default(),
+            dry_run = decision.is_dry_run(),
+            would_deny = decision.would_deny.first().map(|rule| &*rule.label).unwrap_or_default(),
         );
     }
 }

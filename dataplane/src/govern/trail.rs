@@ -213,16 +213,18 @@ impl Word<'_> {
             }
             Self::Decided(decision) => {
                 let tried = decision.would_deny.first();
-                let rule = tried.or_else(|| decision.rule());
-                record.rule = rule.map(|rule| rule.label.to_string());
-                match (decision.is_allowed, tried) {
-                    (true, Some(_)) => "dry_run",
-                    (true, None) => "allow",
-                    (false, _) => {
-                        record.reason = Some("policy_denied".to_owned());
-                        "deny"
-                    }
+                let (word, rule) = match decision.is_allowed {
+                    false => ("deny", decision.rule()),
+                    // The first that would have denied it, be it the policy's default, which has no name.
+                    true if tried.is_some() => ("dry_run", tried),
+                    true if decision.is_spared => ("dry_run", None),
+                    true => ("allow", decision.rule()),
+                };
+                if !decision.is_allowed {
+                    record.reason = Some(Reason::PolicyDenied.name().to_owned());
                 }
+                record.rule = rule.map(|rule| rule.label.to_string());
+                word
             }
         };
         record.decision = Some(word.to_owned());
@@ -306,4 +308,46 @@ impl Drop for Calls {
 
 fn micros(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use ostler_policy::decision::Named;
+    use ostler_policy::{Feedback, Why};
+
+    use super::*;
+
+    fn rule(index: usize, label: &str) -> Arc<Named> {
+        Arc::new(Named { index, label: label.into(), feedback: Feedback::default() })
+    }
+
+    fn filled(decision: &Decision) -> (Option<String>, Option<String>, Option<String>) {
+        let mut record = Record::default();
+        Word::Decided(decision).fill(&mut record);
+        (record.decision, record.rule, record.reason)
+    }
+
+    #[test]
+    fn a_record_names_the_rule_that_decided_and_only_of_what_is_let_through_the_one_tried_out() {
+        let (trial, real) = (rule(0, "trial"), rule(1, "real"));
+        let by_rule = || Why::Rule(Arc::clone(&real));
+        for (is_allowed, why, tried, is_spared, expected) in [
+            (true, by_rule(), false, false, ("allow", Some("real"), None)),
+            (true, by_rule(), true, false, ("dry_run", Some("trial"), None)),
+            (false, by_rule(), false, false, ("deny", Some("real"), Some("policy_denied"))),
+            (false, by_rule(), true, false, ("deny", Some("real"), Some("policy_denied"))),
+            (false, Why::Default, true, false, ("deny", None, Some("policy_denied"))),
+            (true, Why::Default, false, true, ("dry_run", None, None)),
+            (true, Why::Default, false, false, ("allow", None, None)),
+        ] {
+            let would_deny = if tried { vec![Arc::clone(&trial)] } else { Vec::new() };
+            let decision = Decision { is_allowed, why, would_deny, is_spared, is_flagged: false };
+            let (word, rule, reason) = filled(&decision);
+            assert_eq!(
+                (word.as_deref().unwrap(), rule.as_deref(), reason.as_deref()),
+                expected,
+                "{decision:?}"
+            );
+        }
+    }
 }

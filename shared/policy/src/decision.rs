@@ -10,8 +10,10 @@ use crate::rule::Feedback;
 pub struct Decision {
     pub is_allowed: bool,
     pub why: Why,
-    /// Rules that are tried out and would have denied it, in their order; with `dry_run` for the whole policy, what did.
+    /// Rules that are tried out and would have denied it, in their order; where the whole policy is tried out, also the one that denies.
     pub would_deny: Vec<Arc<Named>>,
+    /// The policy denies it, and lets it through because all of it is tried out.
+    pub is_spared: bool,
     /// A tool that may destroy something, and that no rule matched, where that is to be noted.
     pub is_flagged: bool,
 }
@@ -46,7 +48,29 @@ pub struct Named {
 
 impl Decision {
     pub fn allowed(why: Why) -> Self {
-        Self { is_allowed: true, why, would_deny: Vec::new(), is_flagged: false }
+        Self { is_allowed: true, why, would_deny: Vec::new(), is_spared: false, is_flagged: false }
+    }
+
+    /// On a message that acts on several things: the first denial, with all that is tried out.
+    #[must_use]
+    pub fn and(mut self, mut other: Self) -> Self {
+        let severity = |decision: &Self| (!decision.is_allowed, decision.is_spared);
+        if severity(&other) > severity(&self) {
+            std::mem::swap(&mut self, &mut other);
+        }
+        self.is_flagged |= other.is_flagged;
+        for rule in other.would_deny {
+            if !self.would_deny.iter().any(|held| held.index == rule.index) {
+                self.would_deny.push(rule);
+            }
+        }
+        self.would_deny.sort_by_key(|rule| rule.index);
+        self
+    }
+
+    /// Whether it would be denied, were nothing tried out.
+    pub fn is_dry_run(&self) -> bool {
+        self.is_allowed && (self.is_spared || !self.would_deny.is_empty())
     }
 
     /// The rule that decided.

@@ -127,10 +127,11 @@ impl Policy {
         let is_flagged = matches!(why, Why::Default)
             && self.settings.flag_destructive == Some(Flag::Log)
             && is_destructive(message);
-        let mut decision = Decision { is_allowed, why, would_deny, is_flagged };
-        if self.settings.dry_run && !decision.is_allowed {
+        let is_spared = self.settings.dry_run && !is_allowed;
+        let mut decision =
+            Decision { is_allowed: is_allowed || is_spared, why, would_deny, is_spared, is_flagged };
+        if is_spared {
             decision.would_deny.extend(decision.rule().cloned());
-            decision.is_allowed = true;
         }
         decision
     }

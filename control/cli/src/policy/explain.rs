@@ -99,6 +99,9 @@ fn as_text(explained: &Explained) -> String {
     for rule in &explained.decision.would_deny {
         text.push_str(&format!("would be denied by `{}`, which is tried out\n", rule.label));
     }
+    if explained.decision.is_spared {
+        text.push_str("would be denied; `policy.dry_run` is set\n");
+    }
     if explained.decision.is_flagged {
         text.push_str("flagged: the tool may destroy something, and no rule matches\n");
     }
@@ -121,6 +124,7 @@ fn as_json(explained: &Explained) -> Value {
         "rule": decision.rule().map(|rule| rule.label.to_string()),
         "why": decision.why.to_string(),
         "would_deny": labels(&decision.would_deny),
+        "dry_run": decision.is_dry_run(),
         "flagged": decision.is_flagged,
         "rules": steps.collect::<Vec<_>>(),
     })
