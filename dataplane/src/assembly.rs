@@ -24,6 +24,7 @@ use crate::admin::{self, Admin, AdminDoor, AdminListener};
 use crate::apply::generations::{Kept, Loaded};
 use crate::apply::{Allowed, Applier, ConfigStatus, Keeper, Revision, Source, rebind, references};
 use crate::audit::{Audit, SpoolOptions};
+use crate::auth::KeyStores;
 use crate::deps::Deps;
 use crate::kills::Kills;
 use crate::listener::{Listeners, Liveness, Workers};
@@ -106,6 +107,7 @@ impl DataPlane {
         let audit = Audit::open(&state, options.clock.clone(), spool);
         let kills = Arc::new(Kills::open(&state, &options.fleet));
         let deps = deps.keeping_from(own).with_journal(journal).with_governance(audit, kills);
+        let deps = deps.with_issuers(KeyStores::kept_in(state.clone()));
         deps.orphans.take_over(&state).await;
         let core = Core::build(
             &options.fleet,

@@ -12,6 +12,7 @@ use ostler_core::tasks::Tasks;
 use ostler_telemetry::metrics::Counter;
 
 use crate::audit::Audit;
+use crate::auth::KeyStores;
 use crate::kills::Kills;
 use crate::mount::journal::Journal;
 use crate::orphans::Orphans;
@@ -40,6 +41,8 @@ pub struct Deps {
     pub journal: Option<Arc<Journal>>,
     /// Where records of what is decided go; nothing where none are kept.
     pub audit: Option<Arc<Audit>>,
+    /// Keys of issuers, whatever config names them.
+    pub issuers: Arc<KeyStores>,
     /// What an operator has stopped.
     pub kills: Arc<Kills>,
     seed: Arc<AtomicU64>,
@@ -60,6 +63,7 @@ impl Deps {
             orphans: Arc::new(Orphans::new()),
             journal: None,
             audit: None,
+            issuers: Arc::default(),
             kills: Arc::default(),
             seed: Arc::new(AtomicU64::new(seed)),
         }
@@ -81,6 +85,12 @@ impl Deps {
     #[must_use]
     pub fn with_governance(self, audit: Arc<Audit>, kills: Arc<Kills>) -> Self {
         Self { audit: Some(audit), kills, ..self }
+    }
+
+    /// The same, with keys of issuers that the next process finds again.
+    #[must_use]
+    pub fn with_issuers(self, issuers: KeyStores) -> Self {
+        Self { issuers: Arc::new(issuers), ..self }
     }
 
     /// A fresh source of jitter, different from every other of this data plane.

@@ -6,6 +6,8 @@
 mod belongs;
 #[path = "auth/keys.rs"]
 mod keys;
+#[path = "auth/tokens.rs"]
+mod tokens;
 
 use ostler_core::digest::Digest;
 use ostler_dataplane::DataPlane;

@@ -321,6 +321,7 @@ impl Applier {
             audit.adopt(&current.compiled.audit);
         }
         self.prober.watch(&current, replaced.as_deref());
+        current.auth.follow(&self.deps);
         for bundled in current.mounts().filter_map(|mount| mount.bundled.as_ref()) {
             bundled.bundle.adopt(&bundled.members, &self.prober);
         }

@@ -13,6 +13,17 @@ pub enum Denial {
     TooLarge,
     Malformed,
     UnknownKey,
+    InvalidToken,
+    /// Of an issuer that is not accepted here.
+    OtherIssuer,
+    /// Made for another resource.
+    OtherAudience,
+    Expired,
+    NotYetValid,
+    /// Signed with a key that its issuer is not known to have.
+    UnknownSigner,
+    /// The issuer's keys were never had.
+    KeysUnavailable,
     OtherMount,
     Scope,
     NoIdentity,
@@ -24,17 +35,26 @@ pub struct Denied {
     pub denial: Denial,
     /// Separated by spaces; empty where none is wanted.
     scopes: String,
+    /// Where a token is had.
+    metadata: Option<String>,
 }
 
 // === impl Denial ===
 
 impl Denial {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::Missing,
         Self::Ambiguous,
         Self::TooLarge,
         Self::Malformed,
         Self::UnknownKey,
+        Self::InvalidToken,
+        Self::OtherIssuer,
+        Self::OtherAudience,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::UnknownSigner,
+        Self::KeysUnavailable,
         Self::OtherMount,
         Self::Scope,
         Self::NoIdentity,
@@ -48,6 +68,13 @@ impl Denial {
             Self::TooLarge => "credential_too_large",
             Self::Malformed => "credential_malformed",
             Self::UnknownKey => "credential_unknown",
+            Self::InvalidToken => "token_invalid",
+            Self::OtherIssuer => "token_of_other_issuer",
+            Self::OtherAudience => "token_for_other_audience",
+            Self::Expired => "token_expired",
+            Self::NotYetValid => "token_not_yet_valid",
+            Self::UnknownSigner => "token_of_unknown_key",
+            Self::KeysUnavailable => "issuer_keys_unavailable",
             Self::OtherMount => "mount_not_permitted",
             Self::Scope => "insufficient_scope",
             Self::NoIdentity => "identity_unresolved",
@@ -59,9 +86,7 @@ impl Denial {
             Self::OtherMount => Reason::MountNotPermitted,
             Self::Scope => Reason::InsufficientScope,
             Self::NoIdentity => Reason::IdentityUnresolved,
-            Self::Missing | Self::Ambiguous | Self::TooLarge | Self::Malformed | Self::UnknownKey => {
-                Reason::Unauthorized
-            }
+            _ => Reason::Unauthorized,
         }
     }
 
@@ -75,6 +100,19 @@ impl Denial {
             Self::UnknownKey => {
                 "credential is not known here; an operator has to make one, or has taken it back"
             }
+            Self::InvalidToken => "token is not valid: its signature, or a claim that it must have, is wrong",
+            Self::OtherIssuer => "token is of an issuer that is not accepted here",
+            Self::OtherAudience => {
+                "token was made for another resource; ask for one for the `resource` of the metadata"
+            }
+            Self::Expired => "token has expired; get another",
+            Self::NotYetValid => "token is not valid yet; compare the clocks",
+            Self::UnknownSigner => {
+                "token is signed with a key that its issuer does not publish; if the key is new, try again in a moment"
+            }
+            Self::KeysUnavailable => {
+                "keys of the token's issuer could not be fetched yet; try again in a moment"
+            }
             Self::OtherMount => "credential is good for other mounts",
             Self::Scope => "credential lacks a scope that this mount wants",
             Self::NoIdentity => "request says in none of the configured ways who calls",
@@ -85,8 +123,8 @@ impl Denial {
     const fn error(self) -> Option<&'static str> {
         match self {
             Self::Missing | Self::OtherMount | Self::NoIdentity => None,
-            Self::Ambiguous | Self::TooLarge | Self::Malformed | Self::UnknownKey => Some("invalid_token"),
             Self::Scope => Some("insufficient_scope"),
+            _ => Some("invalid_token"),
         }
     }
 }
@@ -94,8 +132,8 @@ impl Denial {
 // === impl Denied ===
 
 impl Denied {
-    pub(super) fn new<'s>(denial: Denial, scopes: impl Iterator<Item = &'s str>) -> Self {
-        Self { denial, scopes: scopes.collect::<Vec<_>>().join(" ") }
+    pub(super) fn new(denial: Denial, scopes: &[&str], metadata: Option<String>) -> Self {
+        Self { denial, scopes: scopes.join(" "), metadata }
     }
 
     /// `WWW-Authenticate`, where it says what would help.
@@ -108,6 +146,9 @@ impl Denied {
         let mut add = |name: &str, value: &str| {
             challenge.push_str(&format!(r#", {name}="{value}""#));
         };
+        if let Some(metadata) = &self.metadata {
+            add("resource_metadata", metadata);
+        }
         if let Some(error) = denial.error() {
             add("error", error);
         }

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `bearer` | the credential as it stands in the head |
 //! | `denied` | why a caller is turned away, and what it is told |
+//! | `token` | what tokens claim: who, for what, and when |
+//! | `keys` | the keys of issuers, fetched in the background, and the tokens that they have verified |
+//! | `metadata` | where clients get tokens |
 //! | `identity` | what callers are called |
 //!
 //! Nothing here asks anybody anything: what it takes to judge a request is at hand, or the request is turned away. A credential
@@ -12,21 +15,35 @@
 mod bearer;
 mod denied;
 mod identity;
+mod keys;
+mod metadata;
+mod token;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use ostler_config::{Accept, CompiledAuth, CompiledKey};
+use ostler_config::{Accept, CompiledAuth, CompiledIssuer, CompiledKey, KeySource};
+use ostler_core::clock::WallClock;
 use ostler_core::digest::Digest;
+use ostler_core::jwt::{KeySet, Unverified};
 use ostler_policy::{Caller, Credential};
 
 pub use denied::{Denial, Denied};
+pub use keys::KeyStores;
+use keys::Keys;
+pub use metadata::WELL_KNOWN;
+use token::Claims;
+
+use crate::deps::Deps;
 
 /// Who may use the mounts, as one snapshot says it.
 #[derive(Debug)]
 pub struct Auth {
     config: Arc<CompiledAuth>,
+    /// Of each issuer, in their order.
+    keys: Vec<Arc<Keys>>,
+    clock: WallClock,
 }
 
 /// What a request wants to use.
@@ -35,6 +52,8 @@ pub struct Place<'a> {
     pub listener: &'a str,
     /// Nothing where the path leads to no mount.
     pub mount: Option<&'a str>,
+    /// Its path as clients know it, which is the resource that tokens are made for: `/mcp/files`, `/sse/files`, `/mcp`.
+    pub path: &'a str,
 }
 
 /// A credential that was verified, and what it is good for.
@@ -50,13 +69,34 @@ enum Grant {
     /// It was not asked for.
     Open,
     Key(Arc<CompiledKey>),
+    Token(Arc<Claims>),
 }
 
 // === impl Auth ===
 
 impl Auth {
-    pub fn new(config: &Arc<CompiledAuth>) -> Self {
-        Self { config: Arc::clone(config) }
+    /// Nothing is fetched here.
+    pub fn new(config: &Arc<CompiledAuth>, deps: &Deps) -> Self {
+        let keys = config.issuers.iter().map(|issuer| match &issuer.keys {
+            KeySource::Fetched(source) => deps.issuers.at(source),
+            KeySource::Given(text) => {
+                let set = text.as_ref().and_then(|text| KeySet::parse(text.expose().as_bytes()).ok());
+                Arc::new(Keys::new(set, None))
+            }
+        });
+        Self { config: Arc::clone(config), keys: keys.collect(), clock: deps.clock.clone() }
+    }
+
+    /// Fetches what has to be fetched, from now on, for as long as this is served.
+    pub fn follow(&self, deps: &Deps) {
+        for keys in &self.keys {
+            keys.follow(&deps.issuers, deps);
+        }
+    }
+
+    /// Where clients get a token for a place; nothing where none is accepted.
+    pub fn metadata(&self, place: Place<'_>) -> Option<String> {
+        metadata::document(&self.config, self.accept(place), place.path, &self.scopes_of(place))
     }
 
     /// What it was made of.
@@ -70,7 +110,7 @@ impl Auth {
     /// [`Denied`], with what the client is told.
     pub fn admit(&self, headers: &HeaderMap, place: Place<'_>) -> Result<Caller, Denied> {
         let refused = |denial| self.denied(denial, place);
-        let proven = self.prove(headers, self.accept(place)).map_err(refused)?;
+        let proven = self.prove(headers, place).map_err(refused)?;
         self.judge(&proven.grant, place.mount).map_err(refused)?;
         let identity = identity::of(&self.config.identity, &proven.credential, headers);
         let identity = identity.map_err(|()| refused(Denial::NoIdentity))?;
@@ -91,7 +131,7 @@ impl Auth {
 
     /// Whether a caller may use another mount of the same listener.
     pub fn may_use(&self, headers: &HeaderMap, place: Place<'_>) -> bool {
-        let proven = self.prove(headers, self.accept(place));
+        let proven = self.prove(headers, place);
         proven.is_ok_and(|proven| self.judge(&proven.grant, place.mount).is_ok())
     }
 
@@ -102,16 +142,71 @@ impl Auth {
         of_mount.or_else(of_listener).unwrap_or(&self.config.accept)
     }
 
-    fn prove(&self, headers: &HeaderMap, accept: &Accept) -> Result<Proven, Denial> {
+    fn prove(&self, headers: &HeaderMap, place: Place<'_>) -> Result<Proven, Denial> {
+        let accept = self.accept(place);
         if accept.is_none() {
             return Ok(Proven { credential: Credential::Nothing, grant: Grant::Open });
         }
         let token = bearer::token(headers)?;
         // Found by its digest, so that no comparison tells how much of a guess was right.
-        let key = self.config.keys.get(&Digest::of(token.as_bytes())).filter(|_| accept.api_keys);
-        let key = key.ok_or(Denial::UnknownKey)?;
-        let credential = Credential::ApiKey { name: key.name.as_str().into() };
-        Ok(Proven { credential, grant: Grant::Key(Arc::clone(key)) })
+        let digest = Digest::of(token.as_bytes());
+        if let Some(key) = self.config.keys.get(&digest).filter(|_| accept.api_keys) {
+            let credential = Credential::ApiKey { name: key.name.as_str().into() };
+            return Ok(Proven { credential, grant: Grant::Key(Arc::clone(key)) });
+        }
+        // What has no three parts can only have been meant as a key.
+        if accept.issuers.is_empty() || token.split('.').count() != 3 {
+            return Err(Denial::UnknownKey);
+        }
+        let (issuer, claims) = self.verified(digest, token, accept)?;
+        claims.check_time(self.clock.unix_ms())?;
+        if !self.is_for(issuer, &claims, place) {
+            return Err(Denial::OtherAudience);
+        }
+        let credential = Credential::Token {
+            issuer: claims.issuer.as_str().into(),
+            subject: claims.subject.as_str().into(),
+            claims: claims.all.clone(),
+        };
+        Ok(Proven { credential, grant: Grant::Token(claims) })
+    }
+
+    /// What a token claims, and whose it is.
+    fn verified(
+        &self,
+        digest: Digest,
+        token: &str,
+        accept: &Accept,
+    ) -> Result<(&CompiledIssuer, Arc<Claims>), Denial> {
+        let accepted = || {
+            let all = self.config.issuers.iter().zip(&self.keys);
+            all.filter(|(issuer, _)| accept.issuers.contains(&issuer.name))
+        };
+        for (issuer, keys) in accepted() {
+            if let Some(claims) = keys.known(&digest).filter(|claims| claims.issuer == issuer.issuer) {
+                return Ok((issuer, claims));
+            }
+        }
+        let token = Unverified::read(token).map_err(keys::denial)?;
+        let found = token.issuer().and_then(|named| accepted().find(|(issuer, _)| issuer.issuer == named));
+        let (issuer, keys) = found.ok_or(Denial::OtherIssuer)?;
+        Ok((issuer, keys.verify(digest, &token, &issuer.issuer)?))
+    }
+
+    /// Whether a token was made for this place (RFC 8707): for the data plane as a whole, for the mount, or for what config names.
+    fn is_for(&self, issuer: &CompiledIssuer, claims: &Claims, place: Place<'_>) -> bool {
+        let base = self.config.resource.as_deref().unwrap_or_default();
+        let is_resource = |audience: &str| {
+            let Some(path) = audience.strip_prefix(base) else { return false };
+            let of_mount = || path.strip_prefix("/mcp/").or_else(|| path.strip_prefix("/sse/"));
+            path.is_empty()
+                || path == "/"
+                || path == place.path
+                || (of_mount().is_some() && of_mount() == place.mount)
+        };
+        claims.audiences.iter().any(|audience| {
+            issuer.audiences.contains(audience) || (!base.is_empty() && is_resource(audience))
+        })
     }
 
     /// Whether what a credential is good for is enough.
@@ -126,6 +221,7 @@ impl Auth {
                 }
                 &key.scopes
             }
+            Grant::Token(claims) => &claims.scopes,
         };
         if wanted.is_none_or(|wanted| wanted.is_subset(has)) { Ok(()) } else { Err(Denial::Scope) }
     }
@@ -134,8 +230,14 @@ impl Auth {
         self.config.mounts.get(mount).map(|access| &access.scopes).filter(|scopes| !scopes.is_empty())
     }
 
+    fn scopes_of(&self, place: Place<'_>) -> Vec<&str> {
+        let wanted = place.mount.and_then(|mount| self.wanted_scopes(mount));
+        wanted.into_iter().flatten().map(String::as_str).collect()
+    }
+
     fn denied(&self, denial: Denial, place: Place<'_>) -> Denied {
-        let scopes = place.mount.and_then(|mount| self.wanted_scopes(mount));
-        Denied::new(denial, scopes.into_iter().flatten().map(String::as_str))
+        let has_tokens = !self.accept(place).issuers.is_empty();
+        let metadata = has_tokens.then(|| metadata::url(&self.config, place.path)).flatten();
+        Denied::new(denial, &self.scopes_of(place), metadata)
     }
 }

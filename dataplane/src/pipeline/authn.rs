@@ -7,8 +7,9 @@ use ostler_policy::Caller;
 use super::Routed;
 use super::refuse::Refusal;
 use super::route::Miss;
-use crate::auth::{Denial, Denied, Place};
+use crate::auth::{Denial, Denied, Place, WELL_KNOWN};
 use crate::listener::Listener;
+use crate::snapshot::Snapshot;
 
 /// Whoever asked for a mount that does not exist, for the mounts that they may use.
 pub(super) struct Asker<'a> {
@@ -17,9 +18,17 @@ pub(super) struct Asker<'a> {
 }
 
 /// The caller of a mount.
-pub(super) fn of_mount(routed: &Routed, headers: &HeaderMap, listener: &Listener) -> Result<Caller, Denied> {
-    let place = Place { listener: &listener.name, mount: Some(routed.mount.name().as_str()) };
-    routed.snapshot.auth.admit(headers, place)
+pub(super) fn of_mount(
+    routed: &Routed,
+    path: &str,
+    headers: &HeaderMap,
+    listener: &Listener,
+) -> Result<Caller, Denied> {
+    let mount = routed.mount.name().as_str();
+    routed
+        .snapshot
+        .auth
+        .admit(headers, Place { listener: &listener.name, mount: Some(mount), path: path_of(path) })
 }
 
 /// The caller of a message, whose session may be what names it. A session begins without one.
@@ -39,19 +48,41 @@ pub(super) fn in_session(
 /// Who asks for what is not there must be somebody as well, or names of mounts could be found by trying.
 pub(super) fn of_miss<'a>(
     miss: &Miss,
+    path: &str,
     headers: &'a HeaderMap,
     listener: &'a Listener,
 ) -> Result<Asker<'a>, Denied> {
     if let Miss::UnknownMount { snapshot: Some(snapshot), .. } = miss {
-        snapshot.auth.admit(headers, Place { listener: &listener.name, mount: None })?;
+        snapshot.auth.admit(headers, Place { listener: &listener.name, mount: None, path: path_of(path) })?;
     }
     Ok(Asker { headers, listener: &listener.name })
+}
+
+/// The metadata of the resource at a path, where tokens are had for it; nothing for a path that is none.
+pub(super) fn metadata(snapshot: Option<&Snapshot>, listener: &Listener, path: &str) -> Option<String> {
+    let path = path_of(path.strip_prefix(WELL_KNOWN)?);
+    let mount = match path.split('/').collect::<Vec<_>>()[..] {
+        [""] | ["", "mcp" | "sse"] => None,
+        ["", "mcp" | "sse", mount] => Some(mount),
+        _ => return None,
+    };
+    snapshot?.auth.metadata(Place { listener: &listener.name, mount, path })
+}
+
+/// The path of a resource: without a `/` at its end, and without the id of a stream.
+fn path_of(path: &str) -> &str {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    match path.strip_prefix("/sse/").and_then(|rest| rest.split_once('/')) {
+        Some((mount, _)) => path.get(.."/sse/".len() + mount.len()).unwrap_or(path),
+        None => path,
+    }
 }
 
 // === impl Asker ===
 
 impl Asker<'_> {
     pub(super) fn may_use(&self, auth: &crate::auth::Auth, mount: &str) -> bool {
-        auth.may_use(self.headers, Place { listener: self.listener, mount: Some(mount) })
+        let path = format!("/mcp/{mount}");
+        auth.may_use(self.headers, Place { listener: self.listener, mount: Some(mount), path: &path })
     }
 }

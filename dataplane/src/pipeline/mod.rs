@@ -161,10 +161,15 @@ impl Pipeline {
             self.shared.refusals.guard(error);
             return refuse::guarded(error, record);
         }
+        if head.method == Method::GET
+            && let Some(document) = authn::metadata(snapshot.as_deref(), &listener, head.uri.path())
+        {
+            return refuse::told(document, record);
+        }
         let mut routed = match route::route(snapshot, &listener, &head.method, head.uri.path()) {
             Ok(routed) => routed,
             Err(miss) => {
-                let asker = match authn::of_miss(&miss, &head.headers, &listener) {
+                let asker = match authn::of_miss(&miss, head.uri.path(), &head.headers, &listener) {
                     Ok(asker) => asker,
                     Err(denied) => {
                         self.shared.refusals.denied(denied.denial);
@@ -180,7 +185,7 @@ impl Pipeline {
             }
         };
         record.routed(&routed);
-        match authn::of_mount(&routed, &head.headers, &listener) {
+        match authn::of_mount(&routed, head.uri.path(), &head.headers, &listener) {
             Ok(caller) => routed.caller = caller,
             Err(denied) => {
                 self.shared.refusals.denied(denied.denial);

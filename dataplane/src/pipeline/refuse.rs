@@ -223,6 +223,11 @@ pub(super) fn unrouted(miss: &Miss, listener: &Listener, asker: &Asker<'_>, mut 
     }
 }
 
+/// What everybody may know.
+pub(super) fn told(document: String, record: Record) -> Served {
+    audit::track(json(StatusCode::OK, document.into_bytes()), record)
+}
+
 /// A caller that is turned away.
 pub(super) fn denied(
     denied: &Denied,

@@ -97,7 +97,7 @@ pub fn prepare(
     let (audit, kills) = (deps.audit.clone(), Arc::clone(&deps.kills));
     let auth = match previous.filter(|previous| Arc::ptr_eq(previous.auth.config(), &compiled.auth)) {
         Some(previous) => Arc::clone(&previous.auth),
-        None => Arc::new(Auth::new(&compiled.auth)),
+        None => Arc::new(Auth::new(&compiled.auth, deps)),
     };
     Prepared { compiled, mounts, upstreams, listeners, audit, kills, auth }
 }

@@ -95,6 +95,29 @@ pub const SOURCE_LINE_CHARS_MAX: usize = 240;
 
 // Callers.
 
+/// Keys of one issuer: a rotation has a few, and each is tried for a token that names none.
+pub const JWKS_KEYS_MAX: usize = 64;
+/// An RSA key below 2048 bits is no longer safe (NIST SP 800-131A), and one beyond 8192 makes each verification cost a millisecond.
+pub const RSA_MODULUS_BYTES_MIN: usize = 256;
+/// See [`RSA_MODULUS_BYTES_MIN`].
+pub const RSA_MODULUS_BYTES_MAX: usize = 1024;
+/// A key set that is fetched.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// For one fetch of a key set, connection and all; nobody waits for it.
+pub const JWKS_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between fetches of a key set: a key that its issuer took back is good for no longer.
+pub const JWKS_REFRESH: Duration = Duration::from_secs(5 * 60);
+/// Between fetches that unknown keys ask for: forged tokens must not make a flood of them.
+pub const JWKS_REFETCH_MIN: Duration = Duration::from_secs(10);
+/// After fetches that failed, growing from the one to the other.
+pub const JWKS_RETRY_BASE: Duration = Duration::from_secs(1);
+/// See [`JWKS_RETRY_BASE`].
+pub const JWKS_RETRY_CAP: Duration = Duration::from_secs(60);
+/// Tokens of one issuer whose signature need not be verified again; about 2 KiB each.
+pub const TOKENS_VERIFIED_MAX: usize = 4096;
+/// What clocks of issuers and data planes may differ.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+
 /// The value of an `Authorization` header: tokens with the groups of a large organisation have 8 KiB, and a head holds no more.
 pub const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;
 

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod grpc;
 pub mod http;
 pub mod http_sse;
+pub mod issuer;
 pub mod member;
 pub mod modern;
 pub mod net;

@@ -90,8 +90,15 @@ async fn a_session_that_outlived_its_process_belongs_to_whom_it_belonged() {
 }
 
 async fn again(dir: &std::path::Path, text: &str) -> DataPlane {
+    started(|| try_standalone(dir, text)).await
+}
+
+/// The next process on a folder.
+pub(super) async fn started<F: Future<Output = Result<DataPlane, StartError>>>(
+    start: impl Fn() -> F,
+) -> DataPlane {
     // A child that another test has just forked holds the folder's lock too, until it has become its program.
-    eventually("the folder is free", async || match try_standalone(dir, text).await {
+    eventually("the folder is free", async || match start().await {
         Err(StartError::StateDir(StateDirError::InUse { .. })) => None,
         started => Some(started.unwrap_or_else(|error| panic!("{error}"))),
     })

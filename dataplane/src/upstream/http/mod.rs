@@ -3,6 +3,7 @@
 
 mod body;
 mod connect;
+mod fetch;
 mod headers;
 mod heal;
 mod keep_alive;
@@ -36,6 +37,7 @@ use crate::mount::session::{HttpMemo, SessionLink};
 pub(in crate::upstream) use body::Sent;
 pub use body::{EventBody, JsonBody};
 use connect::Connector;
+pub(crate) use fetch::fetch;
 pub(in crate::upstream) use headers::media_type;
 pub(super) use heal::{revision_in, revision_of};
 pub(in crate::upstream) use pool::Lease;

@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::HeaderMap;
+use http::uri::PathAndQuery;
 use ostler_core::digest::{Digest, DigestBuilder};
+use ostler_core::jwt::KeySet;
 
-use crate::compiled::{CompiledAuth, CompiledIssuer, CompiledKey, KeySource, SecretString};
+use crate::compiled::{CompiledAuth, CompiledIssuer, CompiledKey, HttpTransport, KeySource, SecretString};
 use crate::diagnostic::Diagnostic;
 use crate::parts::PartKind;
 use crate::validate::auth::key_digest;
+use crate::validate::url::{self, Target};
 use crate::validated::{Auth, IssuerKeys, Validated};
 
 use super::resolve::Resolver;
@@ -32,9 +36,16 @@ pub(super) fn compile(
         .iter()
         .map(|(name, issuer)| {
             let keys = match &issuer.keys {
-                IssuerKeys::Fetched(url) => KeySource::Fetched(url.clone()),
+                IssuerKeys::Fetched(url) => KeySource::Fetched(Box::new(fetched(url))),
                 IssuerKeys::Given(set) => {
-                    let text = resolver.resolve(&format!("issuers.{name}.jwks"), set);
+                    let path = format!("issuers.{name}.jwks");
+                    let text = resolver.resolve(&path, set).filter(|text| {
+                        let read = KeySet::parse(text.as_bytes());
+                        if let Err(error) = &read {
+                            resolver.unusable(&path, set, &format!("the key set cannot be used: {error}"));
+                        }
+                        read.is_ok()
+                    });
                     part.update(text.as_deref().unwrap_or_default().as_bytes());
                     KeySource::Given(text.map(SecretString::new))
                 }
@@ -59,6 +70,13 @@ pub(super) fn compile(
         identity: config.identity().clone(),
         part,
     })
+}
+
+/// Where a key set is fetched; its URL was judged with the document.
+fn fetched(text: &str) -> HttpTransport {
+    let Target { url, https, host, port } = url::parse(text).unwrap_or_else(|_| Target::nowhere());
+    let path_and_query = url.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    HttpTransport { url, https, host, port, path_and_query, headers: HeaderMap::new() }
 }
 
 fn keys(

@@ -9,7 +9,7 @@ use ostler_core::name::ResourceName;
 
 use crate::validated::{Accept, Identity, MountAccess};
 
-use super::SecretString;
+use super::{HttpTransport, SecretString};
 
 /// Who may use the mounts, and what they are called.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ pub struct CompiledIssuer {
 pub enum KeySource {
     /// A key set; nothing if its reference has no value.
     Given(Option<SecretString>),
-    Fetched(String),
+    Fetched(Box<HttpTransport>),
 }
 
 // === impl KeySource ===

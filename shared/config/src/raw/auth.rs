@@ -64,7 +64,7 @@ pub(crate) struct RawIssuer {
     pub(crate) jwks: Option<Located<String>>,
     /// Where its keys are fetched, `https://`; plain `http://` on loopback alone.
     pub(crate) jwks_url: Option<Located<String>>,
-    /// What its tokens may say in `aud` instead of the URL of the data plane or of the mount.
+    /// What its tokens may say in `aud` besides the URL of the data plane or of the mount.
     #[schemars(length(min = 1))]
     pub(crate) audiences: Option<Located<Vec<Located<String>>>>,
 }

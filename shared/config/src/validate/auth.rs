@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_core::digest::Digest;
+use ostler_core::jwt::KeySet;
 use ostler_core::limits;
 use ostler_core::name::ResourceName;
 
@@ -133,10 +134,9 @@ impl Judge<'_> {
             (Some(set), None) => {
                 let text = set.value?;
                 let template = values::template(set.at, &text, self.reporter)?;
-                let is_json =
-                    || serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|it| it.is_object());
-                if template.references().next().is_none() && !is_json() {
-                    let message = "`jwks` is not a JSON Web Key Set";
+                let is_set = || KeySet::parse(text.as_bytes()).is_ok();
+                if template.references().next().is_none() && !is_set() {
+                    let message = "`jwks` is not a JSON Web Key Set with a public key";
                     let help = "write the set as it is published, or `${file:/path}`";
                     self.reporter.report(Code::BadKeySet, set.at, message, help);
                     return None;
