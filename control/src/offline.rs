@@ -62,6 +62,12 @@ fn restore_backup(state_dir: &StateDir, args: &RestoreArgs) -> anyhow::Result<()
         rfc3339(backup.about.unix_ms),
         restored.epoch
     );
+    if backup.kill_switches > 0 {
+        println!(
+            "{} kill switches are on again, also what was resumed after the backup; what was stopped after it is not among them. See `ostler kills`.",
+            backup.kill_switches
+        );
+    }
     if let Some(kept) = restored.kept {
         println!("the store that was there is kept as {}", kept.display());
     }
@@ -75,12 +81,13 @@ fn check(state_dir: &StateDir) -> anyhow::Result<()> {
     let path = state_dir.path(STORE_FILE);
     let report = check_file(&path).map_err(whole)?;
     println!(
-        "{}: format {}, epoch {}, {} fleets, {} versions, {} audit records",
+        "{}: format {}, epoch {}, {} fleets, {} versions, {} kill switches, {} records of changes",
         path.display(),
         report.format,
         report.epoch,
         report.heads.len(),
         report.versions,
+        report.kill_switches,
         report.audit_records
     );
     for finding in &report.findings {

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use ostler_control::{Control, RestoreArgs, StoreCommand, run_on_store};
 use ostler_dataplane::DataPlane;
 use ostler_tests::support::control::{TestControl, in_sync};
+use ostler_tests::support::eventually;
 use ostler_tests::support::server::FakeServer;
-use ostler_tests::support::world::{LegacyClient, admin, config};
+use ostler_tests::support::world::{LegacyClient, admin, config, modern};
+use serde_json::{Value, json};
 
 /// As an operator runs it; it has a runtime of its own.
 async fn command(command: StoreCommand, state_dir: &Path) -> anyhow::Result<()> {
@@ -27,7 +29,7 @@ async fn back_up(control: &TestControl, to: &Path) {
 async fn go_on(control: &TestControl, server: &FakeServer, node: &str) {
     let text = config(&[("up", &server.url()), ("two", &server.url())]);
     assert_eq!(control.apply(&text).await.json()["version"], 2);
-    ostler_tests::support::eventually("version 2 is in sync", async || {
+    eventually("version 2 is in sync", async || {
         let node = control.node(node).await?;
         (node["healthy"]["version"] == 2 && node["state"] == "in_sync").then_some(())
     })
@@ -98,6 +100,60 @@ async fn a_restored_store_takes_along_nodes_that_hold_what_came_after_its_backup
     );
     dataplane.shutdown().await;
     control.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_that_a_restored_store_meets_first_is_told_what_is_stopped_before_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, control, dataplane) = in_sync(dir.path()).await;
+    let kill = |mount: &str| json!({"target": {"scope": "mount", "mount": mount}}).to_string();
+    let ask = async |control: &TestControl, verb: &str, body: String| {
+        let path = format!("/v1/fleets/default/{verb}");
+        let answer =
+            control.ask("POST", &path).header("content-type", "application/json").body(body).send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    ask(&control, "kill", kill("up")).await;
+    let backup = dir.path().join("ostler.backup");
+    back_up(&control, &backup).await;
+    // What came after the backup is known to the node that was told of it, and to nobody else.
+    ask(&control, "resume", kill("up")).await;
+    eventually("the first node goes on", async || reason(&dataplane).await.is_null().then_some(())).await;
+    let state_dir = control.state_dir.clone();
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+    command(StoreCommand::Restore(RestoreArgs { from: backup, replace: true }), &state_dir).await.unwrap();
+
+    let control = TestControl::start(&state_dir).await;
+    let calls = server.count("tools/call");
+    let second = control.dataplane(&dir.path().join("b"), "b").await;
+    // Whatever it serves first: nothing that is stopped.
+    eventually("the second node serves", async || {
+        let reason = reason(&second).await;
+        assert!(!reason.is_null(), "a call was let through");
+        (reason == "kill_switch").then_some(())
+    })
+    .await;
+    control.until("b", "in_sync").await;
+    assert_eq!(reason(&second).await, "kill_switch");
+    assert_eq!(server.count("tools/call"), calls, "nothing was sent");
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    control.until("a", "in_sync").await;
+    assert_eq!(reason(&dataplane).await, Value::Null, "what is newer stays with the node that holds it");
+    // The restored store's next word holds for both.
+    ask(&control, "kill", kill("other")).await;
+    eventually("the first node stops", async || (reason(&dataplane).await == "kill_switch").then_some(()))
+        .await;
+    second.shutdown().await;
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+/// What a data plane answers to a call of the mount `up`.
+async fn reason(dataplane: &DataPlane) -> Value {
+    let params = json!({"name": "who", "arguments": {}});
+    let answer = modern(dataplane.mcp_addr(), "up", 1, "tools/call", params).send().await.json();
+    answer["error"]["data"]["reason"].clone()
 }
 
 #[tokio::test]

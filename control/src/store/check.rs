@@ -9,6 +9,7 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::audit::{AuditRecord, Chain, Outcome};
 use super::error::{OpenError, StoreError};
+use super::kills;
 use super::lock::StoreLock;
 use super::open::{self, read_meta};
 use super::read;
@@ -23,6 +24,8 @@ pub struct CheckReport {
     /// Fleet → its current version.
     pub heads: BTreeMap<FleetName, u64>,
     pub versions: u64,
+    /// Of all fleets together.
+    pub kill_switches: u64,
     pub audit_records: u64,
     pub findings: Vec<String>,
 }
@@ -58,6 +61,7 @@ pub(super) fn check(read: &ReadTransaction) -> Result<CheckReport, StoreError> {
         report.heads.insert(fleet, head);
     }
     check_strays(read, &mut report)?;
+    check_kills(read, &mut report)?;
     check_audit(read, records, &mut report)?;
     Ok(report)
 }
@@ -124,6 +128,26 @@ fn check_strays(read: &ReadTransaction, report: &mut CheckReport) -> Result<(), 
     }
     for ((fleet, version), what) in owners {
         report.findings.push(format!("{what} of version {version} of fleet {fleet} has no version"));
+    }
+    Ok(())
+}
+
+fn check_kills(read: &ReadTransaction, report: &mut CheckReport) -> Result<(), StoreError> {
+    match kills::all(read) {
+        Ok(sets) => {
+            for (fleet, set) in sets {
+                report.kill_switches += set.switches.len() as u64;
+                if set.epoch > report.epoch {
+                    report.findings.push(format!(
+                        "the kill switches of fleet {fleet} are of an epoch after the store's own"
+                    ));
+                }
+            }
+        }
+        Err(error @ (StoreError::Record { .. } | StoreError::TooManyKillSwitches { .. })) => {
+            report.findings.push(error.to_string());
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }

@@ -81,28 +81,53 @@ pub(super) fn change(
 
 /// The sets of all fleets that ever had one.
 pub(super) fn all(transaction: &ReadTransaction) -> Result<Vec<(FleetName, KillSet)>, StoreError> {
+    let mut sets = Vec::new();
+    for (name, bytes) in stored(transaction)? {
+        let fleet = FleetName::parse(&name).map_err(|error| StoreError::Record {
+            what: format!("kill switches of {name}"),
+            reason: error.to_string(),
+        })?;
+        let set = decode(&fleet, &bytes)?;
+        sets.push((fleet, set));
+    }
+    Ok(sets)
+}
+
+/// The same as they are stored, in the order of the fleets' names.
+pub(super) fn stored(transaction: &ReadTransaction) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let table = match transaction.open_table(KILLS) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let mut sets = Vec::new();
-    for row in table.iter()? {
-        let name = row?.0.value().to_owned();
-        let Ok(fleet) = FleetName::parse(&name) else { continue };
-        sets.extend(read(&table, &fleet)?.map(|set| (fleet, set)));
+    let rows = table.iter()?.map(|row| {
+        let (fleet, bytes) = row?;
+        Ok((fleet.value().to_owned(), bytes.value().to_vec()))
+    });
+    rows.collect()
+}
+
+/// Puts a set that was read from a backup in its place, as it was.
+pub(super) fn put(write: &WriteTransaction, fleet: &FleetName, bytes: &[u8]) -> Result<(), StoreError> {
+    write.open_table(KILLS)?.insert(fleet.as_str(), bytes)?;
+    Ok(())
+}
+
+/// # Errors
+/// When it is no set, or has more in it than a fleet may.
+pub(super) fn decode(fleet: &FleetName, bytes: &[u8]) -> Result<KillSet, StoreError> {
+    let set: KillSet = serde_json::from_slice(bytes).map_err(|error| unreadable(fleet, &error))?;
+    match set.switches.len() > KILL_SWITCHES_MAX {
+        true => Err(StoreError::TooManyKillSwitches { fleet: fleet.clone() }),
+        false => Ok(set),
     }
-    Ok(sets)
 }
 
 fn read(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     fleet: &FleetName,
 ) -> Result<Option<KillSet>, StoreError> {
-    let found = table.get(fleet.as_str())?;
-    found
-        .map(|bytes| serde_json::from_slice(bytes.value()).map_err(|error| unreadable(fleet, &error)))
-        .transpose()
+    table.get(fleet.as_str())?.map(|bytes| decode(fleet, bytes.value())).transpose()
 }
 
 fn unreadable(fleet: &FleetName, error: &dyn std::fmt::Display) -> StoreError {

@@ -1,7 +1,8 @@
 //! From a backup to a store in place of whatever is there: read wholly and checked wholly aside, then renamed.
 //!
 //! Nothing is touched until the new store is known to be whole. What it replaces is kept beside it. It begins an epoch
-//! of its own, so that data planes that have seen versions which the backup does not know take what it holds.
+//! of its own, so that data planes that have seen versions which the backup does not know take what it holds. What is stopped
+//! stays of the epoch that it was stopped in: it holds for data planes that know of nothing newer, and takes no newer set's place.
 
 use std::fs;
 use std::io;
@@ -15,6 +16,7 @@ use redb::{Database, ReadableDatabase};
 use super::backup::{BackupError, Reader, Row, Summary};
 use super::check;
 use super::error::{OpenError, StoreError};
+use super::kills;
 use super::lock::StoreLock;
 use super::open;
 use super::read;
@@ -146,6 +148,7 @@ fn read_in(database: &Database, reader: &mut Reader, options: &RestoreOptions) -
 fn put(write: &redb::WriteTransaction, row: Row) -> Result<(), StoreError> {
     match row {
         Row::Version(version, encoded) => insert_content(write, &version, &encoded),
+        Row::Kills(fleet, bytes) => kills::put(write, &fleet, &bytes),
         Row::Audit(seq, bytes) => {
             write.open_table(AUDIT)?.insert(seq, bytes.as_slice())?;
             Ok(())

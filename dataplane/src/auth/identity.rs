@@ -8,9 +8,6 @@ use ostler_core::limits::IDENTITY_BYTES_MAX;
 use ostler_policy::Credential;
 use serde_json::Value;
 
-/// Hexadecimal digits of what a session is called.
-const SESSION_CHARS: usize = 16;
-
 /// The name, or none where config lets callers be anonymous.
 ///
 /// # Errors
@@ -49,11 +46,7 @@ pub(super) fn of_session(
         return Ok(None);
     }
     match session {
-        Some(id) => {
-            let mut name = Digest::of(id.as_bytes()).to_hex();
-            name.truncate(SESSION_CHARS);
-            Ok(Some(format!("session-{name}").into()))
-        }
+        Some(id) => Ok(Some(format!("session-{}", Digest::of(id.as_bytes()).to_short_hex()).into())),
         None if config.on_unresolved == OnUnresolved::Deny => Err(()),
         None => Ok(None),
     }

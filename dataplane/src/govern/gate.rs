@@ -141,7 +141,7 @@ impl Governance {
             decisions.push(decision);
         }
         for (message, decision) in messages().zip(&decisions) {
-            if trail::is_of_interest(message, way, true)
+            if trail::is_of_interest(message, way)
                 && !self.write(&asker, way, Some(message), &Word::Decided(decision)).await
             {
                 return Err(unrecorded());

@@ -105,7 +105,7 @@ impl Trail {
         let mut record = self.record(Kind::Decision, calls, number);
         record.upstream = way.upstream.map(str::to_owned);
         record.mount = Some(way.mount.to_owned());
-        record.session = session.map(beginning_of_digest);
+        record.session = session.map(|id| Digest::of(id.as_bytes()).to_short_hex());
         record.identity = caller.identity().map(|identity| bounded(identity).into_owned());
         record.principal = principal(caller.credential());
         record.environment = self.environment.as_deref().map(str::to_owned);
@@ -180,13 +180,6 @@ async fn digest(text: &[u8]) -> Digest {
     digest.so_far()
 }
 
-/// What an id that is a secret is recognised by.
-fn beginning_of_digest(id: &str) -> String {
-    let mut digest = Digest::of(id.as_bytes()).to_hex();
-    digest.truncate(16);
-    digest
-}
-
 fn principal(credential: &Credential) -> Option<String> {
     match credential {
         Credential::Nothing => None,
@@ -232,10 +225,9 @@ impl Word<'_> {
 }
 
 /// Whether a message's decision is written down when it is let through: what is no call is not.
-pub(super) fn is_of_interest(message: &Envelope<'_>, way: Way<'_>, is_allowed: bool) -> bool {
+pub(super) fn is_of_interest(message: &Envelope<'_>, way: Way<'_>) -> bool {
     // What a bundle hands on to a member is decided there.
-    let is_call = method::is_governed(&message.method);
-    !message.is_response() && (!is_allowed || is_call && way.upstream.is_some())
+    !message.is_response() && method::is_governed(&message.method) && way.upstream.is_some()
 }
 
 // === impl Ended ===

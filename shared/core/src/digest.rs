@@ -36,6 +36,13 @@ impl Digest {
         self.to_string()
     }
 
+    /// Its first 16 digits: enough to recognise an id that is itself a secret, and never enough to find it.
+    pub fn to_short_hex(self) -> String {
+        let mut hex = self.to_hex();
+        hex.truncate(16);
+        hex
+    }
+
     fn from_aws(value: &aws_lc_rs::digest::Digest) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(value.as_ref());

@@ -360,14 +360,17 @@ impl Load {
 }
 
 async fn client(
-    at: watch::Receiver<Option<SocketAddr>>,
+    mut at: watch::Receiver<Option<SocketAddr>>,
     stops: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     numbers: Arc<AtomicU64>,
 ) {
     while !stops.load(Ordering::Relaxed) {
-        let Some(addr) = *at.borrow() else {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let found = *at.borrow_and_update();
+        let Some(addr) = found else {
+            if at.changed().await.is_err() {
+                return;
+            }
             continue;
         };
         let number = numbers.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use ostler_core::clock::rfc3339;
 use crate::client::{Client, ReachArgs};
 use crate::output::{self, Outcome};
 
-/// Write everything that a running control process keeps to a file. Applies go on meanwhile. The file holds no token, but whatever the configs hold: keep it as private as they are.
+/// Write everything that a running control process keeps to a file, but for audit records of data planes, which `ostler audit export` has. Applies go on meanwhile. The file holds no token, but whatever the configs hold: keep it as private as they are.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
     /// File to write; another backup that is there is replaced
@@ -40,10 +40,11 @@ pub async fn backup(args: &BackupArgs, state_dir: Option<&Path>) -> anyhow::Resu
         format!("backup {} cannot be put in place; fix the permissions of its folder", args.to.display())
     })?;
     output::print(&format!(
-        "{}: {} versions of {} fleets, {} audit records, as of {}\n",
+        "{}: {} versions of {} fleets, {} kill switches, {} records of changes, as of {}\n",
         args.to.display(),
         summary.versions,
         summary.fleets,
+        summary.kill_switches,
         summary.audit_records,
         rfc3339(summary.about.unix_ms)
     ))?;

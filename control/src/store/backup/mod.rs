@@ -1,9 +1,9 @@
 //! A backup: everything that a store holds at one moment, as a stream of entries that needs no database to be read.
 //!
 //! An entry is a line of JSON and, where that names a number of `bytes`, as many bytes and a line feed. The first names
-//! the format; then come the fleets, each with its versions, then the audit log as it is stored; the last holds the
-//! SHA-256 of everything before it, so that a backup that was cut or altered shows. A backup holds no token. It holds
-//! the operators' texts, and must be kept as private as they are.
+//! the format; then come the fleets, each with its versions, then what is stopped in each fleet, then the audit log as it is
+//! stored; the last holds the SHA-256 of everything before it, so that a backup that was cut or altered shows. A backup holds
+//! no token, and no record of a data plane. It holds the operators' texts, and must be kept as private as they are.
 
 mod reader;
 mod writer;
@@ -16,7 +16,9 @@ pub(super) use reader::{Reader, Row};
 pub use writer::{Snapshot, WriteError};
 
 /// The format this build writes and reads. Raised as docs/decisions/0008 says.
-pub const BACKUP_FORMAT: u64 = 1;
+///
+/// 2: kill switches. Raised because a store that is made without them lets run what was stopped.
+pub const BACKUP_FORMAT: u64 = 2;
 
 /// What a backup says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,8 @@ pub struct Summary {
     pub about: About,
     pub fleets: u64,
     pub versions: u64,
+    /// Of all fleets together.
+    pub kill_switches: u64,
     pub audit_records: u64,
 }
 
@@ -57,6 +61,11 @@ enum Head {
         kind: String,
         name: String,
         sha256: Digest,
+        bytes: usize,
+    },
+    /// What is stopped in a fleet, as it is stored. Since format 2.
+    Kills {
+        fleet: String,
         bytes: usize,
     },
     Audit {

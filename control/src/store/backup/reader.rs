@@ -14,9 +14,9 @@ use ostler_core::name::FleetName;
 use super::{About, BACKUP_FORMAT, Head, Summary};
 use crate::store::audit::Chain;
 use crate::store::error::StoreError;
-use crate::store::read;
 use crate::store::records::StoredVersion;
 use crate::store::tables::FORMAT;
+use crate::store::{kills, read};
 
 /// A backup that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,8 @@ pub enum BackupError {
 pub(in crate::store) enum Row {
     /// A version with its content, and its record as it is stored.
     Version(Box<StoredVersion>, Vec<u8>),
+    /// What is stopped in a fleet, as it is stored.
+    Kills(FleetName, Vec<u8>),
     /// A record of the audit log as it is stored.
     Audit(u64, Vec<u8>),
 }
@@ -53,6 +55,8 @@ pub(in crate::store) struct Reader {
     /// Read ahead: where an entry ends shows only in the next.
     next: Option<Head>,
     fleet: Option<OpenFleet>,
+    /// The last whose kill switches were read.
+    stopped: Option<FleetName>,
     chain: Chain,
 }
 
@@ -81,7 +85,7 @@ impl Reader {
         let mut input = BufReader::new(file);
         let mut digest = StreamDigest::new();
         let about = about(&path, &mut input, &mut digest)?;
-        let summary = Summary { about, fleets: 0, versions: 0, audit_records: 0 };
+        let summary = Summary { about, fleets: 0, versions: 0, kill_switches: 0, audit_records: 0 };
         let reader = Self {
             path,
             input,
@@ -90,6 +94,7 @@ impl Reader {
             entries: 1,
             next: None,
             fleet: None,
+            stopped: None,
             chain: Chain::default(),
         };
         reader.can_be_counted_on("epoch", reader.summary.about.epoch)?;
@@ -107,6 +112,7 @@ impl Reader {
             match self.head()? {
                 Head::Fleet { fleet, head } => self.begin_fleet(&fleet, head)?,
                 Head::Version { version, bytes } => return self.version(version, bytes).map(Some),
+                Head::Kills { fleet, bytes } => return self.kills(&fleet, bytes).map(Some),
                 Head::Audit { seq, bytes } => {
                     self.end_fleet()?;
                     self.can_be_counted_on("audit record", seq)?;
@@ -180,6 +186,23 @@ impl Reader {
         version.verify().map_err(|what| self.damaged(format!("version {number} of fleet {name}: {what}")))?;
         self.summary.versions += 1;
         Ok(Row::Version(Box::new(version), encoded))
+    }
+
+    fn kills(&mut self, fleet: &str, bytes: usize) -> Result<Row, BackupError> {
+        self.end_fleet()?;
+        let fleet = FleetName::parse(fleet).map_err(|error| self.damaged(error.to_string()))?;
+        if self.stopped.as_ref().is_some_and(|last| *last >= fleet) {
+            return Err(self.damaged(format!("the kill switches of fleet {fleet} are out of order")));
+        }
+        let bytes = self.body(bytes)?;
+        let set = kills::decode(&fleet, &bytes).map_err(|error| self.damaged(error.to_string()))?;
+        self.can_be_counted_on("change of kill switches", set.counter)?;
+        if set.epoch > self.summary.about.epoch {
+            return Err(self.damaged(format!("the kill switches of fleet {fleet} are of an epoch to come")));
+        }
+        self.summary.kill_switches += set.switches.len() as u64;
+        self.stopped = Some(fleet.clone());
+        Ok(Row::Kills(fleet, bytes))
     }
 
     fn head(&mut self) -> Result<Head, BackupError> {

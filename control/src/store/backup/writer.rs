@@ -9,6 +9,7 @@ use redb::{ReadTransaction, ReadableTable};
 
 use super::{About, BACKUP_FORMAT, Head};
 use crate::store::error::StoreError;
+use crate::store::kills;
 use crate::store::open::read_meta;
 use crate::store::read;
 use crate::store::tables::{AUDIT, VERSIONS};
@@ -65,6 +66,9 @@ impl Snapshot {
         for (fleet, head) in read::fleets(&self.read)? {
             writer.entry(&Head::Fleet { fleet: fleet.as_str().to_owned(), head }, None)?;
             self.write_versions(writer, &fleet)?;
+        }
+        for (fleet, bytes) in kills::stored(&self.read)? {
+            writer.entry(&Head::Kills { fleet, bytes: bytes.len() }, Some(&bytes))?;
         }
         let audit = self.read.open_table(AUDIT).map_err(StoreError::from)?;
         for row in audit.iter().map_err(StoreError::from)? {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use ostler_policy::kill::{Switch, Target};
+
 use super::*;
 use crate::store::backup::{BackupError, verify};
 use crate::store::restore::RestoreError;
@@ -15,7 +17,20 @@ async fn filled(path: &Path) -> Store {
     let other = FleetName::parse("eu-1").unwrap();
     store.propose(Proposal { fleet: other, ..proposal("other", None) }).await.unwrap();
     store.propose(proposal("x", Some(9))).await.unwrap_err();
+    for mount in ["files", "github"] {
+        store.change_kills(&fleet(), "operator", kill(mount)).await.unwrap();
+    }
     store
+}
+
+fn kill(mount: &str) -> KillChange {
+    let target = Target::Mount { mount: mount.to_owned() };
+    KillChange::Kill(Switch {
+        target,
+        reason: "leak".to_owned(),
+        by: "operator".to_owned(),
+        since_unix_ms: 1,
+    })
 }
 
 async fn back_up(store: &Store, to: &Path) {
@@ -51,8 +66,10 @@ async fn a_backup_is_one_moment_of_a_store_that_goes_on_and_comes_back_whole_in_
     store.propose(proposal("after", None)).await.unwrap();
     snapshot.write_to(&mut fs::File::create(&backup).unwrap(), 6_000).unwrap();
     store.propose(proposal("later", None)).await.unwrap();
+    store.change_kills(&fleet(), "operator", KillChange::ResumeAll).await.unwrap();
     let summary = verify(&backup).unwrap();
-    assert_eq!((summary.fleets, summary.versions, summary.audit_records), (2, 4, 5));
+    assert_eq!((summary.fleets, summary.versions), (2, 4));
+    assert_eq!((summary.kill_switches, summary.audit_records), (2, 7));
     assert_eq!((summary.about.epoch, summary.about.unix_ms), (5_000, 6_000));
 
     assert!(matches!(
@@ -83,10 +100,30 @@ async fn a_backup_is_one_moment_of_a_store_that_goes_on_and_comes_back_whole_in_
     let head = store.head(&fleet()).await.unwrap().unwrap();
     assert!(head.record.message.contains("restored from the backup of 1970-01-01T00:00:06.000Z"), "{head:?}");
     let audit = store.audit(1, 100).await.unwrap();
-    let actions: Vec<_> = audit.iter().skip(5).map(|record| (record.action, record.version)).collect();
+    let actions: Vec<_> = audit.iter().skip(7).map(|record| (record.action, record.version)).collect();
     assert_eq!(actions, [(Action::Restore, None), (Action::Restore, Some(4)), (Action::Restore, Some(2))]);
-    assert!(audit.get(5).unwrap().detail.as_ref().unwrap().contains("epoch 5000"));
+    assert!(audit.get(7).unwrap().detail.as_ref().unwrap().contains("epoch 5000"));
     assert_eq!(store.propose(proposal("next", Some(4))).await.unwrap().record().version, 5);
+}
+
+#[tokio::test]
+async fn what_was_stopped_is_stopped_in_a_restored_store_and_takes_no_newer_sets_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("control.redb"), folder.path().join("b"));
+    let store = filled(&folder.path().join("other.redb")).await;
+    let stopped = store.kills().await.unwrap();
+    back_up(&store, &backup).await;
+    let later = store.change_kills(&fleet(), "operator", KillChange::ResumeAll).await.unwrap().set;
+    let restored = restore(&into(&path, &backup)).unwrap();
+    assert_eq!(restored.backup.kill_switches, 2);
+    let report = check_file(&path).unwrap();
+    assert_eq!((report.kill_switches, report.findings), (2, Vec::new()));
+    let store = Store::open(options(&path)).unwrap();
+    assert_eq!(store.kills().await.unwrap(), stopped);
+    assert!(later.is_after(&stopped[0].1), "a node that holds it keeps it");
+    let next = store.change_kills(&fleet(), "operator", kill("three")).await.unwrap().set;
+    assert_eq!((next.epoch, next.switches.len()), (restored.epoch, 3));
+    assert!(next.is_after(&later), "the next word of the restored store is everybody's");
 }
 
 #[tokio::test]
@@ -166,7 +203,7 @@ async fn a_backup_that_is_not_as_it_was_written_is_refused_and_changes_nothing()
     longer.extend_from_slice(b"{}\n");
     assert!(refused(&longer, "longer").contains("behind the end"));
     assert!(refused(b"version: 1\n", "a config").contains("no backup of control"));
-    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"format\":1", "\"format\":2", 1);
+    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"format\":2", "\"format\":3", 1);
     let newer = newer.replacen("\"written_by\":\"0.1.0\"", "\"written_by\":\"9.8.7\"", 1);
     assert!(refused(newer.as_bytes(), "newer").contains("9.8.7"));
     assert_eq!(fs::read(&path).unwrap(), before);
@@ -209,7 +246,13 @@ async fn a_backup_with_numbers_from_which_nothing_can_be_counted_on_is_refused_b
         });
         entry(&json!({"entry": "audit", "seq": seq}), Some(&record.to_string()))
     };
-    for taken in [vec![about(1)], vec![about(1), audit(1)]] {
+    let kills = |fleet: &str, epoch: u64, counter: u64| {
+        let set = json!({"epoch": epoch, "counter": counter, "switches": [{"scope": "fleet"}]});
+        entry(&json!({"entry": "kills", "fleet": fleet}), Some(&set.to_string()))
+    };
+    for taken in
+        [vec![about(1)], vec![about(1), audit(1)], vec![about(1), kills("a", 1, 1), kills("b", 1, 1)]]
+    {
         fs::write(&backup, forged(&taken)).unwrap();
         verify(&backup).unwrap();
     }
@@ -220,12 +263,28 @@ async fn a_backup_with_numbers_from_which_nothing_can_be_counted_on_is_refused_b
             (vec![about(number)], "epoch"),
             (vec![about(1), audit(number)], "audit record"),
             (vec![about(1), fleet, entry(&version, Some("{}"))], "version"),
+            (vec![about(1), kills("a", 1, number)], "change of kill switches"),
         ] {
             fs::write(&backup, forged(&entries)).unwrap();
             let error = restore(&into(&path, &backup)).unwrap_err().to_string();
             assert!(error.contains(&format!("{what} {number} is none that control gives")), "{error}");
             assert!(!path.exists());
         }
+    }
+    let unknown = entry(
+        &json!({"entry": "kills", "fleet": "a"}),
+        Some(r#"{"epoch":1,"counter":1,"switches":[{"scope":"planet"}]}"#),
+    );
+    for (entries, what) in [
+        (vec![about(1), kills("a", 2, 1)], "of an epoch to come"),
+        (vec![about(1), kills("a", 1, 1), kills("a", 1, 2)], "out of order"),
+        (vec![about(1), kills("no fleet", 1, 1)], "no fleet"),
+        (vec![about(1), unknown], "kill switches of fleet a"),
+    ] {
+        fs::write(&backup, forged(&entries)).unwrap();
+        let error = restore(&into(&path, &backup)).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+        assert!(!path.exists());
     }
 }
 
@@ -249,22 +308,32 @@ async fn a_backup_of_a_damaged_store_says_so_in_itself() {
 
 #[tokio::test]
 async fn a_backup_of_each_landed_format_is_restored() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("control.redb");
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backup/1/ostler.backup");
-    let summary = verify(&fixture).unwrap();
-    assert_eq!((summary.fleets, summary.versions, summary.audit_records), (2, 4, 5));
-    let restored = restore(&into(&path, &fixture)).unwrap();
-    assert_eq!(restored.epoch, summary.about.epoch + 1);
-    assert!(restored.kept.is_none());
-    assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
-    let store = Store::open(options(&path)).unwrap();
-    let held = texts(&store, &fleet()).await;
-    assert_eq!(held.iter().map(|(version, _, _)| *version).collect::<Vec<_>>(), [4, 3, 2, 1]);
-    assert!(
-        held.iter().all(|(version, _, text)| text.starts_with("# the second") == (*version == 2)),
-        "{held:?}"
-    );
+    for (format, versions, kill_switches, audit_records) in [(1, 4, 0, 5), (2, 6, 2, 10)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.redb");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backup");
+        let fixture = fixtures.join(format!("{format}/ostler.backup"));
+        let summary = verify(&fixture).unwrap();
+        assert_eq!((summary.about.format, summary.fleets, summary.versions), (format, 2, versions));
+        assert_eq!((summary.kill_switches, summary.audit_records), (kill_switches, audit_records));
+        let restored = restore(&into(&path, &fixture)).unwrap();
+        assert_eq!(restored.epoch, summary.about.epoch + 1);
+        assert!(restored.kept.is_none());
+        assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
+        let store = Store::open(options(&path)).unwrap();
+        let held = texts(&store, &fleet()).await;
+        let numbers: Vec<_> = held.iter().map(|(version, _, _)| *version).collect();
+        assert!(numbers.ends_with(&[4, 3, 2, 1]), "format {format}: {numbers:?}");
+        assert!(
+            held.iter().all(|(version, _, text)| text.starts_with("# the second") == (*version == 2)),
+            "{held:?}"
+        );
+        let stopped: Vec<_> =
+            store.kills().await.unwrap().into_iter().flat_map(|(_, set)| set.switches).collect();
+        let targets: Vec<_> = stopped.iter().map(|switch| switch.target.to_string()).collect();
+        let expected = ["mount files", "tool rm of every mount"];
+        assert_eq!(targets, expected[..kill_switches as usize], "format {format}");
+    }
 }
 
 #[cfg(unix)]

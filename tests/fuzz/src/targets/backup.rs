@@ -1,10 +1,11 @@
-//! A backup of control's store: records of versions, their content, and the audit log, as a file of any bytes.
+//! A backup of control's store: records of versions, their content, what is stopped, and the audit log, as a file of any bytes.
 //!
 //! The input is a byte that says what is put right (bit 0: each length, so that a body is the line that follows it; bit 1: the
 //! end's own count and digest), then the file. What is put right lets the search see behind the digests.
 //!
 //! - Any file is accepted whole or refused with a reason.
-//! - What is accepted ends with the digest of everything before it, and holds as many fleets, versions and records as is said.
+//! - What is accepted ends with the digest of everything before it, and holds as many fleets, versions, kill switches and records as
+//!   is said.
 
 use std::cell::RefCell;
 use std::fs;
@@ -31,6 +32,7 @@ pub(super) fn run(input: &[u8]) {
                 assert_eq!(summary.fleets, seen.count("fleet"));
                 assert_eq!(summary.versions, seen.count("version"));
                 assert_eq!(summary.audit_records, seen.count("audit"));
+                assert_eq!(summary.kill_switches, seen.kill_switches);
                 let (end, before) = seen.end.expect("what is accepted has an end");
                 let whole = Digest::of(file.get(..before).unwrap_or_default());
                 assert_eq!(end["sha256"].as_str(), Some(&*whole.to_hex()));
@@ -51,6 +53,7 @@ fn memory_file() -> std::io::Result<NamedTempFile> {
 struct Seen {
     /// The kinds of the entries.
     heads: Vec<String>,
+    kill_switches: u64,
     /// The end, and how many bytes stand before it.
     end: Option<(Value, usize)>,
 }
@@ -62,7 +65,7 @@ impl Seen {
 }
 
 fn walk(file: &[u8]) -> Option<Seen> {
-    let mut seen = Seen { heads: Vec::new(), end: None };
+    let mut seen = Seen { heads: Vec::new(), kill_switches: 0, end: None };
     let mut at = 0;
     while at < file.len() {
         let rest = file.get(at..)?;
@@ -74,8 +77,14 @@ fn walk(file: &[u8]) -> Option<Seen> {
         if kind == "end" {
             seen.end = Some((head, at));
         }
+        let (from, next) = (at.checked_add(length)?, at.checked_add(length)?.checked_add(body)?);
+        if kind == "kills" {
+            let set: Option<Value> = serde_json::from_slice(file.get(from..next)?).ok();
+            let switches = set.as_ref().and_then(|set| set["switches"].as_array());
+            seen.kill_switches += switches.map_or(0, Vec::len) as u64;
+        }
         seen.heads.push(kind);
-        at = at.checked_add(length)?.checked_add(body)?;
+        at = next;
     }
     (at == file.len()).then_some(seen)
 }
