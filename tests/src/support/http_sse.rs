@@ -16,6 +16,7 @@ use super::http::{Answer, Ask};
 pub struct SseClient {
     addr: SocketAddr,
     pub endpoint: String,
+    headers: Vec<(String, String)>,
     stream: BodyDataStream<Incoming>,
     decoder: Decoder,
 }
@@ -26,12 +27,23 @@ impl SseClient {
     /// # Panics
     /// When there is none, or it does not begin with the endpoint.
     pub async fn open(addr: SocketAddr, mount: &str) -> Self {
+        Self::open_with(addr, mount, &[]).await
+    }
+
+    /// The same with these headers in everything that it sends.
+    ///
+    /// # Panics
+    /// As [`SseClient::open`].
+    pub async fn open_with(addr: SocketAddr, mount: &str, headers: &[(&str, &str)]) -> Self {
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let ask = Ask::new(addr, "GET", &format!("/sse/{mount}")).header("accept", "text/event-stream");
+        let ask = headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value));
         let answer = ask.open().await;
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         let stream = answer.into_body().into_data_stream();
-        let mut client = Self { addr, endpoint: String::new(), stream, decoder: Decoder::default() };
+        let mut client = Self { addr, endpoint: String::new(), headers, stream, decoder: Decoder::default() };
         let (event, endpoint) = client.event().await.expect("the stream says nothing");
         assert_eq!(event, "endpoint");
         client.endpoint = endpoint;
@@ -98,9 +110,9 @@ impl SseClient {
     }
 
     fn ask(&self, message: &Value) -> Ask {
-        Ask::new(self.addr, "POST", &self.endpoint)
-            .header("content-type", "application/json")
-            .body(message.to_string())
+        let ask = Ask::new(self.addr, "POST", &self.endpoint).header("content-type", "application/json");
+        let ask = self.headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+        ask.body(message.to_string())
     }
 }
 

@@ -32,11 +32,13 @@ pub struct MemberServer {
     served: JoinHandle<()>,
 }
 
-/// What it has. Its tools answer with what they were called with; those whose names begin with `look` say that they change nothing.
+/// What it has. Its tools answer with what they were called with.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub modern: bool,
     pub tools: Vec<String>,
+    /// Tools that say that they change nothing.
+    pub read_only: Vec<String>,
     pub resources: Vec<String>,
     /// Entries on a page of a list.
     pub page: usize,
@@ -137,6 +139,11 @@ impl MemberServer {
         lock(&self.shared.seen).iter().filter(is_wanted).cloned().collect()
     }
 
+    /// All messages, with the data plane's own.
+    pub fn everything(&self) -> Vec<Seen> {
+        lock(&self.shared.seen).clone()
+    }
+
     /// Everything that was sent after the first so many messages, as it was written.
     pub fn texts_from(&self, first: usize) -> Vec<String> {
         lock(&self.shared.seen).iter().skip(first).map(|seen| seen.text.clone()).collect()
@@ -225,9 +232,11 @@ impl Shared {
 // === impl Script ===
 
 impl Script {
+    /// With these tools, of which those whose names begin with `look` are read-only.
     pub fn of(modern: bool, tools: &[&str]) -> Self {
-        let tools = tools.iter().map(|tool| (*tool).to_owned()).collect();
-        Self { modern, tools, resources: vec!["file:///a".to_owned()], page: 100, ttl_ms: 0 }
+        let tools: Vec<_> = tools.iter().map(|tool| (*tool).to_owned()).collect();
+        let read_only = tools.iter().filter(|tool| tool.starts_with("look")).cloned().collect();
+        Self { modern, tools, read_only, resources: vec!["file:///a".to_owned()], page: 100, ttl_ms: 0 }
     }
 }
 
@@ -383,7 +392,7 @@ async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Respo
         "tools/list" => {
             let tool = |name: &String| {
                 let mut tool = json!({"name": name, "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": "ui://app"}}});
-                if name.starts_with("look") {
+                if script.read_only.contains(name) {
                     tool["annotations"] = json!({"readOnlyHint": true});
                 }
                 tool
