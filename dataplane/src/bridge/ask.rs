@@ -6,14 +6,12 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
-use ostler_core::build;
 use ostler_core::limits::{BRIDGE_QUESTIONS_BYTES_MAX, BRIDGE_QUESTIONS_MAX, SSE_EVENT_BYTES_MAX};
 use ostler_mcp::bridge::legacy_client::InputRequest;
 use ostler_mcp::bridge::mirror::Mirror;
 use ostler_mcp::headers::{
     EVENT_STREAM, JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, encode_value,
 };
-use ostler_mcp::message::Implementation;
 use ostler_mcp::{Envelope, Era, Reason, Revision, bridge, message, method, sse};
 use ostler_policy::Caller;
 use serde_json::Value;
@@ -88,27 +86,47 @@ impl Asker {
         let body = Bytes::from(body);
         let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
         let headers = self.mirrored(&envelope, mirrors)?;
-        let call = Call {
+        // Boxed: it is large, and most calls are not bridged.
+        Box::pin(mount.call(self.modern(mount, &headers, &body, &envelope))).await
+    }
+
+    /// The same to an upstream of either era.
+    pub(crate) async fn send_in_its_era(
+        &self,
+        mount: &Arc<Mount>,
+        body: Vec<u8>,
+    ) -> Result<Answer, UpstreamError> {
+        let body = Bytes::from(body);
+        let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the message"))?;
+        let headers = self.mirrored(&envelope, &[])?;
+        super::in_its_era(mount, self.modern(mount, &headers, &body, &envelope)).await
+    }
+
+    fn modern<'c>(
+        &'c self,
+        mount: &'c Mount,
+        headers: &'c HeaderMap,
+        body: &Bytes,
+        envelope: &'c Envelope<'c>,
+    ) -> Call<'c> {
+        Call {
             verb: Verb::Post,
             worker: self.origin.worker,
             caller: &self.origin.caller,
-            headers: &headers,
+            headers,
             body: body.clone(),
-            envelope: Some(&envelope),
+            envelope: Some(envelope),
             era: Era::Modern,
             session: None,
             sessions: &mount.runtime.sessions,
             config: &mount.upstream_config,
             pass: &self.pass,
-        };
-        // Boxed: it is large, and most calls are not bridged.
-        Box::pin(mount.call(call)).await
+        }
     }
 
     /// `server/discover` in nobody's name; the response.
     pub(crate) async fn discover(&self, mount: &Mount) -> Result<Bytes, UpstreamError> {
-        let client = Implementation { name: "ostler", version: build::VERSION };
-        response(self.send(mount, message::discover(0, Revision::LATEST, client), &[]).await?).await
+        response(self.send(mount, message::discover(0), &[]).await?).await
     }
 
     /// Sends a legacy message in a session of the data plane's own.

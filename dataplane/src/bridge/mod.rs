@@ -49,6 +49,12 @@ pub fn restore(mount: &Mount, memo: &LinkMemo) -> Option<SessionLink> {
     }
 }
 
+/// Serves a call of the data plane's own, which nothing before it has looked at the upstream for.
+pub(crate) async fn in_its_era(mount: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
+    era::first_look(mount, &call).await;
+    self::call(mount, call).await
+}
+
 /// Serves a call by its mount's upstream, in whatever era that speaks.
 ///
 /// # Errors

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_core::build;
 use ostler_core::limits::{
     BUNDLE_LIST_FRESH_MAX, BUNDLE_LIST_FRESH_MIN, BUNDLE_MEMBER_BYTES_MAX, BUNDLE_MEMBER_ENTRIES_MAX,
     BUNDLE_MEMBER_PAGES_MAX, BUNDLE_NAME_CHARS_MAX,
 };
-use ostler_mcp::bridge::{META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION, Members};
+use ostler_mcp::bridge::Members;
 use ostler_mcp::message::{self, json_text};
-use ostler_mcp::{Envelope, Reason, Revision, error};
+use ostler_mcp::{Envelope, Reason, error};
 use ostler_telemetry::text::bounded;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -105,16 +104,11 @@ pub(super) async fn all(
 
 /// A request in the client's place.
 fn request(kind: Kind, capabilities: &str, cursor: Option<&str>) -> Vec<u8> {
-    let mut meta = Members::default();
-    meta.set(META_PROTOCOL_VERSION, json_text(Revision::LATEST.as_str()));
-    meta.set(META_CLIENT_CAPABILITIES, capabilities);
-    meta.set(META_CLIENT_INFO, format!(r#"{{"name":"ostler","version":{}}}"#, json_text(build::VERSION)));
     let mut params = Members::default();
     if let Some(cursor) = cursor {
         params.set("cursor", json_text(cursor));
     }
-    params.set("_meta", meta.to_json());
-    message::request("\"ostler-bundle\"", kind.method(), &params.to_json())
+    message::modern_request("\"ostler-bundle\"", kind.method(), capabilities, params)
 }
 
 /// How long a result may be used, as it says itself, within bounds.

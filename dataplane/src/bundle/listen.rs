@@ -11,14 +11,11 @@ use futures_util::stream::{self, BoxStream, SelectAll};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use http_body_util::BodyExt as _;
-use ostler_core::build;
 use ostler_core::limits::{BRIDGED_SUBSCRIPTIONS_MAX, LISTEN_RETRY, SSE_KEEP_ALIVE};
-use ostler_mcp::bridge::{
-    META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION, META_SUBSCRIPTION_ID, Members,
-};
+use ostler_mcp::bridge::{META_SUBSCRIPTION_ID, Members};
 use ostler_mcp::headers::EVENT_STREAM;
 use ostler_mcp::message::{self, json_text};
-use ostler_mcp::{Envelope, Reason, Revision, method, sse};
+use ostler_mcp::{Envelope, Reason, method, sse};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -112,14 +109,9 @@ pub(super) fn open(
 
 /// The message that listens to a member. `notifications` is raw.
 pub(super) fn request(capabilities: &str, notifications: &str) -> Bytes {
-    let mut meta = Members::default();
-    meta.set(META_PROTOCOL_VERSION, json_text(Revision::LATEST.as_str()));
-    meta.set(META_CLIENT_CAPABILITIES, capabilities);
-    meta.set(META_CLIENT_INFO, format!(r#"{{"name":"ostler","version":{}}}"#, json_text(build::VERSION)));
     let mut params = Members::default();
     params.set("notifications", notifications);
-    params.set("_meta", meta.to_json());
-    message::request("\"ostler-bundle\"", method::SUBSCRIPTIONS_LISTEN, &params.to_json()).into()
+    message::modern_request("\"ostler-bundle\"", method::SUBSCRIPTIONS_LISTEN, capabilities, params).into()
 }
 
 /// Asks the gate, each time anew.

@@ -95,7 +95,7 @@ async fn send(
         pass: &pass,
     };
     let answer = tokio::select! {
-        answer = in_its_era(member, call) => answer,
+        answer = bridge::in_its_era(member, call) => answer,
         () = member.runtime.cut.cancelled() => Err(admission::drained(&envelope.method)),
     };
     if let Some(prober) = bundle.prober.get() {
@@ -107,11 +107,6 @@ async fn send(
         }
     }
     answer.map(|answer| (answer, place))
-}
-
-async fn in_its_era(member: &Arc<Mount>, call: Call<'_>) -> Result<Answer, UpstreamError> {
-    bridge::era::first_look(member, &call).await;
-    bridge::call(member, call).await
 }
 
 // === impl Place ===

@@ -7,21 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use ostler_core::build;
 use ostler_core::limits::{
     BRIDGED_LIST_PAGES_MAX, POLICY_TOOLS_MAX, POLICY_TOOLS_RETRY_BASE, POLICY_TOOLS_RETRY_CAP,
 };
-use ostler_mcp::bridge::{META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION, Members};
+use ostler_mcp::bridge::Members;
 use ostler_mcp::message::{self, json_text};
-use ostler_mcp::{Envelope, Era, Revision, method};
+use ostler_mcp::{Envelope, method};
 use ostler_policy::{Annotations, Caller};
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 
 use super::Pass;
-use crate::bridge::{self, Origin, ask};
+use crate::bridge::{Origin, ask};
 use crate::mount::Mount;
-use crate::upstream::{Call, UpstreamError, Verb};
+use crate::upstream::UpstreamError;
 
 /// Annotations by a tool's name. What is not in it has the protocol's defaults, and so counts as destructive.
 #[derive(Debug, Default)]
@@ -124,34 +123,12 @@ async fn page(
     worker: usize,
     cursor: Option<&str>,
 ) -> Result<Bytes, UpstreamError> {
-    let mut meta = Members::default();
-    meta.set(META_PROTOCOL_VERSION, json_text(Revision::LATEST.as_str()));
-    meta.set(META_CLIENT_CAPABILITIES, "{}");
-    meta.set(META_CLIENT_INFO, format!(r#"{{"name":"ostler","version":{}}}"#, json_text(build::VERSION)));
     let mut params = Members::default();
     if let Some(cursor) = cursor {
         params.set("cursor", json_text(cursor));
     }
-    params.set("_meta", meta.to_json());
-    let body: Bytes = message::request("\"ostler-tools\"", method::TOOLS_LIST, &params.to_json()).into();
-    let envelope = Envelope::scan(&body).map_err(|_| ask::unbridgeable("the message"))?;
+    let body = message::modern_request("\"ostler-tools\"", method::TOOLS_LIST, "{}", params);
     // Asked for in nobody's name.
-    let caller = Caller::default();
-    let headers = Origin::new(worker, &caller, &HeaderMap::new()).asks(pass.clone()).mirrored_of(&body)?;
-    let call = Call {
-        verb: Verb::Post,
-        worker,
-        headers: &headers,
-        body: body.clone(),
-        envelope: Some(&envelope),
-        era: Era::Modern,
-        session: None,
-        sessions: &mount.runtime.sessions,
-        config: &mount.upstream_config,
-        caller: &caller,
-        pass,
-    };
-    bridge::era::first_look(mount, &call).await;
-    let answer = bridge::call(mount, call).await?;
-    ask::response(answer).await
+    let asker = Origin::new(worker, &Caller::default(), &HeaderMap::new()).asks(pass.clone());
+    ask::response(asker.send_in_its_era(mount, body).await?).await
 }

@@ -30,16 +30,7 @@ pub struct Validated(Arc<Content>);
 
 #[derive(Debug)]
 struct Content {
-    upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
-    mounts: BTreeMap<ResourceName, Mount>,
-    bundles: BTreeMap<ResourceName, Bundle>,
-    listeners: BTreeMap<ResourceName, Listener>,
-    audit: Option<Arc<Audit>>,
-    default_mount: Option<ResourceName>,
-    environment: Option<String>,
-    policy: Option<Arc<Policy>>,
-    auth: Auth,
-    identity: Identity,
+    meaning: Meaning,
     parts: Arc<[Part]>,
     digest: Digest,
     /// At least as many as the values of all parts.
@@ -207,33 +198,7 @@ pub enum AuditArguments {
 
 impl Validated {
     pub(crate) fn new(meaning: Meaning, parts: Arc<[Part]>, digest: Digest, values: usize) -> Self {
-        let Meaning {
-            upstreams,
-            mounts,
-            bundles,
-            listeners,
-            audit,
-            default_mount,
-            environment,
-            policy,
-            auth,
-            identity,
-        } = meaning;
-        Self(Arc::new(Content {
-            upstreams,
-            mounts,
-            bundles,
-            listeners,
-            audit,
-            default_mount,
-            environment,
-            policy,
-            auth,
-            identity,
-            parts,
-            digest,
-            values,
-        }))
+        Self(Arc::new(Content { meaning, parts, digest, values }))
     }
 
     /// An upper bound on the values of its parts, for the limit on them.
@@ -253,55 +218,55 @@ impl Validated {
 
     /// Shared with the configs before and after that have the same part.
     pub fn upstreams(&self) -> &BTreeMap<ResourceName, Arc<Upstream>> {
-        &self.0.upstreams
+        &self.0.meaning.upstreams
     }
 
     /// Those written under `mounts` and the automatic ones.
     pub fn mounts(&self) -> &BTreeMap<ResourceName, Mount> {
-        &self.0.mounts
+        &self.0.meaning.mounts
     }
 
     pub fn bundles(&self) -> &BTreeMap<ResourceName, Bundle> {
-        &self.0.bundles
+        &self.0.meaning.bundles
     }
 
     pub fn listeners(&self) -> &BTreeMap<ResourceName, Listener> {
-        &self.0.listeners
+        &self.0.meaning.listeners
     }
 
     /// What the document says of audit; see [`Audit::unsaid`] for where it says nothing.
     pub fn audit(&self) -> Option<&Arc<Audit>> {
-        self.0.audit.as_ref()
+        self.0.meaning.audit.as_ref()
     }
 
     pub fn default_mount(&self) -> Option<&ResourceName> {
-        self.0.default_mount.as_ref()
+        self.0.meaning.default_mount.as_ref()
     }
 
     /// What it is for.
     pub fn environment(&self) -> Option<&str> {
-        self.0.environment.as_deref()
+        self.0.meaning.environment.as_deref()
     }
 
     pub fn policy(&self) -> Option<&Arc<Policy>> {
-        self.0.policy.as_ref()
+        self.0.meaning.policy.as_ref()
     }
 
     /// Who may use the mounts.
     pub fn auth(&self) -> &Auth {
-        &self.0.auth
+        &self.0.meaning.auth
     }
 
     /// What callers are called.
     pub fn identity(&self) -> &Identity {
-        &self.0.identity
+        &self.0.meaning.identity
     }
 
     /// Every reference in it; those to files are what a data plane watches.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
-        let upstreams = self.0.upstreams.values().flat_map(|upstream| upstream.references());
-        let listeners = self.0.listeners.values().flat_map(Listener::references);
-        upstreams.chain(listeners).chain(self.0.auth.references())
+        let upstreams = self.0.meaning.upstreams.values().flat_map(|upstream| upstream.references());
+        let listeners = self.0.meaning.listeners.values().flat_map(Listener::references);
+        upstreams.chain(listeners).chain(self.0.meaning.auth.references())
     }
 }
 

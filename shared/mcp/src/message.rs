@@ -4,7 +4,11 @@
 //! so that they are echoed exactly, and they claim no capability: a data plane answers no sampling, elicitation or
 //! roots of its own.
 
+use ostler_core::build;
+
+use crate::bridge::{META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PROTOCOL_VERSION, Members};
 use crate::era::Revision;
+use crate::method;
 
 /// Who the data plane says it is, in `clientInfo`.
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +65,18 @@ pub fn initialized() -> &'static [u8] {
 }
 
 /// `server/discover` (modern), which is also its probe.
-pub fn discover(id: u64, revision: Revision, client: Implementation<'_>) -> Vec<u8> {
-    let revision = revision.as_str();
-    let client = client.to_json();
-    format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"server/discover","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"{revision}","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{client}}}}}}}"#
-    )
-    .into_bytes()
+pub fn discover(id: u64) -> Vec<u8> {
+    modern_request(&id.to_string(), method::SERVER_DISCOVER, "{}", Members::default())
+}
+
+/// A modern request of the data plane's own with a raw id, for somebody of these raw capabilities. `_meta` is added to the parameters.
+pub fn modern_request<'a>(id: &str, method: &str, capabilities: &'a str, mut params: Members<'a>) -> Vec<u8> {
+    let mut meta = Members::default();
+    meta.set(META_PROTOCOL_VERSION, json_text(Revision::LATEST.as_str()));
+    meta.set(META_CLIENT_CAPABILITIES, capabilities);
+    meta.set(META_CLIENT_INFO, Implementation::OSTLER.to_json());
+    params.set("_meta", meta.to_json());
+    request(id, method, &params.to_json())
 }
 
 /// `notifications/cancelled` for a request, by its raw id as the receiver knows it.
@@ -96,7 +105,12 @@ pub fn result(id: &str, result: &str) -> Vec<u8> {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into_bytes()
 }
 
+// === impl Implementation ===
+
 impl Implementation<'_> {
+    /// The data plane.
+    pub const OSTLER: Implementation<'static> = Implementation { name: "ostler", version: build::VERSION };
+
     fn to_json(self) -> String {
         format!(r#"{{"name":{},"version":{}}}"#, json_text(self.name), json_text(self.version))
     }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
-use ostler_core::build;
 use ostler_core::clock::WallClock;
 use ostler_mcp::bridge::{Members, modern_client};
 use ostler_mcp::headers::MCP_SESSION_ID;
@@ -169,7 +168,7 @@ impl Pooled {
         asker: &Asker,
         capabilities: &str,
     ) -> Result<(Self, Held), UpstreamError> {
-        let client = Implementation { name: "ostler", version: build::VERSION };
+        let client = Implementation::OSTLER;
         let asked = mount.handshake_revision();
         let body = modern_client::initialize(0, asked, capabilities, client);
         let answer = asker.legacy(mount, table, None, asked, body).await?;

@@ -1,7 +1,6 @@
 //! How a child that was just started is greeted before anybody uses it.
 
 use bytes::Bytes;
-use ostler_core::build;
 use ostler_core::limits::{CHILD_PING_TIMEOUT, CHILD_START_TIMEOUT};
 use ostler_core::lines::frame;
 use ostler_mcp::message::{self, Implementation};
@@ -62,7 +61,7 @@ async fn repeat(link: &Link, body: &Bytes, revision: Option<&str>) -> Result<(),
 }
 
 async fn ask(link: &Link, revision: Revision) -> Result<Bytes, UpstreamError> {
-    let client = Implementation { name: "ostler", version: build::VERSION };
+    let client = Implementation::OSTLER;
     let result = initialize(link, "0", |number| message::initialize(number, revision, client)).await?;
     result.ok_or_else(errors::start_refused)
 }

@@ -4,10 +4,8 @@
 
 use std::sync::Arc;
 
-use ostler_core::build;
 use ostler_core::limits::CHILD_PING_TIMEOUT;
-use ostler_mcp::Revision;
-use ostler_mcp::message::{self, Implementation};
+use ostler_mcp::message::{self};
 use tokio::time::timeout;
 
 use super::inbound::{Inbound, OWN_SEAT};
@@ -43,10 +41,7 @@ async fn ping(link: &Link) {
         Inbound::Session(_) => rewrite::with_id(&message::ping(0), PING_ID),
         Inbound::Mount(_) => Some(message::ping(number).into()),
         // The era has no ping; any answer will do.
-        Inbound::Modern => {
-            let client = Implementation { name: "ostler", version: build::VERSION };
-            Some(message::discover(number, Revision::LATEST, client).into())
-        }
+        Inbound::Modern => Some(message::discover(number).into()),
     };
     if let Some(body) = body {
         link.tell(&body);

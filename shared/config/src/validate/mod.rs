@@ -34,7 +34,7 @@ const VERSION: i64 = 1;
 const SINGULAR: &str = "default";
 
 /// What a document means, as far as it could be understood.
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Meaning {
     pub(crate) upstreams: BTreeMap<ResourceName, Arc<Upstream>>,
     pub(crate) mounts: BTreeMap<ResourceName, Mount>,

@@ -18,7 +18,7 @@ fn every_message_is_one_that_we_would_accept() {
     assert_eq!(params["capabilities"], serde_json::json!({}));
     assert_eq!(params["clientInfo"]["name"], "os\"tler");
 
-    let discover = discover(5, Revision::LATEST, CLIENT);
+    let discover = discover(5);
     let envelope = Envelope::scan(&discover).unwrap();
     assert_eq!(envelope.meta.protocol_version.as_deref(), Some("2026-07-28"));
 
