@@ -412,7 +412,7 @@ async fn sweep(applier: Arc<Applier>, deps: Deps) {
         }
         snapshot.mounts().for_each(|mount| {
             mount.runtime.sessions.sweep();
-            mount.runtime.pool.sweep();
+            mount.runtime.pool.sweep(mount);
         });
     }
 }

@@ -3,16 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+#[path = "bridge_attacks/callers.rs"]
+mod callers;
 #[path = "bridge_attacks/legacy_client.rs"]
 mod legacy_client;
 #[path = "bridge_attacks/modern_client.rs"]
 mod modern_client;
 
 use ostler_dataplane::DataPlane;
-use ostler_tests::support::eventually;
 use ostler_tests::support::modern::ModernServer;
 use ostler_tests::support::server::{FakeServer, Seen};
-use ostler_tests::support::world::{admin, config, standalone};
+use ostler_tests::support::world::{config, standalone, until_legacy};
 use tempfile::TempDir;
 
 /// A server that speaks 2026-07-28 alone, on mount `up`.
@@ -29,12 +30,7 @@ async fn legacy_world() -> (FakeServer, DataPlane, TempDir) {
     let server = FakeServer::start("old").await;
     let (up, other) = (server.url(), format!("{}?other", server.url()));
     let dataplane = standalone(dir.path(), &config(&[("up", &up), ("other", &other)])).await;
-    eventually("the era is known", async || {
-        let mounts = admin(&dataplane, &dir.path().join("state"), "/mounts").await;
-        let is_known = mounts["mounts"].as_array()?.iter().all(|mount| mount["era"] == "legacy");
-        is_known.then_some(())
-    })
-    .await;
+    until_legacy(&dataplane, dir.path()).await;
     (server, dataplane, dir)
 }
 

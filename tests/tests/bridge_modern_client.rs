@@ -7,7 +7,7 @@ use ostler_tests::support::bridged::{Events, elicits, modern_request};
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::server::{FakeServer, Manner, Seen};
-use ostler_tests::support::world::{admin, config, standalone};
+use ostler_tests::support::world::{config, standalone, until_legacy};
 use serde_json::{Value, json};
 
 /// A legacy server that is known for one.
@@ -15,11 +15,7 @@ async fn world() -> (FakeServer, DataPlane, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let server = FakeServer::start("old").await;
     let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
-    eventually("the era is known", async || {
-        let mounts = admin(&dataplane, &dir.path().join("state"), "/mounts").await;
-        (mounts["mounts"][0]["era"] == "legacy").then_some(())
-    })
-    .await;
+    until_legacy(&dataplane, dir.path()).await;
     (server, dataplane, dir)
 }
 

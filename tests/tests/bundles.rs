@@ -6,6 +6,8 @@
 mod apart;
 #[path = "bundles/changes.rs"]
 mod changes;
+#[path = "bundles/left.rs"]
+mod left;
 #[path = "bundles/members.rs"]
 mod members;
 

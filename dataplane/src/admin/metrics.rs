@@ -137,6 +137,9 @@ fn expose_mount(mount: &Mount, exposition: &mut Exposition) {
     exposition.value(Metric::MountSessions, &[name, upstream], mount.runtime.session_count());
     let restored = &mount.runtime.sessions.restored;
     exposition.counter(Metric::MountSessionsRestored, &[name, upstream], restored);
+    let pool = &mount.runtime.pool;
+    exposition.value(Metric::MountPooledSessions, &[name, upstream], pool.len());
+    exposition.value(Metric::MountParkedCalls, &[name, upstream], pool.parked());
     if let Some(bundled) = &mount.bundled {
         exposition.value(Metric::BundleMembersMissing, &[name], bundled.bundle.missing());
         exposition.value(Metric::BundleNamesLeftOut, &[name], bundled.bundle.left_out());

@@ -118,7 +118,9 @@ async fn ask_child(mount: &Arc<Mount>, asker: &Asker) -> Option<Era> {
         // It could not be asked.
         Ok(Err(error)) if error.reason != Reason::UpstreamTimeout => return None,
         Ok(Err(_)) | Err(_) => {
-            mount.runtime.pool.session(mount, asker, "{}").await.ok()?;
+            if !mount.runtime.pool.opens(mount, asker).await {
+                return None;
+            }
             Era::Legacy
         }
     };

@@ -43,7 +43,7 @@ use ostler_core::name::ResourceName;
 use ostler_core::tasks::Tasks;
 use ostler_mcp::headers::JSON;
 use ostler_mcp::message::json_text;
-use ostler_mcp::{Era, Kind, Reason, error, message, method};
+use ostler_mcp::{Envelope, Era, Kind, Reason, error, message, method};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch as cell;
 
@@ -123,6 +123,13 @@ pub async fn serve(bundled: &Bundled, call: Call<'_>) -> Result<Answer, Upstream
                 Err(UpstreamError::new(Reason::MethodNotFound, detail))
             }
         },
+    }
+}
+
+/// The call will not be made again by which its `requestState` was to go on: a member that holds it lets go of it.
+pub fn abandon(bundled: &Bundled, call: &Envelope<'_>, principal: Option<(&str, &str)>) {
+    if let Some((member, state)) = route::held(bundled, call, &Holder::of(principal)) {
+        member.runtime.pool.abandon(&state);
     }
 }
 

@@ -16,6 +16,7 @@ use super::member::{self, Outgoing};
 use super::sealer::Holder;
 use super::{Bundle, Bundled, invalid_params, names};
 use crate::bridge::ask::unbridgeable;
+use crate::mount::Mount;
 use crate::upstream::{Answer, Call, UpstreamError};
 
 /// A call as its member knows it.
@@ -76,6 +77,17 @@ pub(super) async fn serve(
         task_id: routed.task_id,
     };
     answer::relay(answer, place, id, rewriter).await
+}
+
+/// Where a call goes that was made before, and the state by which it would go on there.
+pub(super) fn held<'b>(
+    bundled: &'b Bundled,
+    envelope: &Envelope<'_>,
+    holder: &Holder,
+) -> Option<(&'b Arc<Mount>, String)> {
+    let routed = route(&bundled.bundle, envelope, holder).ok()?;
+    let params = Members::parse(&routed.params, "params").ok()?;
+    Some((bundled.member(&routed.member)?, params.text("requestState")?))
 }
 
 fn route(bundle: &Bundle, envelope: &Envelope<'_>, holder: &Holder) -> Result<Routed, Stray> {

@@ -352,6 +352,15 @@ pub const BRIDGED_TOOLS_MAX: usize = 10_000;
 pub const BRIDGED_TOOL_BYTES_MAX: usize = 4 * 1024;
 /// Calls of a mount that wait for what their server has asked of a modern client. Each holds a stream open.
 pub const PARKED_CALLS_MAX: usize = 100;
+/// The same of one caller, so that none takes the places of all others: more questions than a person answers at once. Callers
+/// who show no credential are one.
+pub const PARKED_CALLS_PER_CALLER_MAX: usize = 32;
+/// Sessions that a mount holds at a legacy upstream for modern clients: one for each caller and set of capabilities in use.
+/// There are 50 such sets, so that no caller takes all places alone, and each session costs the upstream what a client's does.
+pub const POOLED_SESSIONS_MAX: usize = 256;
+/// One that nobody used for this long is ended: callers come back within minutes or not at all, and its server may keep
+/// something for it.
+pub const POOLED_SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 /// Before an upstream is listened to again that ended a subscription.
 pub const LISTEN_RETRY: Duration = Duration::from_secs(1);
 /// Events that wait to be written on one client's HTTP+SSE stream: a burst of progress. Whoever has more to say waits.

@@ -84,6 +84,15 @@ pub async fn until_healthy(dataplane: &DataPlane, state_dir: &Path) {
     .await;
 }
 
+/// Waits until the servers of all mounts are known for speaking the legacy era alone. `dir` is what the data plane was started in.
+pub async fn until_legacy(dataplane: &DataPlane, dir: &Path) {
+    eventually("the era is known", async || {
+        let mounts = admin(dataplane, &dir.join("state"), "/mounts").await;
+        mounts["mounts"].as_array()?.iter().all(|mount| mount["era"] == "legacy").then_some(())
+    })
+    .await;
+}
+
 /// Leaves a state folder as a process does that was killed while a config settled for the first time.
 ///
 /// # Panics

@@ -8,7 +8,7 @@ use ostler_mcp::sse::Decoder;
 use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::member::{MemberServer, Script};
 use ostler_tests::support::server::{FakeServer, Manner};
-use ostler_tests::support::world::{admin, call, initialize, modern, standalone, try_standalone};
+use ostler_tests::support::world::{call, initialize, modern, standalone, try_standalone, until_legacy};
 use ostler_tests::support::{PATIENCE, eventually};
 use serde_json::{Value, json};
 
@@ -220,11 +220,7 @@ async fn callers_of_one_legacy_server_are_served_in_sessions_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let server = FakeServer::start("old").await;
     let dataplane = standalone(dir.path(), &document(&server.url())).await;
-    eventually("the era is known", async || {
-        let mounts = admin(&dataplane, &dir.path().join("state"), "/mounts").await;
-        (mounts["mounts"][0]["era"] == "legacy").then_some(())
-    })
-    .await;
+    until_legacy(&dataplane, dir.path()).await;
     for key in [ALICE, BOB, ALICE, BOB] {
         let ask = modern(dataplane.mcp_addr(), "up", 1, "tools/call", json!({"name": "who"}));
         let answer = ask.header("authorization", &bearer(key)).send().await;
@@ -243,11 +239,7 @@ async fn a_parked_call_goes_on_for_its_principal_alone() {
     let dir = tempfile::tempdir().unwrap();
     let server = FakeServer::start("old").await;
     let dataplane = standalone(dir.path(), &document(&server.url())).await;
-    eventually("the era is known", async || {
-        let mounts = admin(&dataplane, &dir.path().join("state"), "/mounts").await;
-        (mounts["mounts"][0]["era"] == "legacy").then_some(())
-    })
-    .await;
+    until_legacy(&dataplane, dir.path()).await;
     server.behave(Manner::LegacyEvents);
     let says = server.next_call_streams();
     let ask = |key: &str, params: Value| {

@@ -83,7 +83,7 @@ async fn a_parked_call_is_found_on_its_own_mount_by_its_own_kind_of_client_and_o
 async fn parked_calls_are_bounded_and_those_of_one_mount_take_no_place_of_another() {
     let (server, dataplane, _dir) = legacy_world().await;
     let mut feeds = Vec::new();
-    for _ in 0..ostler_core::limits::PARKED_CALLS_MAX {
+    for _ in 0..ostler_core::limits::PARKED_CALLS_PER_CALLER_MAX {
         feeds.push(parked(&server, &dataplane, "up").await);
     }
     let (before, feed) = (of(&server, "tools/call").len(), server.next_call_streams());

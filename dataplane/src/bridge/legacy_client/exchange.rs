@@ -18,6 +18,7 @@ use super::super::era;
 use super::super::mirrors::{self, Pages};
 use super::super::stream::{Bridged, Writer};
 use super::question::Question;
+use super::resumption::Resumption;
 use super::session::Underway;
 use super::{BridgedSession, json, session_over, typed};
 use crate::mount::Mount;
@@ -62,7 +63,7 @@ enum Step {
     },
     Waiting {
         questions: Vec<(String, Question)>,
-        state: Option<String>,
+        resumption: Resumption,
     },
     Over,
 }
@@ -172,6 +173,13 @@ impl Exchange {
 
     /// Writes the upstream's questions to the client.
     fn put_questions(&mut self, required: InputRequired) -> Result<Step, UpstreamError> {
+        let resumption = Resumption {
+            mount: Arc::clone(&self.mount),
+            session: Arc::clone(&self.session),
+            asker: self.asker.clone(),
+            body: self.body.clone(),
+            state: required.state,
+        };
         self.rounds += 1;
         if self.rounds > BRIDGE_ROUNDS_MAX {
             return Err(invalid("it asks again and again"));
@@ -194,7 +202,7 @@ impl Exchange {
             events.push_back(event(&body));
             questions.push((request.key, question));
         }
-        let then = Box::new(Step::Waiting { questions, state: required.state });
+        let then = Box::new(Step::Waiting { questions, resumption });
         Ok(Step::Writing { events, then })
     }
 }
@@ -258,7 +266,7 @@ impl Answering {
                     None => Err(invalid("it ends without the response")),
                 }
             }
-            Step::Waiting { questions, state } => {
+            Step::Waiting { questions, resumption } => {
                 let deadline = self.exchange.deadline;
                 let answered = join_all(questions.iter_mut().map(|(_, question)| question.answered()));
                 tokio::select! {
@@ -268,7 +276,7 @@ impl Answering {
                     answered = timeout_at(deadline, answered) => drop(answered.map_err(|_| unanswered())?),
                     () = sleep(SSE_KEEP_ALIVE) => return Ok(Some(Bytes::from_static(sse::KEEP_ALIVE))),
                 };
-                let mut responses = InputResponses { results: Vec::new(), state: state.take() };
+                let mut responses = InputResponses { results: Vec::new(), state: resumption.state.clone() };
                 for (key, question) in questions.iter() {
                     let answer = question.answer().ok_or_else(unanswered)?;
                     let envelope = Envelope::scan(answer).map_err(|_| unbridgeable("the client's answer"))?;

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `session` | what a session holds between requests |
 //! | `question` | what the upstream wants to know, until the client has answered |
+//! | `resumption` | a call that its upstream has ended with questions, until it is sent again or never will be |
 //! | `exchange` | one request: sent, asked back about, sent again, answered |
 //! | `push` | the session's GET stream, fed by a `subscriptions/listen` |
 
 mod exchange;
 mod push;
 mod question;
+mod resumption;
 mod session;
 
 use std::sync::Arc;

@@ -17,7 +17,8 @@ use ostler_mcp::{Envelope, Era, Kind, error, message, method, sse};
 use tokio::time::{Instant, timeout_at};
 
 use super::parked::{self, Parked, Question};
-use super::pool::{Pooled, response_to};
+use super::pool::Lease;
+use super::pooled::response_to;
 use super::{MayBeRefusal, json, level, typed};
 use crate::bridge::ask::{self, Asker, invalid, unbridgeable};
 use crate::bridge::stream::{Bridged, Writer};
@@ -30,7 +31,7 @@ use crate::upstream::{Answer, AnswerBody, BodyError, Tail, UpstreamError};
 pub(super) struct Upward {
     mount: Arc<Mount>,
     asker: Asker,
-    pooled: Arc<Pooled>,
+    lease: Arc<Lease>,
     /// Its id there, and its progress token.
     number: u64,
     is_over: bool,
@@ -143,9 +144,19 @@ async fn resume(
 // === impl Upward ===
 
 impl Upward {
-    pub(super) fn new(mount: &Arc<Mount>, asker: &Asker, pooled: &Arc<Pooled>, number: u64) -> Self {
-        let (mount, asker, pooled) = (Arc::clone(mount), asker.clone(), Arc::clone(pooled));
-        Self { mount, asker, pooled, number, is_over: false }
+    pub(super) fn new(mount: &Arc<Mount>, asker: &Asker, lease: Lease, number: u64) -> Self {
+        let (mount, asker, lease) = (Arc::clone(mount), asker.clone(), Arc::new(lease));
+        Self { mount, asker, lease, number, is_over: false }
+    }
+
+    /// The session that it is under way in.
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Whether both are for one caller. All who show no credential are one.
+    pub(super) fn is_of_caller_of(&self, other: &Self) -> bool {
+        self.asker.pass().principal() == other.asker.pass().principal()
     }
 
     /// There is nothing left to cancel.
@@ -156,7 +167,7 @@ impl Upward {
     /// Sends a message that is no request.
     async fn tell(&self, body: &[u8]) -> Result<(), UpstreamError> {
         let table = &self.mount.runtime.pool.table;
-        self.pooled.send(table, &self.mount, &self.asker, body.to_vec()).await.map(drop)
+        self.lease.send(table, &self.mount, &self.asker, body.to_vec()).await.map(drop)
     }
 
     /// The response as the client's own.
@@ -167,7 +178,7 @@ impl Upward {
             if client.request.method == method::TOOLS_LIST {
                 mirrors::note(&self.mount, response);
             }
-            let server = self.pooled.server();
+            let server = self.lease.server();
             let result = modern_client::result(&client.request.method, result, server.as_deref());
             return Ok(Response::ok(message::result(&client.id, &result.map_err(malformed)?)));
         }
@@ -198,13 +209,13 @@ impl Drop for Upward {
         if self.is_over {
             return;
         }
-        let (mount, asker, pooled, number) =
-            (Arc::clone(&self.mount), self.asker.clone(), Arc::clone(&self.pooled), self.number);
+        let (mount, asker, lease, number) =
+            (Arc::clone(&self.mount), self.asker.clone(), Arc::clone(&self.lease), self.number);
         let tasks = self.mount.upstream.tasks();
         tasks.spawn_until_stopped("cancel upstream", async move {
             let body = message::cancelled(&number.to_string(), "the client has left");
             // Nobody waits for what comes of it.
-            let _ = pooled.send(&mount.runtime.pool.table, &mount, &asker, body).await;
+            let _ = lease.send(&mount.runtime.pool.table, &mount, &asker, body).await;
         });
     }
 }
@@ -365,7 +376,7 @@ impl Answering {
             return upward.tell(&message::error(id, &why)).await;
         }
         let request = InputRequest {
-            key: format!("request-{}", upward.pooled.number()),
+            key: format!("request-{}", upward.lease.number()),
             method: envelope.method.clone().into_owned(),
             params: envelope.params.map(str::to_owned),
         };

@@ -15,7 +15,7 @@ use ostler_mcp::{Envelope, Kind, Reason, message, method, sse};
 use tokio::time::sleep;
 
 use super::held::Held;
-use super::pool::Pooled;
+use super::pooled::Pooled;
 use super::typed;
 use crate::bridge::ask::{self, Asker, unbridgeable};
 use crate::bridge::stream::{Bridged, Writer};

@@ -3,7 +3,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `pool` | the sessions held upstream |
+//! | `pool` | the sessions held upstream, and how many there may be |
+//! | `pooled` | one of them: its handshake, and messages in it |
 //! | `held` | a session that ends with whoever it was opened for |
 //! | `exchange` | one request, its answer, and the end of it when its client leaves |
 //! | `parked` | calls that wait for what their server has asked of the client |
@@ -16,6 +17,7 @@ mod level;
 mod listen;
 mod parked;
 mod pool;
+mod pooled;
 
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ use ostler_mcp::headers::JSON;
 use ostler_mcp::{Reason, error, message, method};
 
 pub use pool::Pool;
-pub(super) use pool::Pooled;
+pub(super) use pooled::Pooled;
 
 use super::ask::{Asker, invalid, unbridgeable};
 use super::mirrors;

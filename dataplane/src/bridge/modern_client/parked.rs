@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ostler_core::digest::Digest;
-use ostler_core::limits::PARKED_CALLS_MAX;
+use ostler_core::limits::{PARKED_CALLS_MAX, PARKED_CALLS_PER_CALLER_MAX};
 use ostler_core::rng::secret_token;
 use ostler_mcp::Reason;
 use ostler_mcp::bridge::legacy_client::InputRequest;
@@ -53,13 +53,12 @@ impl ParkedCalls {
             secret_token().map_err(|error| UpstreamError::new(Reason::InternalError, error.to_string()))?;
         self.sweep();
         let mut calls = self.lock();
+        let of_caller = || calls.values().filter(|other| other.upward.is_of_caller_of(&parked.upward));
+        if of_caller().count() >= PARKED_CALLS_PER_CALLER_MAX {
+            return Err(too_many(PARKED_CALLS_PER_CALLER_MAX, "of this caller"));
+        }
         if calls.len() >= PARKED_CALLS_MAX {
-            return Err(UpstreamError::new(
-                Reason::Overloaded,
-                format!(
-                    "mount has {PARKED_CALLS_MAX} calls that wait for answers of their clients; answer some"
-                ),
-            ));
+            return Err(too_many(PARKED_CALLS_MAX, "of all callers"));
         }
         calls.insert(token.clone(), parked);
         Ok(token)
@@ -83,6 +82,17 @@ impl ParkedCalls {
             .ok_or_else(|| UpstreamError::new(Reason::InternalError, "the parked call is gone"))
     }
 
+    /// Drops a call, if the state is of one.
+    pub(super) fn release(&self, state: &str) {
+        // What is dropped tells its upstream, which takes no lock of this one.
+        let released = self.lock().remove(state);
+        drop(released);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         // What is dropped tells its upstream, which takes no lock of this one.
@@ -102,6 +112,12 @@ impl fmt::Debug for ParkedCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ParkedCalls({})", self.lock().len())
     }
+}
+
+fn too_many(limit: usize, whose: &str) -> UpstreamError {
+    let detail =
+        format!("mount has {limit} calls {whose} that wait for answers of their clients; answer some");
+    UpstreamError::new(Reason::Overloaded, detail)
 }
 
 /// What a request is, in whose name: its method and parameters, without what it says of itself and what it answers.

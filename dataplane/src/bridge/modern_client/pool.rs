@@ -1,52 +1,55 @@
 //! The sessions that a mount holds at a legacy upstream for clients that have none: one for each caller and set of client
 //! capabilities, so that a server is told of none that its caller lacks, and no caller is served in another's session.
+//!
+//! There are so many and no more. Whoever needs one more takes the place of the one that was unused longest; one in which calls
+//! are under way is never taken.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::StatusCode;
 use ostler_core::clock::WallClock;
-use ostler_mcp::bridge::{Members, modern_client};
-use ostler_mcp::headers::MCP_SESSION_ID;
-use ostler_mcp::message::Implementation;
-use ostler_mcp::{Envelope, Kind, Reason, Revision, error, message, method};
+use ostler_core::limits::{POOLED_SESSION_IDLE, POOLED_SESSIONS_MAX};
+use ostler_mcp::Reason;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::exchange::Upward;
-use super::held::Held;
-use super::level;
 use super::parked::ParkedCalls;
-use crate::bridge::ask::{self, Asker, invalid};
+use super::pooled::{Pooled, is_lost};
+use crate::bridge::ask::Asker;
 use crate::mount::Mount;
-use crate::mount::session::{Session, SessionTable};
+use crate::mount::session::SessionTable;
 use crate::upstream::{Answer, UpstreamError};
 
 /// The sessions of one mount. Their ids are nobody's: no client can name one.
 pub struct Pool {
     pub(in crate::bridge) table: Arc<SessionTable>,
-    sessions: Mutex<HashMap<Client, Arc<OnceCell<Arc<Pooled>>>>>,
+    slots: Mutex<Slots>,
     pub(super) parked: ParkedCalls,
 }
 
+type Slots = HashMap<Client, Arc<Slot>>;
+
 /// Whom a session is held for: a principal, and what its client can do.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Client {
+pub(super) struct Client {
     principal: Option<(Box<str>, Box<str>)>,
     capabilities: Box<str>,
 }
 
-/// A session held upstream.
-pub struct Pooled {
-    /// Nothing where the upstream answers without sessions.
-    session: Option<Arc<Session>>,
-    revision: Revision,
-    /// The result of `initialize`, raw.
-    initialized: String,
-    level: Mutex<Option<String>>,
-    next: AtomicU64,
+/// A place for a session. Nobody uses it while the pool alone holds it.
+struct Slot {
+    session: OnceCell<Arc<Pooled>>,
+    used: Mutex<Instant>,
+}
+
+/// A session in use.
+pub(super) struct Lease {
+    pooled: Arc<Pooled>,
+    slot: Arc<Slot>,
 }
 
 // === impl Pool ===
@@ -55,54 +58,76 @@ impl Pool {
     pub fn new(clock: WallClock) -> Self {
         Self {
             table: Arc::new(SessionTable::new(clock)),
-            sessions: Mutex::default(),
+            slots: Mutex::default(),
             parked: ParkedCalls::default(),
         }
     }
 
-    /// Drops parked calls that nobody came back for.
-    pub fn sweep(&self) {
+    /// Sessions held.
+    pub fn len(&self) -> usize {
+        lock(&self.slots).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Calls that wait for their clients.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Lets go of a parked call that nobody will come back for, if the state is of one.
+    pub fn abandon(&self, state: &str) {
+        self.parked.release(state);
+    }
+
+    /// Drops parked calls that nobody came back for, and ends sessions that nobody has used for a while.
+    pub fn sweep(&self, mount: &Arc<Mount>) {
         self.parked.sweep();
+        let idle = take_idle(&mut lock(&self.slots));
+        idle.iter().for_each(|slot| slot.end(mount));
     }
 
     /// Ends what the upstream remembers of us, as far as it is told.
     pub fn clear(&self) {
-        lock(&self.sessions).clear();
+        lock(&self.slots).clear();
         self.parked.clear();
         self.table.clear();
     }
 
     /// The session for clients of these capabilities, opened if there is none.
-    pub(in crate::bridge) async fn session(
+    pub(super) async fn session(
         &self,
         mount: &Arc<Mount>,
         asker: &Asker,
         capabilities: &str,
-    ) -> Result<Arc<Pooled>, UpstreamError> {
+    ) -> Result<Lease, UpstreamError> {
         let client = Client::of(asker, capabilities);
-        let cell = Arc::clone(lock(&self.sessions).entry(client).or_default());
-        let opened = cell.get_or_try_init(|| async {
+        let slot = self.slot(mount, &client)?;
+        let opened = slot.session.get_or_try_init(|| async {
             let (pooled, held) = Pooled::open(&self.table, mount, &asker.for_all(), capabilities).await?;
             held.let_go();
             Ok(Arc::new(pooled))
         });
-        opened.await.cloned()
+        match opened.await.cloned() {
+            Ok(pooled) => Ok(Lease { pooled, slot }),
+            Err(error) => {
+                self.forget_vacant(&client, &slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether there is a session for nobody in particular, in which nothing can be asked; opened if there is none.
+    pub(in crate::bridge) async fn opens(&self, mount: &Arc<Mount>, asker: &Asker) -> bool {
+        self.session(mount, asker, "{}").await.is_ok()
     }
 
     /// Whether a session for these capabilities is open: something may have been executed in it.
     pub(super) fn has(&self, asker: &Asker, capabilities: &str) -> bool {
-        lock(&self.sessions).get(&Client::of(asker, capabilities)).is_some_and(|cell| cell.initialized())
-    }
-
-    /// The upstream does not know the session any more.
-    fn forget(&self, asker: &Asker, capabilities: &str, lost: &Arc<Pooled>) {
-        let mut sessions = lock(&self.sessions);
-        let is_lost =
-            |cell: &Arc<OnceCell<Arc<Pooled>>>| cell.get().is_some_and(|held| Arc::ptr_eq(held, lost));
-        let client = Client::of(asker, capabilities);
-        if sessions.get(&client).is_some_and(is_lost) {
-            sessions.remove(&client);
-        }
+        let slots = lock(&self.slots);
+        slots.get(&Client::of(asker, capabilities)).is_some_and(|slot| slot.session.initialized())
     }
 
     /// Sends a request in the session for these capabilities; in a new one if the upstream has lost it, since then it was not
@@ -117,13 +142,13 @@ impl Pool {
     ) -> Result<(Answer, Upward), UpstreamError> {
         let mut is_retry = false;
         loop {
-            let pooled = self.session(mount, asker, capabilities).await?;
-            pooled.raise_level(&self.table, mount, asker, log_level).await;
-            let number = pooled.number();
+            let lease = self.session(mount, asker, capabilities).await?;
+            lease.raise_level(&self.table, mount, asker, log_level).await;
+            let number = lease.number();
             let message = write(number)?;
             // The client may leave while nothing is answered yet.
-            let upward = Upward::new(mount, asker, &pooled, number);
-            let answer = pooled.send(&self.table, mount, asker, message).await;
+            let upward = Upward::new(mount, asker, lease, number);
+            let answer = upward.lease().send(&self.table, mount, asker, message).await;
             if is_retry || !is_lost(&answer) {
                 return match answer {
                     Ok(answer) => Ok((answer, upward)),
@@ -136,16 +161,54 @@ impl Pool {
                     }
                 };
             }
+            self.forget(&Client::of(asker, capabilities), upward.lease());
             upward.end();
-            self.forget(asker, capabilities, &pooled);
             is_retry = true;
+        }
+    }
+
+    /// The client's place, made if it has none and there is room.
+    fn slot(&self, mount: &Arc<Mount>, client: &Client) -> Result<Arc<Slot>, UpstreamError> {
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(client) {
+            *lock(&slot.used) = Instant::now();
+            return Ok(Arc::clone(slot));
+        }
+        let evicted = match slots.len() < POOLED_SESSIONS_MAX {
+            true => None,
+            false => Some(take_longest_idle(&mut slots).ok_or_else(all_in_use)?),
+        };
+        let slot = Arc::new(Slot { session: OnceCell::new(), used: Mutex::new(Instant::now()) });
+        slots.insert(client.clone(), Arc::clone(&slot));
+        drop(slots);
+        if let Some(evicted) = evicted {
+            evicted.end(mount);
+        }
+        Ok(slot)
+    }
+
+    /// No session came of it, and nobody else waits for one there.
+    fn forget_vacant(&self, client: &Client, vacant: &Arc<Slot>) {
+        let mut slots = lock(&self.slots);
+        let is_it = |slot: &Arc<Slot>| Arc::ptr_eq(slot, vacant) && !slot.session.initialized();
+        // The pool's own, and the one who asks.
+        if slots.get(client).is_some_and(is_it) && Arc::strong_count(vacant) == 2 {
+            slots.remove(client);
+        }
+    }
+
+    /// The upstream does not know the session any more.
+    fn forget(&self, client: &Client, lost: &Lease) {
+        let mut slots = lock(&self.slots);
+        if slots.get(client).is_some_and(|slot| Arc::ptr_eq(slot, &lost.slot)) {
+            slots.remove(client);
         }
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pool({})", lock(&self.sessions).len())
+        write!(f, "Pool({})", self.len())
     }
 }
 
@@ -158,116 +221,88 @@ impl Client {
     }
 }
 
-// === impl Pooled ===
+// === impl Slot ===
 
-impl Pooled {
-    /// Shakes hands. The session ends with what comes beside it.
-    pub(in crate::bridge) async fn open(
-        table: &Arc<SessionTable>,
-        mount: &Arc<Mount>,
-        asker: &Asker,
-        capabilities: &str,
-    ) -> Result<(Self, Held), UpstreamError> {
-        let client = Implementation::OSTLER;
-        let asked = mount.handshake_revision();
-        let body = modern_client::initialize(0, asked, capabilities, client);
-        let answer = asker.legacy(mount, table, None, asked, body).await?;
-        let named = answer.headers().get(MCP_SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let session = named.and_then(|id| table.get(&id, asker.caller()));
-        let held = Held::new(mount, asker, session.clone(), asked);
-        let response = ask::response(answer).await?;
-        let response = Envelope::scan(&response).map_err(|_| invalid("it is no message"))?;
-        if response.error_code == Some(i64::from(error::INTERNAL_ERROR)) {
-            let detail = "upstream could not shake hands; look at its log";
-            return Err(UpstreamError::new(Reason::UpstreamUnavailable, detail));
-        }
-        let initialized = response.result.ok_or_else(|| invalid("`initialize` is refused"))?.to_owned();
-        let revision = Members::parse(&initialized, "the result of initialize")
-            .ok()
-            .and_then(|result| Revision::parse(&result.text("protocolVersion")?))
-            .filter(|revision| !revision.is_modern())
-            .ok_or_else(|| invalid("`initialize` is answered with an unknown revision"))?;
-        let pooled =
-            Self { session, revision, initialized, level: Mutex::default(), next: AtomicU64::new(1) };
-        pooled.send(table, mount, asker, message::initialized().to_vec()).await?;
-        Ok((pooled, held))
-    }
-
-    pub(super) fn initialized(&self) -> &str {
-        &self.initialized
-    }
-
-    /// `serverInfo`, raw.
-    pub(super) fn server(&self) -> Option<String> {
-        let initialized = Members::parse(&self.initialized, "the result of initialize").ok()?;
-        initialized.get("serverInfo").map(str::to_owned)
-    }
-
-    /// Whether the server has a capability, by its path.
-    pub(super) fn can(&self, capability: &str, part: &str) -> bool {
-        let initialized = serde_json::from_str::<serde_json::Value>(&self.initialized).unwrap_or_default();
-        let value = initialized.get("capabilities").and_then(|all| all.get(capability)?.get(part));
-        value.and_then(serde_json::Value::as_bool) == Some(true)
-    }
-
-    pub(super) fn session(&self) -> Option<&Arc<Session>> {
-        self.session.as_ref()
-    }
-
-    pub(super) fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    /// A number that no other request of ours in this session has.
-    pub(super) fn number(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) async fn send(
-        &self,
-        table: &Arc<SessionTable>,
-        mount: &Mount,
-        asker: &Asker,
-        body: Vec<u8>,
-    ) -> Result<Answer, UpstreamError> {
-        asker.legacy(mount, table, self.session.clone(), self.revision, body).await
-    }
-
-    /// Makes the server as talkative as the request wants it. One that has no levels, or refuses, stays as it is.
-    async fn raise_level(
-        &self,
-        table: &Arc<SessionTable>,
-        mount: &Mount,
-        asker: &Asker,
-        wanted: Option<&str>,
-    ) {
-        let Some(wanted) = wanted.filter(|wanted| level::is_more(wanted, lock(&self.level).as_deref()))
-        else {
-            return;
-        };
-        let params = format!(r#"{{"level":"{wanted}"}}"#);
-        let body = message::request(&self.number().to_string(), method::LOGGING_SET_LEVEL, &params);
-        let Ok(answer) = self.send(table, mount, &asker.for_all(), body).await else { return };
-        let Ok(response) = ask::response(answer).await else { return };
-        if Envelope::scan(&response).is_ok_and(|envelope| envelope.kind == Kind::Response { error: false }) {
-            *lock(&self.level) = Some(wanted.to_owned());
+impl Slot {
+    fn end(&self, mount: &Arc<Mount>) {
+        if let Some(pooled) = self.session.get() {
+            pooled.end(mount);
         }
     }
 }
 
-/// Whether an upstream says that it does not know the session; then it has executed nothing.
-fn is_lost(answer: &Result<Answer, UpstreamError>) -> bool {
-    match answer {
-        Ok(answer) => answer.status() == StatusCode::NOT_FOUND,
-        Err(error) => error.reason == Reason::SessionNotFound,
+// === impl Lease ===
+
+impl Deref for Lease {
+    type Target = Pooled;
+
+    fn deref(&self) -> &Pooled {
+        &self.pooled
     }
 }
 
-/// A response to a request of the server's.
-pub(super) fn response_to(id: &str, result: &str) -> Bytes {
-    message::result(id, result).into()
+impl Drop for Lease {
+    fn drop(&mut self) {
+        *lock(&self.slot.used) = Instant::now();
+    }
+}
+
+/// Nobody can take it while the pool is locked: who uses it took it from there.
+fn is_idle(slot: &Arc<Slot>) -> bool {
+    Arc::strong_count(slot) == 1
+}
+
+/// Those that nobody has used for a while.
+fn take_idle(slots: &mut Slots) -> Vec<Arc<Slot>> {
+    let now = Instant::now();
+    let is_over = |_: &Client, slot: &mut Arc<Slot>| {
+        is_idle(slot) && now.duration_since(*lock(&slot.used)) >= POOLED_SESSION_IDLE
+    };
+    slots.extract_if(is_over).map(|(_, slot)| slot).collect()
+}
+
+fn take_longest_idle(slots: &mut Slots) -> Option<Arc<Slot>> {
+    let idle = slots.iter().filter(|(_, slot)| is_idle(slot));
+    let (client, _) = idle.min_by_key(|(_, slot)| *lock(&slot.used))?;
+    let client = client.clone();
+    slots.remove(&client)
+}
+
+fn all_in_use() -> UpstreamError {
+    let detail = format!(
+        "mount holds {POOLED_SESSIONS_MAX} sessions at its upstream for clients that have none, its limit, each with calls under way; try again"
+    );
+    UpstreamError::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(capabilities: &str) -> Client {
+        Client { principal: None, capabilities: capabilities.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_given_up_when_nobody_has_used_it_for_a_while_and_the_one_unused_longest_first() {
+        let mut slots = Slots::new();
+        let slot = || Arc::new(Slot { session: OnceCell::new(), used: Mutex::new(Instant::now()) });
+        for capabilities in ["a", "b", "c"] {
+            slots.insert(client(capabilities), slot());
+            tokio::time::advance(POOLED_SESSION_IDLE / 4).await;
+        }
+        let in_use = Arc::clone(&slots[&client("a")]);
+        tokio::time::advance(POOLED_SESSION_IDLE / 2).await;
+        assert_eq!(take_idle(&mut slots).len(), 1);
+        assert!(!slots.contains_key(&client("b")), "the others are in use, or were not long ago");
+        drop(in_use);
+        assert!(take_longest_idle(&mut slots).is_some());
+        assert!(slots.contains_key(&client("c")));
+        let _in_use = Arc::clone(&slots[&client("c")]);
+        assert!(take_longest_idle(&mut slots).is_none());
+    }
 }

@@ -58,6 +58,8 @@ metrics! {
     MountInFlight: Gauge "ostler_mount_in_flight" ["mount", "upstream"] "Requests and streams under way.";
     MountSessions: Gauge "ostler_mount_sessions" ["mount", "upstream"] "Legacy sessions held.";
     MountSessionsRestored: Counter "ostler_mount_sessions_restored_total" ["mount", "upstream"] "Legacy sessions of an earlier process that went on in this one.";
+    MountPooledSessions: Gauge "ostler_mount_pooled_sessions" ["mount", "upstream"] "Sessions held at a legacy upstream for clients that have none.";
+    MountParkedCalls: Gauge "ostler_mount_parked_calls" ["mount", "upstream"] "Calls that wait for what their server has asked of a client.";
     MountState: Gauge "ostler_mount_state" ["mount", "upstream", "state"] "1 for the state the mount is in, 0 for the others.";
 
     MountsDraining: Gauge "ostler_mounts_draining" [] "Mounts that config removed or gave another upstream and that still finish requests.";
