@@ -6,6 +6,8 @@
 mod belongs;
 #[path = "auth/keys.rs"]
 mod keys;
+#[path = "auth/network.rs"]
+mod network;
 #[path = "auth/tokens.rs"]
 mod tokens;
 

@@ -340,6 +340,7 @@ impl Applier {
             allow_command: &self.allowed.commands,
             allow_ref: &self.allowed.references,
             allow_listen: &self.allowed.listeners,
+            listen: Some(self.listeners.mcp_addr()),
             lookup: self.lookup.as_ref(),
             unresolved,
         };

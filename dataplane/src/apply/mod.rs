@@ -71,7 +71,7 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct Rejection {
     /// Stable word: `invalid_config`, `not_allowed_here`, `older_version`, `older_epoch`, `digest_conflict`,
-    /// `digest_mismatch`, `crash_looping`, `listener_unbindable`; of the stream also `malformed`, `missing_capability`, `newer_build_needed`,
+    /// `digest_mismatch`, `crash_looping`, `listener_unbindable`, `open_to_network`; of the stream also `malformed`, `missing_capability`, `newer_build_needed`,
     /// `wrong_fleet`.
     pub code: &'static str,
     pub message: String,
@@ -104,6 +104,8 @@ impl Rejection {
     pub fn of_report(report: Report) -> Self {
         let code = if report.has(Code::NotAllowedHere) {
             "not_allowed_here"
+        } else if report.has(Code::OpenToNetwork) {
+            "open_to_network"
         } else if report.has(Code::PartDigest) {
             "digest_mismatch"
         } else {

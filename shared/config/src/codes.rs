@@ -320,6 +320,10 @@ codes! {
         "a listener cannot be opened on this data plane",
         "All sockets of a config are opened before it is swapped in, so that a config is served whole or not at all.",
         "Free the address or choose another; where it overlaps one that the config before had, remove that one first.";
+    OpenToNetwork = "OST0405", "open_to_network", Error,
+        "the data plane's own listener would be open to everybody on the network",
+        "Whoever reaches a listener that asks for no credential can use every tool behind it, and `--listen` of this data plane is not on loopback.",
+        "Say in `auth` what is accepted, or `accept: [none]` for the listener `mcp` if that is meant; or start the data plane with `--listen` on loopback.";
 
     // 05: parts, from the wire or from disk.
     PartDigest = "OST0501", "part_digest", Error,

@@ -25,6 +25,7 @@ fn config(addrs: &[SocketAddr]) -> Compiled {
         allow_command: &any,
         allow_ref: &any,
         allow_listen: &any,
+        listen: None,
         lookup: &ProcessLookup,
         unresolved: Unresolved::Refuse,
     };

@@ -54,6 +54,7 @@ impl Scene {
             allow_command: &any,
             allow_ref: &any,
             allow_listen: &any,
+            listen: None,
             lookup: &ProcessLookup,
             unresolved: Unresolved::Refuse,
         };

@@ -1,6 +1,7 @@
 //! Who may use the mounts, with the digests of keys and the key sets that references lead to.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -8,10 +9,12 @@ use http::uri::PathAndQuery;
 use ostler_core::digest::{Digest, DigestBuilder};
 use ostler_core::jwt::KeySet;
 
+use crate::codes::Code;
 use crate::compiled::{CompiledAuth, CompiledIssuer, CompiledKey, HttpTransport, KeySource, SecretString};
 use crate::diagnostic::Diagnostic;
 use crate::parts::PartKind;
 use crate::validate::auth::key_digest;
+use crate::validate::listener::BOOTSTRAP;
 use crate::validate::url::{self, Target};
 use crate::validated::{Auth, IssuerKeys, Validated};
 
@@ -25,6 +28,7 @@ pub(super) fn compile(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Arc<CompiledAuth> {
     let auth = config.auth();
+    diagnostics.extend(host.listen.and_then(|listen| open(auth, listen)));
     let mut resolver = Resolver::new(host, "auth".to_owned());
     let mut part = DigestBuilder::new();
     for kind in [PartKind::Auth, PartKind::Identity] {
@@ -70,6 +74,18 @@ pub(super) fn compile(
         identity: config.identity().clone(),
         part,
     })
+}
+
+/// What is said of a config that would open the data plane's own listener to the network.
+fn open(auth: &Auth, listen: SocketAddr) -> Option<Diagnostic> {
+    if listen.ip().is_loopback() || !auth.is_open(BOOTSTRAP) {
+        return None;
+    }
+    let message = format!("`--listen {listen}` would let everybody on the network use every mount");
+    let help = format!(
+        "say in `auth` what is accepted (`ostler key new NAME` makes a key), or `auth: {{ listeners: {{ {BOOTSTRAP}: {{ accept: [none] }} }} }}` if that is meant, or start the data plane with `--listen` on loopback"
+    );
+    Some(Diagnostic::new(Code::OpenToNetwork, "auth".to_owned(), message, help))
 }
 
 /// Where a key set is fetched; its URL was judged with the document.

@@ -14,6 +14,7 @@ mod transport;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ostler_core::digest::Digest;
@@ -39,6 +40,8 @@ pub struct Host<'a> {
     pub allow_ref: &'a GlobList,
     /// `--allow-listen`, over addresses as `ip:port`.
     pub allow_listen: &'a GlobList,
+    /// The data plane's own `--listen`, where there is one.
+    pub listen: Option<SocketAddr>,
     pub lookup: &'a dyn Lookup,
     pub unresolved: Unresolved,
 }

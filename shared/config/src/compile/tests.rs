@@ -42,7 +42,7 @@ impl Allow {
 fn run(text: &str, lookup: &Fake, allow: &Allow, unresolved: Unresolved) -> Result<Compiled, Report> {
     let config = judge_text(text.as_bytes()).unwrap_or_else(|report| panic!("{report}")).config;
     let Allow(allow_command, allow_ref, allow_listen) = allow;
-    compile(&config, &Host { allow_command, allow_ref, allow_listen, lookup, unresolved })
+    compile(&config, &Host { allow_command, allow_ref, allow_listen, listen: None, lookup, unresolved })
 }
 
 fn resolved(text: &str, lookup: &Fake) -> Compiled {

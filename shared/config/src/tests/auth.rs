@@ -29,8 +29,14 @@ impl Lookup for Values {
 
 fn compiled(text: &str, value: &'static str, unresolved: Unresolved) -> Result<Compiled, Report> {
     let any = GlobList::any();
-    let host =
-        Host { allow_command: &any, allow_ref: &any, allow_listen: &any, lookup: &Values(value), unresolved };
+    let host = Host {
+        allow_command: &any,
+        allow_ref: &any,
+        allow_listen: &any,
+        listen: None,
+        lookup: &Values(value),
+        unresolved,
+    };
     compile(&accepted(text), &host)
 }
 

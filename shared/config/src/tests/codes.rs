@@ -141,6 +141,7 @@ fn example(code: Code) -> Vec<Diagnostic> {
             GlobList::any(),
         ),
         Code::ListenerUnbindable => unbindable_listener(),
+        Code::OpenToNetwork => open_to_network(),
         Code::PartDigest => judged(vec![
             settings(),
             Part { sha256: Digest::of(b"other"), ..part(PartKind::Mount, "m", "{}") },
@@ -171,12 +172,29 @@ fn unbindable_listener() -> Vec<Diagnostic> {
         allow_command: &any,
         allow_ref: &any,
         allow_listen: &any,
+        listen: None,
         lookup: &Env,
         unresolved: Unresolved::Refuse,
     };
     let compiled = compile(&accepted(text), &host).unwrap();
     let remedy = "stop the program that has the port, or choose another";
     let mut found = vec![crate::unbindable(&compiled.listeners["team"], "the port is taken", remedy)];
+    locate(text.as_bytes(), &mut found);
+    found
+}
+
+fn open_to_network() -> Vec<Diagnostic> {
+    let text = "version: 1\nupstream: { http: { url: http://a/ } }\nauth:\n  accept: [none]\n";
+    let any = GlobList::any();
+    let host = Host {
+        allow_command: &any,
+        allow_ref: &any,
+        allow_listen: &any,
+        listen: Some("0.0.0.0:7400".parse().unwrap()),
+        lookup: &Env,
+        unresolved: Unresolved::Refuse,
+    };
+    let mut found = compile(&accepted(text), &host).unwrap_err().diagnostics;
     locate(text.as_bytes(), &mut found);
     found
 }
@@ -200,6 +218,7 @@ fn compiled(text: &str, allow_command: GlobList) -> Vec<Diagnostic> {
         allow_command: &allow_command,
         allow_ref: &allow_ref,
         allow_listen: &allow_ref,
+        listen: None,
         lookup: &Env,
         unresolved: Unresolved::Refuse,
     };

@@ -65,6 +65,7 @@ fn compiled(config: &Validated, before: Option<&Compiled>) -> Compiled {
         allow_command: &any,
         allow_ref: &any,
         allow_listen: &any,
+        listen: None,
         lookup: &Nothing,
         unresolved: Unresolved::Refuse,
     };

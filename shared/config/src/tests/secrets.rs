@@ -91,6 +91,7 @@ listeners:
         allow_command: &any,
         allow_ref: &any,
         allow_listen: &any,
+        listen: None,
         lookup: &CanaryLookup,
         unresolved: Unresolved::Refuse,
     };
@@ -114,6 +115,7 @@ upstreams:
             allow_command: &any,
             allow_ref: &any,
             allow_listen: &any,
+            listen: None,
             lookup: &CanaryLookup,
             unresolved,
         };

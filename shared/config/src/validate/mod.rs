@@ -346,11 +346,8 @@ impl<'a> Judge<'a> {
         let existing = auth::Existing { mount: &|name| self.existing_mount(name), listener: &listener };
         let auth = raw.map(|raw| auth::validate(raw, existing, self.reporter)).unwrap_or_default();
         for listener in self.meaning.listeners.values() {
-            let is_open =
-                !listener.address.ip().is_loopback() && !auth.listeners.contains_key(&listener.name);
-            if let Some(at) =
-                listeners.get(&listener.name).filter(|_| is_open && auth.default_accept().is_none())
-            {
+            let is_open = !listener.address.ip().is_loopback() && auth.is_open(listener.name.as_str());
+            if let Some(at) = listeners.get(&listener.name).filter(|_| is_open) {
                 let message = format!(
                     "the listener `{}` would let everybody on the network use its mounts",
                     listener.name

@@ -112,6 +112,11 @@ impl Auth {
         })
     }
 
+    /// Whether a listener lets in whoever reaches it, and nobody has said that this is meant.
+    pub fn is_open(&self, listener: &str) -> bool {
+        !self.listeners.contains_key(listener) && self.default_accept().is_none()
+    }
+
     /// What a listener accepts for mounts that say nothing.
     pub fn of_listener(&self, name: &str) -> Accept {
         self.listeners.get(name).cloned().unwrap_or_else(|| self.default_accept())

@@ -144,6 +144,7 @@ fn keeps_secrets(judged: &Judged) {
                 allow_command: &all,
                 allow_ref: &all,
                 allow_listen: &all,
+                listen: None,
                 lookup: &lookup,
                 unresolved,
             };
