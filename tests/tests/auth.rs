@@ -8,6 +8,8 @@ mod belongs;
 mod keys;
 #[path = "auth/network.rs"]
 mod network;
+#[path = "auth/streams.rs"]
+mod streams;
 #[path = "auth/tokens.rs"]
 mod tokens;
 

@@ -322,6 +322,13 @@ impl Applier {
         }
         self.prober.watch(&current, replaced.as_deref());
         current.auth.follow(&self.deps);
+        let before = replaced.as_ref().map(|replaced| &replaced.auth);
+        if before.is_some_and(|before| !Arc::ptr_eq(before, &current.auth)) {
+            for mount in current.mounts() {
+                let name = mount.name().as_str();
+                mount.runtime.sessions.end_unless(|caller| current.auth.knows(caller, name));
+            }
+        }
         for bundled in current.mounts().filter_map(|mount| mount.bundled.as_ref()) {
             bundled.bundle.adopt(&bundled.members, &self.prober);
         }

@@ -19,7 +19,7 @@ use ostler_core::limits::{
 };
 use ostler_core::rng::Jitter;
 use ostler_core::state_dir::StateDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Denial;
@@ -49,6 +49,8 @@ struct State {
 /// All keys that are fetched, by URL, for as long as a config names it.
 #[derive(Default)]
 pub struct KeyStores {
+    /// Told when some keys are others.
+    changed: watch::Sender<()>,
     kept: Mutex<HashMap<String, Weak<Keys>>>,
     folder: Option<StateDir>,
 }
@@ -72,6 +74,10 @@ impl KeyStores {
         let keys = Arc::new(Keys::new(self.load(&url), Some(source.clone())));
         kept.insert(url, Arc::downgrade(&keys));
         keys
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     fn load(&self, url: &str) -> Option<KeySet> {
@@ -106,6 +112,11 @@ impl Keys {
     pub(super) fn new(set: Option<KeySet>, source: Option<HttpTransport>) -> Self {
         let state = State { set: set.map(Arc::new), ..State::default() };
         Self { state: Mutex::new(state), wanted: Arc::default(), source, is_followed: AtomicBool::new(false) }
+    }
+
+    /// Whether this key is among them still.
+    pub(super) fn have(&self, signer: &Digest) -> bool {
+        self.lock().set.as_ref().is_some_and(|set| set.has(signer))
     }
 
     /// What a token claims that was verified before.
@@ -158,6 +169,7 @@ impl Keys {
                 let pause = match fetched.unwrap_or_else(|_| Err("it takes too long".to_owned())) {
                     Ok((set, bytes)) => {
                         if keys.replace(set, Digest::of(&bytes)) {
+                            stores.changed.send_replace(());
                             stores.store(&source.url.to_string(), &bytes);
                         }
                         backoff.reset();

@@ -8,6 +8,7 @@
 //! | `keys` | the keys of issuers, fetched in the background, and the tokens that they have verified |
 //! | `metadata` | where clients get tokens |
 //! | `identity` | what callers are called |
+//! | `standing` | whether who opened a stream would be let in still |
 //!
 //! Nothing here asks anybody anything: what it takes to judge a request is at hand, or the request is turned away. A credential
 //! is never kept, logged or sent on.
@@ -17,6 +18,7 @@ mod denied;
 mod identity;
 mod keys;
 mod metadata;
+mod standing;
 mod token;
 
 use std::collections::BTreeSet;
@@ -28,11 +30,13 @@ use ostler_core::clock::WallClock;
 use ostler_core::digest::Digest;
 use ostler_core::jwt::{KeySet, Unverified};
 use ostler_policy::{Caller, Credential};
+use tokio::sync::watch;
 
 pub use denied::{Denial, Denied};
 pub use keys::KeyStores;
 use keys::Keys;
 pub use metadata::WELL_KNOWN;
+pub use standing::Standing;
 use token::Claims;
 
 use crate::deps::Deps;
@@ -44,6 +48,7 @@ pub struct Auth {
     /// Of each issuer, in their order.
     keys: Vec<Arc<Keys>>,
     clock: WallClock,
+    issuers: Arc<KeyStores>,
 }
 
 /// What a request wants to use.
@@ -54,6 +59,13 @@ pub struct Place<'a> {
     pub mount: Option<&'a str>,
     /// Its path as clients know it, which is the resource that tokens are made for: `/mcp/files`, `/sse/files`, `/mcp`.
     pub path: &'a str,
+}
+
+/// A caller that is let in.
+#[derive(Debug)]
+pub struct Admitted {
+    pub caller: Caller,
+    grant: Grant,
 }
 
 /// A credential that was verified, and what it is good for.
@@ -68,8 +80,20 @@ struct Proven {
 enum Grant {
     /// It was not asked for.
     Open,
-    Key(Arc<CompiledKey>),
+    Key {
+        digest: Digest,
+        key: Arc<CompiledKey>,
+    },
     Token(Arc<Claims>),
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// What a stream that it opens depends on.
+    pub fn standing(&self, place: Place<'_>) -> Standing {
+        Standing::new(self.grant.clone(), place)
+    }
 }
 
 // === impl Auth ===
@@ -84,7 +108,12 @@ impl Auth {
                 Arc::new(Keys::new(set, None))
             }
         });
-        Self { config: Arc::clone(config), keys: keys.collect(), clock: deps.clock.clone() }
+        Self {
+            config: Arc::clone(config),
+            keys: keys.collect(),
+            clock: deps.clock.clone(),
+            issuers: Arc::clone(&deps.issuers),
+        }
     }
 
     /// Fetches what has to be fetched, from now on, for as long as this is served.
@@ -108,13 +137,13 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`], with what the client is told.
-    pub fn admit(&self, headers: &HeaderMap, place: Place<'_>) -> Result<Caller, Denied> {
+    pub fn admit(&self, headers: &HeaderMap, place: Place<'_>) -> Result<Admitted, Denied> {
         let refused = |denial| self.denied(denial, place);
         let proven = self.prove(headers, place).map_err(refused)?;
         self.judge(&proven.grant, place.mount).map_err(refused)?;
         let identity = identity::of(&self.config.identity, &proven.credential, headers);
         let identity = identity.map_err(|()| refused(Denial::NoIdentity))?;
-        Ok(Caller::new(proven.credential, identity))
+        Ok(Admitted { caller: Caller::new(proven.credential, identity), grant: proven.grant })
     }
 
     /// The same caller once its session is known, which may be what names it.
@@ -152,7 +181,7 @@ impl Auth {
         let digest = Digest::of(token.as_bytes());
         if let Some(key) = self.config.keys.get(&digest).filter(|_| accept.api_keys) {
             let credential = Credential::ApiKey { name: key.name.as_str().into() };
-            return Ok(Proven { credential, grant: Grant::Key(Arc::clone(key)) });
+            return Ok(Proven { credential, grant: Grant::Key { digest, key: Arc::clone(key) } });
         }
         // What has no three parts can only have been meant as a key.
         if accept.issuers.is_empty() || token.split('.').count() != 3 {
@@ -166,7 +195,7 @@ impl Auth {
         let credential = Credential::Token {
             issuer: claims.issuer.as_str().into(),
             subject: claims.subject.as_str().into(),
-            claims: claims.all.clone(),
+            claims: Arc::clone(&claims.all),
         };
         Ok(Proven { credential, grant: Grant::Token(claims) })
     }
@@ -178,19 +207,30 @@ impl Auth {
         token: &str,
         accept: &Accept,
     ) -> Result<(&CompiledIssuer, Arc<Claims>), Denial> {
-        let accepted = || {
-            let all = self.config.issuers.iter().zip(&self.keys);
-            all.filter(|(issuer, _)| accept.issuers.contains(&issuer.name))
-        };
-        for (issuer, keys) in accepted() {
+        for (issuer, keys) in self.accepted(accept) {
             if let Some(claims) = keys.known(&digest).filter(|claims| claims.issuer == issuer.issuer) {
                 return Ok((issuer, claims));
             }
         }
         let token = Unverified::read(token).map_err(keys::denial)?;
-        let found = token.issuer().and_then(|named| accepted().find(|(issuer, _)| issuer.issuer == named));
+        let found =
+            token.issuer().and_then(|named| self.accepted(accept).find(|(issuer, _)| issuer.issuer == named));
         let (issuer, keys) = found.ok_or(Denial::OtherIssuer)?;
         Ok((issuer, keys.verify(digest, &token, &issuer.issuer)?))
+    }
+
+    /// The issuers whose tokens are accepted, with their keys.
+    fn accepted<'s, 'a>(
+        &'s self,
+        accept: &'a Accept,
+    ) -> impl Iterator<Item = (&'s CompiledIssuer, &'s Arc<Keys>)> + use<'s, 'a> {
+        let all = self.config.issuers.iter().zip(&self.keys);
+        all.filter(|(issuer, _)| accept.issuers.contains(&issuer.name))
+    }
+
+    /// Told when keys of issuers are others.
+    fn key_changes(&self) -> watch::Receiver<()> {
+        self.issuers.changes()
     }
 
     /// Whether a token was made for this place (RFC 8707): for the data plane as a whole, for the mount, or for what config names.
@@ -215,7 +255,7 @@ impl Auth {
         let wanted = self.wanted_scopes(mount);
         let has = match grant {
             Grant::Open => return Ok(()),
-            Grant::Key(key) => {
+            Grant::Key { key, .. } => {
                 if key.mounts.as_ref().is_some_and(|mounts| !mounts.contains(mount)) {
                     return Err(Denial::OtherMount);
                 }

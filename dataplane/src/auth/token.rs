@@ -1,7 +1,11 @@
 //! What a token claims once it was verified (JWT, RFC 7519; as an access token, RFC 9068): who is meant, by whom, for what, and when.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ostler_core::digest::Digest;
+use ostler_core::jwt::Proven;
 use ostler_core::limits::{IDENTITY_BYTES_MAX, TOKEN_LEEWAY};
 use serde_json::{Map, Value};
 
@@ -16,7 +20,9 @@ pub(super) struct Claims {
     pub(super) scopes: BTreeSet<String>,
     pub(super) expires_unix: u64,
     not_before_unix: u64,
-    pub(super) all: Map<String, Value>,
+    pub(super) all: Arc<Map<String, Value>>,
+    /// The key that signed it.
+    pub(super) signer: Digest,
 }
 
 // === impl Claims ===
@@ -26,7 +32,8 @@ impl Claims {
     ///
     /// # Errors
     /// [`Denial::InvalidToken`] for a claim that is missing, or is not what it must be.
-    pub(super) fn read(all: Map<String, Value>) -> Result<Self, Denial> {
+    pub(super) fn read(proven: Proven) -> Result<Self, Denial> {
+        let Proven { claims: all, signer } = proven;
         let text = |name: &str| all.get(name).and_then(Value::as_str);
         let subject = text("sub").filter(|text| !text.is_empty() && text.len() <= IDENTITY_BYTES_MAX);
         Ok(Self {
@@ -39,8 +46,15 @@ impl Claims {
                 None => 0,
                 given => seconds(given).ok_or(Denial::InvalidToken)?,
             },
-            all,
+            all: Arc::new(all),
+            signer,
         })
+    }
+
+    /// Until it has expired.
+    pub(super) fn left(&self, now_unix_ms: u64) -> Duration {
+        let end_ms = self.expires_unix.saturating_add(TOKEN_LEEWAY.as_secs()).saturating_mul(1_000);
+        Duration::from_millis(end_ms.saturating_sub(now_unix_ms))
     }
 
     /// Whether it is valid at that time.

@@ -10,12 +10,12 @@ use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_mcp::headers::{EVENT_STREAM, X_ACCEL_BUFFERING};
 use ostler_mcp::sse;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, Queue};
 use super::table::ChannelError;
 use crate::bridge::{Asker, Bridged, Writer};
 use crate::mount::Mount;
+use crate::mount::streams::{StreamEnd, StreamEnds};
 use crate::upstream::{Answer, AnswerBody, BodyError, Verb};
 
 /// Writes the stream.
@@ -41,13 +41,14 @@ struct Held {
 pub(crate) fn open(
     mount: &Arc<Mount>,
     asker: Asker,
-    ending: [CancellationToken; 2],
-) -> Result<(Answer, [CancellationToken; 2]), ChannelError> {
+    ending: StreamEnds,
+    unwelcome: impl Future<Output = ()> + Send + 'static,
+) -> Result<(Answer, StreamEnds), ChannelError> {
     let (channel, queue) = mount.runtime.channels.create(asker.caller())?;
     let mut endpoint = BytesMut::new();
     // With its leading slash, because there are clients that join it to the host as it is.
     sse::encode_endpoint(&mut endpoint, &format!("/sse/{}/{}", mount.name(), channel.id()));
-    let ended = finish(mount, &channel, ending);
+    let ended = finish(mount, &channel, ending, unwelcome);
     let held = Held { mount: Arc::clone(mount), channel, asker };
     let stream = Stream { held, endpoint: Some(endpoint.freeze()), queue };
     let mut answer = Response::new(AnswerBody::Bridged(Bridged::new(stream)));
@@ -58,20 +59,22 @@ pub(crate) fn open(
     Ok((answer, ended))
 }
 
-/// Closes the channel with its mount or its listener, lets its calls be answered, and says then which of both it was.
+/// Closes the channel with its mount or its listener, or when its client is unwelcome, lets its calls be answered, and says then
+/// which of them it was.
 fn finish(
     mount: &Arc<Mount>,
     channel: &Arc<Channel>,
-    [gone, listener]: [CancellationToken; 2],
-) -> [CancellationToken; 2] {
-    let (of_mount, of_listener) = (CancellationToken::new(), CancellationToken::new());
-    let ended = [of_mount.clone(), of_listener.clone()];
+    ending: StreamEnds,
+    unwelcome: impl Future<Output = ()> + Send + 'static,
+) -> StreamEnds {
+    let ended = StreamEnds::default();
+    let told = ended.clone();
     let (channel, cut) = (Arc::clone(channel), mount.runtime.cut.clone());
     let over = channel.over().clone();
     mount.upstream.tasks().spawn("http_sse_close", async move {
-        let which = tokio::select! {
-            () = gone.cancelled() => of_mount,
-            () = listener.cancelled() => of_listener,
+        let end = tokio::select! {
+            end = ending.any() => end,
+            () = unwelcome => StreamEnd::Credential,
             () = over.cancelled() => return,
         };
         channel.close();
@@ -80,7 +83,7 @@ fn finish(
             () = cut.cancelled() => {}
             () = over.cancelled() => {}
         }
-        which.cancel();
+        told.tell(end);
     });
     ended
 }

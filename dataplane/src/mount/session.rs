@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use http::HeaderValue;
 use ostler_core::clock::WallClock;
 use ostler_core::digest::{Digest, DigestBuilder};
-use ostler_core::limits::{JOURNAL_USED_INTERVAL, SESSIONS_PER_MOUNT_MAX};
+use ostler_core::limits::{JOURNAL_USED_INTERVAL, SESSION_TOKEN_GRACE, SESSIONS_PER_MOUNT_MAX};
 use ostler_core::rng::secret_token;
 use ostler_policy::Caller;
 use ostler_telemetry::metrics::Counter;
@@ -31,6 +31,8 @@ pub struct Session {
     caller: Caller,
     began_unix_ms: u64,
     last_used_unix_ms: AtomicU64,
+    /// When the last token that it was used with expires; nothing, as 0, where none was.
+    token_ends_unix_ms: AtomicU64,
     /// The time of use that the journal was told last.
     noted_unix_ms: AtomicU64,
     journal: Option<MountJournal>,
@@ -108,6 +110,21 @@ impl Session {
 
     fn is_over(&self, now_unix_ms: u64) -> bool {
         is_over(self.began_unix_ms, self.last_used_unix_ms.load(Ordering::Relaxed), now_unix_ms)
+            || self.is_abandoned(now_unix_ms)
+    }
+
+    /// Whether its principal has let the time go by in which it would have come with another token.
+    fn is_abandoned(&self, now_unix_ms: u64) -> bool {
+        let ends = self.token_ends_unix_ms.load(Ordering::Relaxed);
+        let grace_ms = u64::try_from(SESSION_TOKEN_GRACE.as_millis()).unwrap_or(u64::MAX);
+        ends != 0 && now_unix_ms > ends.saturating_add(grace_ms)
+    }
+
+    fn used(&self, caller: &Caller, now_unix_ms: u64) {
+        self.last_used_unix_ms.store(now_unix_ms, Ordering::Relaxed);
+        if let Some(ends) = caller.token_ends_unix_ms() {
+            self.token_ends_unix_ms.fetch_max(ends, Ordering::Relaxed);
+        }
     }
 }
 
@@ -195,7 +212,7 @@ impl SessionTable {
         let now = self.clock.unix_ms();
         let is_theirs = |session: &&Arc<Session>| session.is_of(caller) && !session.is_over(now);
         let session = self.lock().get(id).filter(is_theirs).cloned()?;
-        session.last_used_unix_ms.store(now, Ordering::Relaxed);
+        session.used(caller, now);
         Some(session)
     }
 
@@ -251,6 +268,11 @@ impl SessionTable {
         expired
     }
 
+    /// Forgets for good the sessions of callers who would not be let in any more.
+    pub fn end_unless(&self, is_let_in: impl Fn(&Caller) -> bool) -> usize {
+        self.forget(&mut self.lock(), |session| !is_let_in(&session.caller))
+    }
+
     /// Lets go of all of them. They are in the journal still, with the times of their last use, for the next process.
     pub fn clear(&self) {
         self.sweep();
@@ -275,6 +297,7 @@ impl SessionTable {
             caller: caller.clone(),
             began_unix_ms,
             last_used_unix_ms: AtomicU64::new(now),
+            token_ends_unix_ms: AtomicU64::new(caller.token_ends_unix_ms().unwrap_or_default()),
             // What the journal knows of one that was restored is older.
             noted_unix_ms: AtomicU64::new(if began_unix_ms == now { now } else { 0 }),
             journal: self.journal.clone(),
@@ -292,8 +315,16 @@ impl SessionTable {
 
     fn forget_expired(&self, sessions: &mut HashMap<String, Arc<Session>>) -> usize {
         let now = self.clock.unix_ms();
-        let expired = sessions.extract_if(|_, session| session.is_over(now));
-        let ended = expired.inspect(|(id, _)| {
+        self.forget(sessions, |session| session.is_over(now))
+    }
+
+    fn forget(
+        &self,
+        sessions: &mut HashMap<String, Arc<Session>>,
+        is_to_end: impl Fn(&Session) -> bool,
+    ) -> usize {
+        let forgotten = sessions.extract_if(|_, session| is_to_end(session));
+        let ended = forgotten.inspect(|(id, _)| {
             if let Some(journal) = &self.journal {
                 journal.end(id);
             }
@@ -340,6 +371,41 @@ mod tests {
 
     fn ms(duration: std::time::Duration) -> u64 {
         u64::try_from(duration.as_millis()).unwrap()
+    }
+
+    fn with_token(subject: &str, ends_unix: u64) -> Caller {
+        let claims = serde_json::Map::from_iter([("exp".to_owned(), ends_unix.into())]);
+        let (issuer, subject) = ("https://idp.example".into(), subject.into());
+        let claims = Arc::new(claims);
+        Caller::new(ostler_policy::Credential::Token { issuer, subject, claims }, None)
+    }
+
+    #[tokio::test]
+    async fn a_session_outlives_its_token_for_as_long_as_its_principal_may_come_with_another() {
+        let clock = WallClock::manual(1_000_000);
+        let table = SessionTable::new(clock.clone());
+        let (first, second) = (with_token("alice", 1_100), with_token("alice", 2_000));
+        let kept = table.create(http_link(), &first).await.unwrap();
+        table.create(http_link(), &first).await.unwrap();
+        assert!(table.get(kept.id.to_str().unwrap(), &second).is_some());
+        assert!(table.get(kept.id.to_str().unwrap(), &with_token("bob", 9_000)).is_none());
+        clock.advance(100_000 + ms(SESSION_TOKEN_GRACE) + 1);
+        assert_eq!((table.sweep(), table.len()), (1, 1), "the one that came with another token is kept");
+        clock.advance(900_000);
+        assert_eq!((table.sweep(), table.len()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn sessions_of_who_is_let_in_no_more_are_forgotten_for_good() {
+        let table = SessionTable::new(WallClock::manual(1_000));
+        let (alice, bob) = (with_token("alice", 9_000), with_token("bob", 9_000));
+        let (alices, bobs) = (
+            table.create(http_link(), &alice).await.unwrap(),
+            table.create(http_link(), &bob).await.unwrap(),
+        );
+        assert_eq!(table.end_unless(|caller| caller.principal() == bob.principal()), 1);
+        assert!(table.get(alices.id.to_str().unwrap(), &alice).is_none());
+        assert!(table.get(bobs.id.to_str().unwrap(), &bob).is_some());
     }
 
     #[tokio::test]

@@ -12,6 +12,23 @@ pub struct Streams {
     open: Mutex<CancellationToken>,
 }
 
+/// What ended a stream that has no end of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamEnd {
+    Mount,
+    Listener,
+    /// Who opened it would not be let in any more.
+    Credential,
+}
+
+/// What ends one, each as a token that says so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StreamEnds {
+    pub(crate) mount: CancellationToken,
+    pub(crate) listener: CancellationToken,
+    pub(crate) credential: CancellationToken,
+}
+
 // === impl Streams ===
 
 impl Streams {
@@ -32,6 +49,31 @@ impl Streams {
 
     fn lock(&self) -> MutexGuard<'_, CancellationToken> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl StreamEnds ===
+
+impl StreamEnds {
+    pub(crate) fn of(mount: CancellationToken, listener: CancellationToken) -> Self {
+        Self { mount, listener, credential: CancellationToken::new() }
+    }
+
+    /// The first of them.
+    pub(crate) async fn any(&self) -> StreamEnd {
+        tokio::select! {
+            () = self.mount.cancelled() => StreamEnd::Mount,
+            () = self.listener.cancelled() => StreamEnd::Listener,
+            () = self.credential.cancelled() => StreamEnd::Credential,
+        }
+    }
+
+    pub(crate) fn tell(&self, end: StreamEnd) {
+        match end {
+            StreamEnd::Mount => self.mount.cancel(),
+            StreamEnd::Listener => self.listener.cancel(),
+            StreamEnd::Credential => self.credential.cancel(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The last stage: what is remembered of a request. One line in the access log and the mount's metrics, written when
 //! the answer's body has ended or was given up, whichever way.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -8,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{Either, Select, select};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
@@ -31,6 +31,7 @@ use crate::listener::{Offered, Unread, Watched};
 use crate::mount::admission;
 use crate::mount::bodies::Bodies;
 use crate::mount::metrics::{MountMetrics, Outcome};
+use crate::mount::streams::{StreamEnd, StreamEnds};
 use crate::turn::Turn;
 use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
 
@@ -84,11 +85,10 @@ pub struct TrackedBody {
     _watched: Option<Watched>,
 }
 
-#[derive(Debug)]
 struct Tracked {
     body: AnswerBody,
     record: Option<Box<Record>>,
-    /// The mount or the listener is gone, for streams that have no end of their own.
+    /// What ends a stream that has no end of its own.
     gone: Option<Pin<Box<Gone>>>,
     /// The mount is gone, and its time to finish is up.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -108,9 +108,18 @@ struct Pieces {
 /// Why a body ended early, for the access log.
 const MOUNT_GONE: &str = "mount_gone";
 const LISTENER_GONE: &str = "listener_gone";
+const CREDENTIAL_GONE: &str = "credential_gone";
 const CLIENT_STALLED: &str = "client_stalled";
 
-type Gone = Select<Pin<Box<WaitForCancellationFutureOwned>>, Pin<Box<WaitForCancellationFutureOwned>>>;
+type Gone = dyn Future<Output = StreamEnd> + Send;
+
+const fn word(end: StreamEnd) -> &'static str {
+    match end {
+        StreamEnd::Mount => MOUNT_GONE,
+        StreamEnd::Listener => LISTENER_GONE,
+        StreamEnd::Credential => CREDENTIAL_GONE,
+    }
+}
 
 /// Attaches the record to the answer.
 pub(super) fn track(answer: Response<AnswerBody>, mut record: Record) -> Served {
@@ -138,11 +147,13 @@ pub(super) fn track_until(
     served
 }
 
-/// The same, for a stream that has no end of its own: it ends when its mount does, or its listener.
+/// The same, for a stream that has no end of its own: it ends when its mount does, or its listener, or when its client would
+/// not be let in any more, which `unwelcome` says.
 pub(super) fn track_while(
     answer: Response<AnswerBody>,
     record: Record,
-    [mount, listener]: [CancellationToken; 2],
+    ends: StreamEnds,
+    unwelcome: impl Future<Output = ()> + Send + 'static,
 ) -> Served {
     let is_over = answer.body().is_end_stream();
     let mut served = track(answer, record);
@@ -150,18 +161,20 @@ pub(super) fn track_while(
         return served;
     }
     if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
-        let gone =
-            select(Box::pin(mount.clone().cancelled_owned()), Box::pin(listener.clone().cancelled_owned()));
-        tracked.gone = Some(Box::pin(gone));
+        let ends = ends.clone();
+        tracked.gone = Some(Box::pin(async move { ends.any().await }));
     }
     // Over HTTP/2 a client that reads nothing keeps its connection, and nobody polls the stream any more.
     served.body_mut().end_after(async move {
-        let word = tokio::select! {
-            () = mount.cancelled() => MOUNT_GONE,
-            () = listener.cancelled() => LISTENER_GONE,
+        let end = tokio::select! {
+            end = ends.any() => end,
+            () = unwelcome => {
+                ends.credential.cancel();
+                StreamEnd::Credential
+            }
         };
         tokio::time::sleep(DRAIN_CUT_GRACE).await;
-        word
+        word(end)
     });
     served
 }
@@ -344,6 +357,12 @@ fn micros(elapsed: Duration) -> u64 {
 
 // === impl Tracked ===
 
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracked").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
 impl Tracked {
     fn end(&mut self, cut: Option<&'static str>) {
         if let Some(mut record) = self.record.take() {
@@ -472,11 +491,10 @@ impl Tracked {
             Poll::Ready(None) => self.complete(),
             Poll::Pending => {
                 if let Some(gone) = &mut self.gone
-                    && let Poll::Ready(which) = gone.as_mut().poll(cx)
+                    && let Poll::Ready(end) = gone.as_mut().poll(cx)
                 {
-                    let is_mount = matches!(which, Either::Left(_));
                     let farewell = self.farewell();
-                    self.end(Some(if is_mount { MOUNT_GONE } else { LISTENER_GONE }));
+                    self.end(Some(word(end)));
                     self.body = AnswerBody::Empty;
                     self.gone = None;
                     return Poll::Ready(farewell.map(|last| Ok(Frame::data(last))));

@@ -7,7 +7,7 @@ use ostler_policy::Caller;
 use super::Routed;
 use super::refuse::Refusal;
 use super::route::Miss;
-use crate::auth::{Denial, Denied, Place, WELL_KNOWN};
+use crate::auth::{Admitted, Denial, Denied, Place, Standing, WELL_KNOWN};
 use crate::listener::Listener;
 use crate::snapshot::Snapshot;
 
@@ -23,12 +23,17 @@ pub(super) fn of_mount(
     path: &str,
     headers: &HeaderMap,
     listener: &Listener,
-) -> Result<Caller, Denied> {
-    let mount = routed.mount.name().as_str();
-    routed
-        .snapshot
-        .auth
-        .admit(headers, Place { listener: &listener.name, mount: Some(mount), path: path_of(path) })
+) -> Result<Admitted, Denied> {
+    routed.snapshot.auth.admit(headers, place(routed, path, listener))
+}
+
+/// What a stream without an end of its own depends on, which this caller opens.
+pub(super) fn standing(admitted: &Admitted, routed: &Routed, path: &str, listener: &Listener) -> Standing {
+    admitted.standing(place(routed, path, listener))
+}
+
+fn place<'a>(routed: &'a Routed, path: &'a str, listener: &'a Listener) -> Place<'a> {
+    Place { listener: &listener.name, mount: Some(routed.mount.name().as_str()), path: path_of(path) }
 }
 
 /// The caller of a message, whose session may be what names it. A session begins without one.

@@ -2,6 +2,7 @@
 //! whose envelope was accepted is answered with 202, and everything after on its client's stream, refusals too: SDKs of that
 //! time take no error of a POST for an answer to what it brought.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::bridge::Origin;
 use crate::http_sse::{self, Channel};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
+use crate::mount::streams::StreamEnds;
 use crate::scanning;
 use crate::upstream::{Answer, Call, Cause, UpstreamError, Verb};
 
@@ -49,6 +51,7 @@ impl Pipeline {
         headers: &HeaderMap,
         routed: &Routed,
         entrance: &Entrance,
+        unwelcome: impl Future<Output = ()> + Send + 'static,
         mut record: Record,
     ) -> Served {
         record.message(None, Era::Legacy);
@@ -65,11 +68,11 @@ impl Pipeline {
         record.hold(Some(place));
         let origin = Origin::new(self.worker, &routed.caller, headers);
         let asker = origin.asks(routed.snapshot.governance().own());
-        let ending = [mount.runtime.streams.ending(), entrance.ending()];
-        match http_sse::open(mount, asker, ending) {
+        let ending = StreamEnds::of(mount.runtime.streams.ending(), entrance.ending());
+        match http_sse::open(mount, asker, ending, unwelcome) {
             Ok((answer, ended)) => {
                 record.watch_end(self.aftermath(routed, true));
-                audit::track_while(answer, record, ended)
+                audit::track_while(answer, record, ended, pending())
             }
             Err(error) => refuse::mount(full(error.to_string()), routed, &Asked::Nothing, record),
         }
@@ -242,7 +245,8 @@ impl Conversation {
         match ends {
             Ends::Within(limit) => audit::track_until(answer, record, limit, runtime.cut.clone()),
             Ends::WithMount => {
-                audit::track_while(answer, record, [runtime.streams.ending(), self.channel.over().clone()])
+                let ends = StreamEnds::of(runtime.streams.ending(), self.channel.over().clone());
+                audit::track_while(answer, record, ends, pending())
             }
         }
     }

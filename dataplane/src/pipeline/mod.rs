@@ -44,6 +44,7 @@ use crate::govern::{Asking, Lists, Pass};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
 use crate::mount::session::Session;
+use crate::mount::streams::StreamEnds;
 use crate::mount::{Mount, admission};
 use crate::prober::Prober;
 use crate::scanning;
@@ -185,15 +186,20 @@ impl Pipeline {
             }
         };
         record.routed(&routed);
-        match authn::of_mount(&routed, head.uri.path(), &head.headers, &listener) {
-            Ok(caller) => routed.caller = caller,
+        let admitted = match authn::of_mount(&routed, head.uri.path(), &head.headers, &listener) {
+            Ok(admitted) => admitted,
             Err(denied) => {
                 self.shared.refusals.denied(denied.denial);
                 let (trail, mount) = (&routed.snapshot.governance().trail, routed.mount.name().as_str());
                 trail.turned_away(record.id(), Some(mount), denied.denial.word());
                 return refuse::denied(&denied, &listener, Some(&routed.mount), record);
             }
-        }
+        };
+        routed.caller = admitted.caller.clone();
+        let unwelcome = || {
+            let standing = authn::standing(&admitted, &routed, head.uri.path(), &listener);
+            standing.ended(Arc::clone(&self.shared.snapshots))
+        };
         let door = match routed.door {
             // Its answer is not on this connection.
             Door::Message(ref id) => {
@@ -205,7 +211,7 @@ impl Pipeline {
             record.watch_unread(entrance.unread());
         }
         if let Door::Stream = door {
-            return self.open_stream(&head.headers, &routed, entrance, record);
+            return self.open_stream(&head.headers, &routed, entrance, unwelcome(), record);
         }
         let bodies = &routed.mount.runtime.bodies;
         let body = match self.read_body(&head.headers, incoming, routed.verb, bodies).await {
@@ -228,9 +234,9 @@ impl Pipeline {
                 audit::track_until(answer, record, limit, routed.mount.runtime.cut.clone())
             }
             Ok((answer, Ends::WithMount)) => {
-                let ends = [routed.mount.runtime.streams.ending(), entrance.ending()];
                 record.watch_end(self.aftermath(&routed, true));
-                audit::track_while(answer, record, ends)
+                let ends = StreamEnds::of(routed.mount.runtime.streams.ending(), entrance.ending());
+                audit::track_while(answer, record, ends, unwelcome())
             }
             Err((refusal, asked)) => refuse::mount(refusal, &routed, &asked, record),
         }

@@ -13,6 +13,7 @@ use ostler_config::{Compiled, CompiledUpstream};
 use ostler_core::limits::AVAILABLE_MOUNTS_MAX;
 use ostler_core::name::ResourceName;
 use ostler_core::ordered::difference;
+use tokio::sync::watch;
 
 use crate::apply::Revision;
 use crate::auth::Auth;
@@ -41,6 +42,7 @@ pub struct Snapshot {
 #[derive(Debug, Default)]
 pub struct SnapshotCell {
     current: ArcSwapOption<Snapshot>,
+    changed: watch::Sender<()>,
     alive: Arc<AtomicUsize>,
 }
 
@@ -60,7 +62,14 @@ impl SnapshotCell {
     pub fn swap(&self, prepared: Prepared, revision: Revision) -> Option<Arc<Snapshot>> {
         self.alive.fetch_add(1, Ordering::Relaxed);
         let alive = Alive(Arc::clone(&self.alive));
-        self.current.swap(Some(Arc::new(prepared.into_snapshot(revision, alive))))
+        let replaced = self.current.swap(Some(Arc::new(prepared.into_snapshot(revision, alive))));
+        self.changed.send_replace(());
+        replaced
+    }
+
+    /// Told of each swap, once the new snapshot is the current one.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Replaced snapshots that a request still pins.

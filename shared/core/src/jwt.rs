@@ -24,6 +24,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
+use crate::digest::{Digest, DigestBuilder};
 use crate::limits::{JWKS_KEYS_MAX, RSA_MODULUS_BYTES_MAX, RSA_MODULUS_BYTES_MIN};
 
 /// Keys to verify with.
@@ -60,11 +61,20 @@ pub enum Unproven {
     UnknownKey,
 }
 
+/// What a token proved to say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Proven {
+    pub claims: Map<String, Value>,
+    /// The key that signed it.
+    pub signer: Digest,
+}
+
 /// One public key and the one algorithm that it is for.
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    digest: Digest,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +105,11 @@ impl KeySet {
         }
         let keys: Vec<_> = raw.keys.into_iter().filter_map(Key::read).collect();
         if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self(keys)) }
+    }
+
+    /// Whether a key is among them that has signed something.
+    pub fn has(&self, signer: &Digest) -> bool {
+        self.0.iter().any(|key| key.digest == *signer)
     }
 }
 
@@ -129,7 +144,7 @@ impl<'t> Unverified<'t> {
     ///
     /// # Errors
     /// [`Unproven`].
-    pub fn verify(&self, keys: &KeySet, issuer: &str) -> Result<Map<String, Value>, Unproven> {
+    pub fn verify(&self, keys: &KeySet, issuer: &str) -> Result<Proven, Unproven> {
         let id = self.header.kid.as_deref();
         let mut named =
             keys.0.iter().filter(|key| id.is_none_or(|id| key.id.as_deref() == Some(id))).peekable();
@@ -139,7 +154,7 @@ impl<'t> Unverified<'t> {
         let mut why = Unproven::Invalid;
         for key in named.filter(|key| key.algorithm == self.header.alg) {
             match decode::<Unique>(self.text, &key.key, &validation(key.algorithm, issuer)) {
-                Ok(proven) => return Ok(proven.claims.0),
+                Ok(proven) => return Ok(Proven { claims: proven.claims.0, signer: key.digest }),
                 Err(error) => why = unproven(error),
             }
         }
@@ -200,7 +215,8 @@ impl Key {
             if is_rsa { algorithm.family() == AlgorithmFamily::Rsa } else { algorithm == default };
         let key = DecodingKey::from_jwk(&jwk).ok()?;
         let is_usable = is_itself && is_key(&key, algorithm);
-        is_usable.then_some(Self { id: jwk.common.key_id, algorithm, key })
+        let digest = digest(&key, algorithm);
+        is_usable.then_some(Self { id: jwk.common.key_id, algorithm, key, digest })
     }
 }
 
@@ -208,6 +224,17 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:?} {:?})", self.id, self.algorithm)
     }
+}
+
+/// Tells it from every other key, whatever either is called.
+fn digest(key: &DecodingKey, algorithm: Algorithm) -> Digest {
+    let mut digest = DigestBuilder::new();
+    digest.update(format!("{algorithm:?}").as_bytes());
+    match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) => digest.update(bytes),
+        DecodingKeyKind::RsaModulusExponent { n, e } => digest.update(n).update(e),
+    };
+    digest.finish()
 }
 
 /// Whether signatures can be verified with it, which the library finds out with each.

@@ -117,6 +117,10 @@ pub const JWKS_RETRY_CAP: Duration = Duration::from_secs(60);
 pub const TOKENS_VERIFIED_MAX: usize = 4096;
 /// What clocks of issuers and data planes may differ.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// How long a stream goes on at the most before its credential is judged again by the clock, which may have been set.
+pub const STANDING_REVIEW: Duration = Duration::from_secs(60);
+/// For how long a session waits for its principal to come with another token once the last one has expired.
+pub const SESSION_TOKEN_GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// The value of an `Authorization` header: tokens with the groups of a large organisation have 8 KiB, and a head holds no more.
 pub const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;

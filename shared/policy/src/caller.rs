@@ -24,7 +24,7 @@ pub enum Credential {
     /// An API key, by the name that config gives it.
     ApiKey { name: Box<str> },
     /// A token of an issuer that config trusts, with all that it claims.
-    Token { issuer: Box<str>, subject: Box<str>, claims: Map<String, Value> },
+    Token { issuer: Box<str>, subject: Box<str>, claims: Arc<Map<String, Value>> },
 }
 
 // === impl Caller ===
@@ -59,6 +59,15 @@ impl Caller {
         }
     }
 
+    /// When its token expires; nothing without one.
+    #[must_use]
+    pub fn token_ends_unix_ms(&self) -> Option<u64> {
+        // Beyond what a float tells apart there are no dates.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+        let ms = |seconds: f64| (0.0..1e12).contains(&seconds).then_some((seconds * 1e3) as u64);
+        ms(self.claims()?.get("exp")?.as_f64()?)
+    }
+
     /// Whom sessions, parked calls and sealed states belong to: the credential alone, never a header that its bearer can choose.
     /// Two callers with the same principal are the same party.
     #[must_use]
@@ -79,7 +88,7 @@ mod tests {
     fn a_key_is_never_the_principal_of_a_token() {
         let key = Caller::new(Credential::ApiKey { name: "ci".into() }, None);
         let token =
-            Credential::Token { issuer: "https://idp".into(), subject: "ci".into(), claims: Map::new() };
+            Credential::Token { issuer: "https://idp".into(), subject: "ci".into(), claims: Arc::default() };
         assert_ne!(key.principal(), Caller::new(token, None).principal());
     }
 

@@ -11,6 +11,7 @@ use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::{initialize, options};
 use serde_json::{Value, json};
 
+use super::streams::{Client, ends, hears};
 use super::{bearer, reason, turned_away};
 
 const ISSUER: &str = "https://idp.example";
@@ -232,17 +233,22 @@ async fn keys_are_fetched_in_the_background_kept_and_found_again_without_their_i
     let (old, new) = (SigningKey::new("old"), SigningKey::new("new"));
     let keys = KeyServer::start(&[&old]).await;
     let server = FakeServer::start("up").await;
-    let config = document(&server, json!({"jwks_url": keys.url()}));
+    let mut config = document(&server, json!({"jwks_url": keys.url()}));
+    config["upstreams"]["up"] = config["upstreams"]["a"].clone();
     let dataplane = serve(dir.path(), &config, &clock()).await;
     let status = async |dataplane: &DataPlane, key: &SigningKey| {
         greet(dataplane, "/mcp/a", &key.token(&claims())).send().await.status.as_u16()
     };
     eventually("the keys are there", async || (status(&dataplane, &old).await == 200).then_some(())).await;
     assert_eq!(status(&dataplane, &new).await, 401);
+    let old_one = Client::connect(&dataplane, &old.token(&claims())).await;
+    let (mut stream, feed) = old_one.listen(&server).await;
+    hears(&mut stream, &feed).await;
     keys.publish(Some(&[&new]));
     // Asked for by the unknown key, once its time has come.
     eventually("the new key is known", async || (status(&dataplane, &new).await == 200).then_some(())).await;
     assert_eq!(status(&dataplane, &old).await, 401, "its issuer has taken it back");
+    ends(&mut stream).await;
     keys.publish(None);
     dataplane.shutdown().await;
     let dataplane = super::belongs::started(|| async {

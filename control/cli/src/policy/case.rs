@@ -1,5 +1,7 @@
 //! A call as people write it down: on a command line, or in a file.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 use ostler_config::Validated;
 use ostler_mcp::method;
@@ -45,7 +47,7 @@ impl Case {
         let claims = self.claims.clone();
         let credential = match claims.is_empty() {
             true => Credential::Nothing,
-            false => Credential::Token { issuer: "".into(), subject: "".into(), claims },
+            false => Credential::Token { issuer: "".into(), subject: "".into(), claims: Arc::new(claims) },
         };
         let caller = Caller::new(credential, self.identity.as_deref().map(Into::into));
         let known = Known::new(arguments.as_deref());

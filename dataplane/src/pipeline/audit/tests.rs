@@ -16,15 +16,20 @@ use super::*;
 use crate::pipeline::ids::RequestIds;
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_nobody_reads_ends_with_its_mount_and_with_its_listener() {
-    for gone in 0..2 {
+async fn a_stream_that_nobody_reads_ends_with_its_mount_its_listener_and_its_credential() {
+    for gone in [StreamEnd::Mount, StreamEnd::Listener, StreamEnd::Credential] {
         let (events, received) = mpsc::channel(1);
-        let ends = [CancellationToken::new(), CancellationToken::new()];
+        let ends = StreamEnds::default();
+        let (unwelcome, is_unwelcome) = tokio::sync::oneshot::channel::<()>();
+        let until = async move { drop(is_unwelcome.await) };
         let record = Record::start(RequestIds::from_entropy().next(), None);
-        let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone());
+        let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone(), until);
         tokio::time::sleep(DRAIN_CUT_GRACE * 100).await;
         assert!(!events.is_closed());
-        ends[gone].cancel();
+        match gone {
+            StreamEnd::Credential => drop(unwelcome),
+            gone => ends.tell(gone),
+        }
         let let_go = tokio::time::timeout(DRAIN_CUT_GRACE * 2, events.closed()).await;
         assert!(let_go.is_ok(), "what feeds it is held by a client that does not read");
         drop(served);

@@ -35,7 +35,7 @@ fn claims() -> String {
 }
 
 fn judged(token: &str, keys: &KeySet) -> Result<Map<String, Value>, Unproven> {
-    Unverified::read(token)?.verify(keys, ISSUER)
+    Ok(Unverified::read(token)?.verify(keys, ISSUER)?.claims)
 }
 
 fn pair() -> EcdsaKeyPair {
@@ -100,6 +100,18 @@ fn a_token_is_its_keys_alone() {
     ] {
         assert_eq!(judged(&format!("{message}.{end}"), &keys), Err(why), "{end}");
     }
+}
+
+#[test]
+fn a_key_is_known_again_by_what_it_is_and_not_by_its_name() {
+    let (one, two) = (pair(), pair());
+    let keys = set(json!([ec(&one)])).unwrap();
+    let token = es256(&one, &json!({"alg": "ES256"}), &claims());
+    let signer = Unverified::read(&token).unwrap().verify(&keys, ISSUER).unwrap().signer;
+    let mut renamed = ec(&one);
+    renamed["kid"] = json!("renamed");
+    assert!(set(json!([ec(&two), renamed])).unwrap().has(&signer));
+    assert!(!set(json!([ec(&two)])).unwrap().has(&signer), "another key by the same name");
 }
 
 #[test]

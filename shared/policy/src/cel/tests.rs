@@ -12,7 +12,8 @@ fn said(source: &str, arguments: Option<&str>) -> Outcome {
     let expression = Expression::new(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
     let claims: Map<String, Value> =
         [("groups".to_owned(), json!(["eng", "ops"])), ("level".to_owned(), json!(3))].into_iter().collect();
-    let token = Credential::Token { issuer: "i".into(), subject: "s".into(), claims };
+    let token =
+        Credential::Token { issuer: "i".into(), subject: "s".into(), claims: std::sync::Arc::new(claims) };
     let known = Known::new(arguments);
     let message = Message {
         method: "tools/call",
