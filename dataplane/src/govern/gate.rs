@@ -6,11 +6,14 @@ use bytes::Bytes;
 use ostler_mcp::{Envelope, Kind, Reason, method};
 use ostler_policy::{Caller, Decision, Message, Policy, Why};
 use ostler_telemetry::text::bounded;
+use tokio::sync::watch;
 
 use super::judged::Judged;
+use super::offered::Offered;
 use super::reading::{self, Unreadable};
-use super::tools::{self, Tools};
+use super::tools;
 use super::trail::{self, Calls, Ended, Trail, Word};
+use super::views::Views;
 use crate::kills::Kills;
 use crate::mount::Mount;
 use crate::pipeline::RequestId;
@@ -46,8 +49,8 @@ pub struct Way<'a> {
     pub mount: &'a str,
     /// None for a bundle, which hands calls on to its members.
     pub upstream: Option<&'a str>,
-    /// What is known of its tools.
-    pub tools: Option<&'a Tools>,
+    /// What is known of what it offers.
+    pub offered: Option<&'a Offered>,
 }
 
 /// Leave to send what was asked for. It lives as long as the call does: when it is dropped, the call is over.
@@ -100,6 +103,26 @@ impl Governance {
     /// A pass for what the data plane sends of its own accord, which covers no call.
     pub fn own(self: &Arc<Self>) -> Pass {
         Pass(Arc::new(Inner { governance: Arc::clone(self), asker: None, judged: Vec::new() }))
+    }
+
+    /// Whether callers may do under it what they may do under the other.
+    pub(crate) fn has_rules_of(&self, other: &Self) -> bool {
+        let is_same = match (&self.policy, &other.policy) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || one == two,
+            (None, None) => true,
+            _ => false,
+        };
+        is_same && self.environment == other.environment
+    }
+
+    /// What a stream that nobody asked the gate for shows its caller, from swap to swap.
+    pub(crate) fn views(
+        self: &Arc<Self>,
+        mount: &Arc<Mount>,
+        caller: Caller,
+        now: watch::Receiver<Option<Arc<Self>>>,
+    ) -> Views {
+        Views::new(mount, caller, None, self, now)
     }
 
     /// Has the mount's tools asked for in the background, if rules look at what they say of themselves.
@@ -245,6 +268,19 @@ impl Permit {
         &self.pass
     }
 
+    /// What the permitted stream shows its caller, from swap to swap. Nothing for the data plane's own.
+    pub(crate) fn views(
+        &self,
+        mount: &Arc<Mount>,
+        is_listen: bool,
+        now: watch::Receiver<Option<Arc<Governance>>>,
+    ) -> Option<Views> {
+        let inner = &self.pass.0;
+        let caller = inner.asker.as_ref()?.caller.clone();
+        let subscribed = is_listen.then(|| inner.judged.iter().filter_map(Judged::subscribed).collect());
+        Some(Views::new(mount, caller, subscribed, &inner.governance, now))
+    }
+
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
     }
@@ -320,7 +356,7 @@ impl Pass {
 impl<'a> From<&'a Mount> for Way<'a> {
     fn from(mount: &'a Mount) -> Self {
         let upstream = mount.bundled.is_none().then(|| mount.upstream.name.as_str());
-        Self { mount: mount.name().as_str(), upstream, tools: Some(&mount.runtime.tools) }
+        Self { mount: mount.name().as_str(), upstream, offered: Some(&mount.runtime.offered) }
     }
 }
 

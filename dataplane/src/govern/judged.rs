@@ -38,6 +38,12 @@ impl Judged {
         }
     }
 
+    /// The resource that it subscribes to.
+    pub(super) fn subscribed(&self) -> Option<Box<str>> {
+        let target = self.target.clone();
+        target.filter(|_| &*self.method == method::RESOURCES_SUBSCRIBE)
+    }
+
     /// Whether one of these is this message, or need not be.
     pub(super) fn covers(all: &[Self], message: &Envelope<'_>) -> bool {
         if message.is_response() || !method::is_governed(&message.method) {

@@ -9,10 +9,11 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::headers::EVENT_STREAM;
-use ostler_mcp::{Envelope, Era, Reason, method, splice, sse};
-use ostler_policy::{Arguments, Message, Target};
+use ostler_mcp::{Envelope, Era, Reason, splice, sse};
+use ostler_policy::{Arguments, Message};
 use serde_json::value::RawValue;
 
+use super::listing::Listing;
 use super::tools::hints;
 use super::{Pass, Way};
 use crate::bridge::ask;
@@ -20,24 +21,25 @@ use crate::bridge::{Bridged, Writer};
 use crate::mount::Mount;
 use crate::upstream::{Answer, AnswerBody, BodyError, Call, Tail, UpstreamError, Verb};
 
-/// What is listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Listing {
-    Tools,
-    Prompts,
-    Resources,
-    Templates,
-}
-
 /// Looks at the answers to one call.
 #[derive(Debug)]
 pub(crate) struct Lists {
     mount: Arc<Mount>,
     pass: Pass,
     is_modern: bool,
-    /// Lists that were asked for, by canonical id. Without any it is a stream that goes on where another broke off, with whatever was asked for
+    /// Lists that were asked for. Without any it is a stream that goes on where another broke off, with whatever was asked for
     /// there.
-    asked: Vec<(String, Listing)>,
+    asked: Vec<Asked>,
+}
+
+/// A list that was asked for.
+#[derive(Debug)]
+struct Asked {
+    /// Canonical.
+    id: String,
+    listing: Listing,
+    /// From its beginning, not from a cursor.
+    is_first: bool,
 }
 
 /// An answer's stream.
@@ -45,53 +47,6 @@ struct Relay {
     lists: Lists,
     body: AnswerBody,
     decoder: sse::Decoder,
-}
-
-// === impl Listing ===
-
-impl Listing {
-    const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
-
-    fn asked_by(asked: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|listing| listing.method() == asked)
-    }
-
-    fn method(self) -> &'static str {
-        match self {
-            Self::Tools => method::TOOLS_LIST,
-            Self::Prompts => method::PROMPTS_LIST,
-            Self::Resources => method::RESOURCES_LIST,
-            Self::Templates => method::RESOURCES_TEMPLATES_LIST,
-        }
-    }
-
-    /// What the list is called in a result.
-    fn key(self) -> &'static str {
-        match self {
-            Self::Tools => "tools",
-            Self::Prompts => "prompts",
-            Self::Resources => "resources",
-            Self::Templates => "resourceTemplates",
-        }
-    }
-
-    /// What an entry is called by, and the method that uses it.
-    fn entry(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Tools => ("name", method::TOOLS_CALL),
-            Self::Prompts => ("name", method::PROMPTS_GET),
-            Self::Resources => ("uri", method::RESOURCES_READ),
-            Self::Templates => ("uriTemplate", method::RESOURCES_READ),
-        }
-    }
-
-    fn target(self, name: &str) -> Target<'_> {
-        match self {
-            Self::Tools => Target::Tool(name),
-            Self::Prompts => Target::Prompt(name),
-            Self::Resources | Self::Templates => Target::Resource(name),
-        }
-    }
 }
 
 // === impl Lists ===
@@ -105,7 +60,10 @@ impl Lists {
             .into_iter()
             .flat_map(Envelope::messages)
             .filter_map(|message| {
-                Some((message.id?.canonical().into_owned(), Listing::asked_by(&message.method)?))
+                let listing = Listing::asked_by(&message.method)?;
+                let params = Members::parse_optional(message.params, "params").unwrap_or_default();
+                let is_first = params.get("cursor").is_none_or(|cursor| cursor == "null");
+                Some(Asked { id: message.id?.canonical().into_owned(), listing, is_first })
             })
             .collect();
         let goes_on = call.verb == Verb::Get && call.headers.contains_key(ostler_mcp::headers::LAST_EVENT_ID);
@@ -150,14 +108,17 @@ impl Lists {
         for response in envelope.messages().filter(|message| message.is_response()) {
             let Some(result) = response.result else { continue };
             let id = response.id.map(|id| id.canonical());
-            let listing = match self.asked.is_empty() {
-                true => Listing::ALL.into_iter().find(|listing| result.contains(listing.key())),
+            let asked = match self.asked.is_empty() {
+                true => {
+                    Listing::ALL.into_iter().find(|listing| result.contains(listing.key())).zip(Some(false))
+                }
                 false => {
-                    self.asked.iter().find(|(asked, _)| Some(&**asked) == id.as_deref()).map(|(_, it)| *it)
+                    let asked = self.asked.iter().find(|asked| Some(&*asked.id) == id.as_deref());
+                    asked.map(|asked| (asked.listing, asked.is_first))
                 }
             };
-            let Some(listing) = listing else { continue };
-            if let Some(filtered) = self.result(listing, result)? {
+            let Some((listing, is_first)) = asked else { continue };
+            if let Some(filtered) = self.result(listing, is_first, result)? {
                 let start = result.as_ptr().addr().saturating_sub(message.as_ptr().addr());
                 edits.push((start..start.saturating_add(result.len()), filtered));
             }
@@ -170,7 +131,12 @@ impl Lists {
     }
 
     /// A result without what may not be seen; nothing where all of it may.
-    fn result(&self, listing: Listing, result: &str) -> Result<Option<String>, UpstreamError> {
+    fn result(
+        &self,
+        listing: Listing,
+        is_first: bool,
+        result: &str,
+    ) -> Result<Option<String>, UpstreamError> {
         let mut members = Members::parse(result, "the result").map_err(|_| unreadable())?;
         let Some(entries) = members.get(listing.key()) else { return Ok(None) };
         let entries: Vec<&RawValue> = serde_json::from_str(entries).map_err(|_| unreadable())?;
@@ -179,6 +145,10 @@ impl Lists {
             if self.may_see(listing, entry.get()) {
                 kept.push(entry.get());
             }
+        }
+        if self.mount.bundled.is_none() {
+            let is_last = members.get("nextCursor").is_none_or(|cursor| cursor == "null");
+            self.mount.runtime.offered.passed(listing, is_first, is_last);
         }
         let is_whole = kept.len() == entries.len();
         let for_one = self.pass.policy().is_some_and(|policy| policy.depends_on_caller());
@@ -208,16 +178,15 @@ impl Lists {
                 }
             }
         };
-        if let Some(annotations) = annotations {
-            member.runtime.tools.learn(&bare, annotations);
-        }
+        let annotations = annotations.unwrap_or_default();
+        member.runtime.offered.learn(listing, &bare, annotations);
         let way = Way::from(&**member);
         self.pass.could_allow(|caller, environment| Message {
             method,
             is_call: true,
             target: listing.target(&bare),
             arguments: Arguments::Unknown,
-            annotations: annotations.unwrap_or_default(),
+            annotations,
             caller,
             mount: way.mount,
             upstream: way.upstream,
@@ -268,7 +237,7 @@ impl Relay {
     }
 
     fn broken(&self, error: UpstreamError) -> BodyError {
-        let ids = self.lists.asked.iter().map(|(id, _)| id.as_str().into()).collect();
+        let ids = self.lists.asked.iter().map(|asked| asked.id.as_str().into()).collect();
         BodyError { error, tail: Tail::Events { close: b"", ids } }
     }
 }

@@ -8,19 +8,26 @@
 //! | `reading` | an envelope as rules see it |
 //! | `trail` | what is written down of both, and how calls ended |
 //! | `judged` | what was permitted, to compare with what is sent |
+//! | `listing` | which lists there are |
 //! | `lists` | answers to lists, without what may not be called |
-//! | `tools` | what a mount's tools say of themselves |
+//! | `offered` | what a mount's lists have held |
+//! | `tools` | asking for a mount's tools, to know what they say of themselves |
+//! | `views` | what a swap of the rules changes for who listens |
 //!
 //! It must never judge anything else than the bytes that will be sent, and never let through what it cannot read.
 
 mod gate;
 mod judged;
+mod listing;
 mod lists;
+mod offered;
 mod reading;
 mod tools;
 mod trail;
+mod views;
 
 pub use gate::{Asking, Governance, Pass, Permit, Way};
 pub(crate) use lists::Lists;
-pub use tools::Tools;
+pub use offered::Offered;
 pub use trail::{Ended, Trail};
+pub(crate) use views::{Change, Changes, Views};

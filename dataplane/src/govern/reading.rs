@@ -68,8 +68,8 @@ pub(super) fn each(
         _ if is_call && method::resembles_known(asked) => return Err(Unreadable::Disguised),
         _ => {}
     }
-    if let (Target::Tool(name), Some(tools)) = (message.target, way.tools) {
-        message.annotations = tools.get(name);
+    if let (Target::Tool(name), Some(offered)) = (message.target, way.offered) {
+        message.annotations = offered.tool(name);
     }
     show(message);
     // A subscription acts on each resource that it names, as if it subscribed to it alone.

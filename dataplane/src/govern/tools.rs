@@ -1,15 +1,11 @@
-//! What the tools of one mount say of themselves, as far as it is known: from the lists that pass, and from one that the data plane asks
-//! for itself, with nobody's credentials but the mount's own. Another mount's tools of the same names are others.
+//! What the tools of one mount say of themselves: beside the lists that pass, from one that the data plane asks for itself, with nobody's
+//! credentials but the mount's own.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use ostler_core::limits::{
-    BRIDGED_LIST_PAGES_MAX, POLICY_TOOLS_MAX, POLICY_TOOLS_RETRY_BASE, POLICY_TOOLS_RETRY_CAP,
-};
+use ostler_core::limits::{BRIDGED_LIST_PAGES_MAX, POLICY_TOOLS_RETRY_BASE, POLICY_TOOLS_RETRY_CAP};
 use ostler_mcp::bridge::Members;
 use ostler_mcp::message::{self, json_text};
 use ostler_mcp::{Envelope, method};
@@ -18,17 +14,10 @@ use serde_json::value::RawValue;
 use tokio::time::sleep;
 
 use super::Pass;
+use super::listing::Listing;
 use crate::bridge::{Origin, ask};
 use crate::mount::Mount;
 use crate::upstream::UpstreamError;
-
-/// Annotations by a tool's name. What is not in it has the protocol's defaults, and so counts as destructive.
-#[derive(Debug, Default)]
-pub struct Tools {
-    known: Mutex<HashMap<Box<str>, Annotations>>,
-    /// Somebody has asked for the list, or does.
-    is_asked: AtomicBool,
-}
 
 /// `annotations` of a tool, raw.
 pub(super) fn hints(raw: Option<&str>) -> Annotations {
@@ -47,32 +36,10 @@ pub(super) fn hints(raw: Option<&str>) -> Annotations {
     }
 }
 
-// === impl Tools ===
-
-impl Tools {
-    pub fn get(&self, name: &str) -> Annotations {
-        self.lock().get(name).copied().unwrap_or_default()
-    }
-
-    pub(super) fn learn(&self, name: &str, annotations: Annotations) {
-        let mut known = self.lock();
-        if let Some(held) = known.get_mut(name) {
-            *held = annotations;
-        } else if known.len() < POLICY_TOOLS_MAX {
-            known.insert(name.into(), annotations);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Annotations>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Asks for a mount's tools, once, in the background, until it is answered. A child is started by its users alone, and its tools are known
 /// when one of them has listed them.
 pub(super) fn ask_for(mount: &Arc<Mount>, pass: Pass, worker: usize) {
-    let tools = &mount.runtime.tools;
-    if mount.bundled.is_some() || !mount.upstream.is_probed() || tools.is_asked.swap(true, Ordering::AcqRel) {
+    if mount.bundled.is_some() || !mount.upstream.is_probed() || !mount.runtime.offered.claim_asking() {
         return;
     }
     let mount = Arc::clone(mount);
@@ -106,10 +73,12 @@ async fn learn_all(mount: &Arc<Mount>, pass: &Pass, worker: usize) -> Result<(),
         for entry in entries {
             let Ok(tool) = Members::parse(entry.get(), "a tool") else { continue };
             if let Some(name) = tool.text("name") {
-                mount.runtime.tools.learn(&name, hints(tool.get("annotations")));
+                mount.runtime.offered.learn(Listing::Tools, &name, hints(tool.get("annotations")));
             }
         }
+        let is_first = cursor.is_none();
         cursor = result.text("nextCursor");
+        mount.runtime.offered.passed(Listing::Tools, is_first, cursor.is_none());
         if cursor.is_none() {
             break;
         }

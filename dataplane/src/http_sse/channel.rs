@@ -74,7 +74,7 @@ impl Channel {
         (channel, waiting)
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 

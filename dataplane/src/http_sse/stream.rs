@@ -43,20 +43,20 @@ pub(crate) fn open(
     asker: Asker,
     ending: StreamEnds,
     unwelcome: impl Future<Output = ()> + Send + 'static,
-) -> Result<(Answer, StreamEnds), ChannelError> {
+) -> Result<(Answer, Arc<Channel>, StreamEnds), ChannelError> {
     let (channel, queue) = mount.runtime.channels.create(asker.caller())?;
     let mut endpoint = BytesMut::new();
     // With its leading slash, because there are clients that join it to the host as it is.
     sse::encode_endpoint(&mut endpoint, &format!("/sse/{}/{}", mount.name(), channel.id()));
     let ended = finish(mount, &channel, ending, unwelcome);
-    let held = Held { mount: Arc::clone(mount), channel, asker };
+    let held = Held { mount: Arc::clone(mount), channel: Arc::clone(&channel), asker };
     let stream = Stream { held, endpoint: Some(endpoint.freeze()), queue };
     let mut answer = Response::new(AnswerBody::Bridged(Bridged::new(stream)));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    Ok((answer, ended))
+    Ok((answer, channel, ended))
 }
 
 /// Closes the channel with its mount or its listener, or when its client is unwelcome, lets its calls be answered, and says then

@@ -21,7 +21,7 @@ use ostler_mcp::{Era, Revision};
 
 use crate::bridge::{Eras, Mirrors, Pool};
 use crate::bundle::{self, Bundled};
-use crate::govern::Tools;
+use crate::govern::Offered;
 use crate::http_sse::Channels;
 use crate::kills::Kills;
 use crate::upstream::health::{Reading, State};
@@ -66,8 +66,8 @@ pub struct MountRuntime {
     pub calls: TaskTracker,
     /// Cancelled when the time for them is up.
     pub cut: CancellationToken,
-    /// What its tools say of themselves, for rules.
-    pub tools: Tools,
+    /// What its server offers, for rules.
+    pub offered: Offered,
     /// What its tools want in headers, for clients that do not know of it.
     pub mirrors: Mirrors,
     /// Sessions that are held for clients that have none.
@@ -188,7 +188,7 @@ impl MountRuntime {
             is_withdrawn: AtomicBool::new(false),
             calls: TaskTracker::new(),
             cut: CancellationToken::new(),
-            tools: Tools::default(),
+            offered: Offered::default(),
             mirrors: Mirrors::default(),
             pool: Pool::new(clock.clone()),
             eras: Eras::default(),

@@ -16,6 +16,7 @@ use ostler_core::name::ResourceName;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::{Envelope, Era, message, method, sse};
 use ostler_telemetry::text::bounded;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -25,9 +26,11 @@ use super::aftermath::Aftermath;
 use super::body::Buffered;
 use super::ids::RequestId;
 use super::refuse::{Asked, Refusal};
+use super::retold::{Retold, Told};
 use super::{Routed, Served};
-use crate::govern::{Ended, Pass, Permit};
+use crate::govern::{Ended, Governance, Pass, Permit, Views};
 use crate::listener::{Offered, Unread, Watched};
+use crate::mount::Mount;
 use crate::mount::admission;
 use crate::mount::bodies::Bodies;
 use crate::mount::metrics::{MountMetrics, Outcome};
@@ -65,6 +68,8 @@ pub(super) struct Record {
     aftermath: Option<Aftermath>,
     /// Where its client may leave it unread and go on with others.
     unread: Option<Unread>,
+    /// What a stream without an end of its own shows its caller.
+    views: Option<Views>,
 }
 
 #[derive(Debug)]
@@ -95,6 +100,8 @@ struct Tracked {
     is_cut: bool,
     /// Where its client may leave it unread.
     pieces: Option<Pieces>,
+    /// What swaps of the rules have to say on it.
+    retold: Retold,
 }
 
 /// An answer that is handed over piece by piece, so that it shows whether its client goes on reading.
@@ -110,6 +117,7 @@ const MOUNT_GONE: &str = "mount_gone";
 const LISTENER_GONE: &str = "listener_gone";
 const CREDENTIAL_GONE: &str = "credential_gone";
 const CLIENT_STALLED: &str = "client_stalled";
+const POLICY_CHANGED: &str = "policy_changed";
 
 type Gone = dyn Future<Output = StreamEnd> + Send;
 
@@ -120,6 +128,8 @@ const fn word(end: StreamEnd) -> &'static str {
         StreamEnd::Credential => CREDENTIAL_GONE,
     }
 }
+
+type Rules = watch::Receiver<Option<Arc<Governance>>>;
 
 /// Attaches the record to the answer.
 pub(super) fn track(answer: Response<AnswerBody>, mut record: Record) -> Served {
@@ -163,6 +173,8 @@ pub(super) fn track_while(
     if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
         let ends = ends.clone();
         tracked.gone = Some(Box::pin(async move { ends.any().await }));
+        let views = tracked.record.as_mut().and_then(|record| record.views.take());
+        tracked.retold = Retold::new(views.map(Views::changes));
     }
     // Over HTTP/2 a client that reads nothing keeps its connection, and nobody polls the stream any more.
     served.body_mut().end_after(async move {
@@ -211,6 +223,7 @@ impl Record {
             listens: Vec::new(),
             aftermath: None,
             unread: None,
+            views: None,
         }
     }
 
@@ -274,6 +287,17 @@ impl Record {
     /// Makes the end of the answer evidence of the upstream's health.
     pub(super) fn watch_end(&mut self, aftermath: Aftermath) {
         self.aftermath = Some(aftermath);
+    }
+
+    /// Tells the client of a stream what a swap of the rules changes for it.
+    pub(super) fn watch_rules(&mut self, views: Option<Views>) {
+        self.views = views;
+    }
+
+    /// The same for one that the gate was asked for.
+    pub(super) fn watch_permitted(&mut self, mount: &Arc<Mount>, rules: Rules) {
+        let is_listen = self.method.as_deref() == Some(method::SUBSCRIPTIONS_LISTEN);
+        self.views = self.permit.as_ref().and_then(|permit| permit.views(mount, is_listen, rules));
     }
 
     /// Gives the answer up when its client leaves it unread.
@@ -428,6 +452,26 @@ impl Tracked {
         Some(last.freeze())
     }
 
+    /// What swaps of the rules have to say.
+    fn poll_retold(&mut self, cx: &mut Context<'_>) -> Option<Told> {
+        let record = self.record.as_mut()?;
+        let is_between = self.body.closing().is_some_and(<[u8]>::is_empty);
+        let told = self.retold.poll(cx, is_between, &record.asked, &record.listens);
+        if let Some(Told::Event(event)) = &told {
+            record.bytes += event.len() as u64;
+        }
+        told
+    }
+
+    /// Ends it in its protocol's way.
+    fn leave(&mut self, word: &'static str) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let farewell = self.farewell();
+        self.end(Some(word));
+        self.body = AnswerBody::Empty;
+        (self.gone, self.retold) = (None, Retold::default());
+        Poll::Ready(farewell.map(|last| Ok(Frame::data(last))))
+    }
+
     /// The next frame, with a note of when its client was handed it, and when it has asked for another.
     fn hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_frame(cx);
@@ -493,11 +537,12 @@ impl Tracked {
                 if let Some(gone) = &mut self.gone
                     && let Poll::Ready(end) = gone.as_mut().poll(cx)
                 {
-                    let farewell = self.farewell();
-                    self.end(Some(word(end)));
-                    self.body = AnswerBody::Empty;
-                    self.gone = None;
-                    return Poll::Ready(farewell.map(|last| Ok(Frame::data(last))));
+                    return self.leave(word(end));
+                }
+                match self.poll_retold(cx) {
+                    Some(Told::Event(event)) => return Poll::Ready(Some(Ok(Frame::data(event)))),
+                    Some(Told::End) => return self.leave(POLICY_CHANGED),
+                    None => {}
                 }
             }
         }
@@ -544,7 +589,8 @@ impl TrackedBody {
         let unread = record.as_mut().and_then(|record| record.unread.take());
         let unread = unread.filter(|_| !body.is_end_stream());
         let pieces = unread.is_some().then(Pieces::new);
-        let tracked = Tracked { body, record, gone: None, cut: None, is_cut: false, pieces };
+        let tracked =
+            Tracked { body, record, gone: None, cut: None, is_cut: false, pieces, retold: Retold::default() };
         let tracked = Arc::new(Mutex::new(Some(tracked)));
         let _watched = unread.map(|unread| {
             let offered: Weak<Mutex<Option<Tracked>>> = Arc::downgrade(&tracked);

@@ -70,8 +70,13 @@ impl Pipeline {
         let asker = origin.asks(routed.snapshot.governance().own());
         let ending = StreamEnds::of(mount.runtime.streams.ending(), entrance.ending());
         match http_sse::open(mount, asker, ending, unwelcome) {
-            Ok((answer, ended)) => {
+            Ok((answer, channel, ended)) => {
                 record.watch_end(self.aftermath(routed, true));
+                let caller = authn::in_session(routed, Some(channel.id()), None);
+                let views =
+                    |caller| routed.snapshot.governance().views(mount, caller, self.shared.snapshots.rules());
+                // Whose messages are refused is shown nothing.
+                record.watch_rules(caller.ok().map(views));
                 audit::track_while(answer, record, ended, pending())
             }
             Err(error) => refuse::mount(full(error.to_string()), routed, &Asked::Nothing, record),

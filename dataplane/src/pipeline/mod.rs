@@ -15,6 +15,7 @@ mod body;
 mod http_sse;
 mod ids;
 mod refuse;
+mod retold;
 mod route;
 mod session;
 
@@ -235,6 +236,7 @@ impl Pipeline {
             }
             Ok((answer, Ends::WithMount)) => {
                 record.watch_end(self.aftermath(&routed, true));
+                record.watch_permitted(&routed.mount, self.shared.snapshots.rules());
                 let ends = StreamEnds::of(routed.mount.runtime.streams.ending(), entrance.ending());
                 audit::track_while(answer, record, ends, unwelcome())
             }

@@ -44,6 +44,8 @@ pub struct SnapshotCell {
     current: ArcSwapOption<Snapshot>,
     changed: watch::Sender<()>,
     alive: Arc<AtomicUsize>,
+    /// The last that came with other rules than the one before.
+    rules: watch::Sender<Option<Arc<Governance>>>,
 }
 
 /// Counts a snapshot for as long as anybody holds it.
@@ -62,7 +64,17 @@ impl SnapshotCell {
     pub fn swap(&self, prepared: Prepared, revision: Revision) -> Option<Arc<Snapshot>> {
         self.alive.fetch_add(1, Ordering::Relaxed);
         let alive = Alive(Arc::clone(&self.alive));
-        let replaced = self.current.swap(Some(Arc::new(prepared.into_snapshot(revision, alive))));
+        let snapshot = Arc::new(prepared.into_snapshot(revision, alive));
+        let governance = Arc::clone(&snapshot.governance);
+        let replaced = self.current.swap(Some(snapshot));
+        // Streams hear of new rules when these are what is asked.
+        self.rules.send_if_modified(|held| {
+            let is_other = held.as_ref().is_none_or(|held| !held.has_rules_of(&governance));
+            if is_other {
+                *held = Some(governance);
+            }
+            is_other
+        });
         self.changed.send_replace(());
         replaced
     }
@@ -70,6 +82,11 @@ impl SnapshotCell {
     /// Told of each swap, once the new snapshot is the current one.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    /// What governs, from one change of the rules to the next, for streams that outlive snapshots.
+    pub fn rules(&self) -> watch::Receiver<Option<Arc<Governance>>> {
+        self.rules.subscribe()
     }
 
     /// Replaced snapshots that a request still pins.

@@ -309,7 +309,7 @@ pub async fn permit(envelope: Option<&Envelope<'_>>, body: &Bytes) -> Permit {
     let asking = Asking {
         caller: &ostler_policy::Caller::default(),
         request_id: RequestIds::from_entropy().next(),
-        way: Way { mount: "up", upstream: Some("up"), tools: None },
+        way: Way { mount: "up", upstream: Some("up"), offered: None },
         envelope,
         body,
         session: None,

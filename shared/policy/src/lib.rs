@@ -20,6 +20,6 @@ pub use cel::{Expression, ExpressionError, Variable};
 pub use decision::{Decision, Why};
 pub use explain::{Explained, Step};
 pub use message::{Annotations, Arguments, Known, Message, Target, TargetKind};
-pub use policy::{Flag, Policy, Settings};
+pub use policy::{Bearing, Flag, Policy, Settings};
 pub use rule::{Action, Feedback, Match, Rule, Verdict};
 pub use shadow::shadowed;

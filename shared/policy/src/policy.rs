@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cel::{Expression, Variable};
 use crate::decision::{Decision, Named, Why};
 use crate::message::{Message, TargetKind};
-use crate::rule::{Action, Rule, Verdict};
+use crate::rule::{Action, Match, Rule, Verdict};
 
 /// A policy, ready to judge. Immutable.
 #[derive(Debug)]
@@ -34,6 +34,14 @@ pub struct Settings {
 pub enum Flag {
     Log,
     Deny,
+}
+
+/// Of a policy, what decides about a kind of calls of one caller at one place, whatever they act on and are made with. What bears equally
+/// on them shows the same in their lists.
+#[derive(Debug, Default, PartialEq)]
+pub struct Bearing<'p> {
+    rules: Vec<(&'p Match, Action)>,
+    settings: Settings,
 }
 
 /// Which rules a message may meet, so that many rules of literal names cost a call no more than one.
@@ -153,6 +161,17 @@ impl Policy {
         self.unmatched(message).0
     }
 
+    /// What decides about calls like this one, by whatever name, with whatever arguments.
+    pub fn bearing_on(&self, message: &Message<'_>) -> Bearing<'_> {
+        // What is tried out as a whole hides nothing.
+        if self.settings.dry_run {
+            return Bearing::default();
+        }
+        let bears = |rule: &&Rule| rule.action != Action::DryRun && rule.matches.bears_on(message);
+        let rules = self.rules.iter().filter(bears).map(|rule| (&rule.matches, rule.action)).collect();
+        Bearing { rules, settings: self.settings }
+    }
+
     fn first_match(&self, message: &Message<'_>, would_deny: &mut Vec<Arc<Named>>) -> (bool, Why) {
         for (rule, named) in self.candidates(message) {
             match (rule.matches.judge(message), rule.action) {
@@ -192,6 +211,13 @@ impl Policy {
             (Some(_), _) => named.next(),
         });
         merged.filter_map(|index| Some((self.rules.get(index)?, self.names.get(index)?)))
+    }
+}
+
+impl PartialEq for Policy {
+    /// Whether both say the same of everything: the rest is made of these.
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings && self.rules == other.rules
     }
 }
 

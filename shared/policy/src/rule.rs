@@ -111,12 +111,20 @@ impl Match {
         }
     }
 
+    /// Whether it could match a message like this that acts on something else of its kind, and is made with something else.
+    pub(crate) fn bears_on(&self, message: &Message<'_>) -> bool {
+        let is_of_kind = |(kind, _): &(TargetKind, Patterns)| {
+            message.target.named().is_some_and(|(found, _)| found == *kind)
+        };
+        self.target.as_ref().is_none_or(is_of_kind)
+            && self.method_differs(message).is_none()
+            && self.caller_or_place_differs(message).is_none()
+    }
+
     /// The first part that does not hold, of those that are plain names.
     fn differs(&self, message: &Message<'_>) -> Option<&'static str> {
-        match &self.methods {
-            Some(methods) if !methods.matches(message.method) => return Some("method"),
-            None if !message.is_call => return Some("method"),
-            _ => {}
+        if let Some(part) = self.method_differs(message) {
+            return Some(part);
         }
         if let Some((kind, patterns)) = &self.target {
             let named = message.target.named().filter(|(found, _)| found == kind);
@@ -124,6 +132,28 @@ impl Match {
                 return Some(kind.as_str());
             }
         }
+        if let Some(part) = self.caller_or_place_differs(message) {
+            return Some(part);
+        }
+        if !self.annotations.is_empty() {
+            let is_tool = message.target.named().is_some_and(|(kind, _)| kind == TargetKind::Tool);
+            let holds = |(name, wanted): &(&str, bool)| message.annotations.get(name) == Some(*wanted);
+            if !is_tool || !self.annotations.iter().all(holds) {
+                return Some("annotations");
+            }
+        }
+        None
+    }
+
+    fn method_differs(&self, message: &Message<'_>) -> Option<&'static str> {
+        let holds = match &self.methods {
+            Some(methods) => methods.matches(message.method),
+            None => message.is_call,
+        };
+        (!holds).then_some("method")
+    }
+
+    fn caller_or_place_differs(&self, message: &Message<'_>) -> Option<&'static str> {
         if let Some(upstreams) = &self.upstreams
             && !message.upstream.is_some_and(|found| upstreams.iter().any(|name| name.as_str() == found))
         {
@@ -133,13 +163,6 @@ impl Match {
             && !message.caller.identity().is_some_and(|found| identity.matches(found))
         {
             return Some("identity");
-        }
-        if !self.annotations.is_empty() {
-            let is_tool = message.target.named().is_some_and(|(kind, _)| kind == TargetKind::Tool);
-            let holds = |(name, wanted): &(&str, bool)| message.annotations.get(name) == Some(*wanted);
-            if !is_tool || !self.annotations.iter().all(holds) {
-                return Some("annotations");
-            }
         }
         None
     }

@@ -7,6 +7,8 @@ pub mod crash_audit;
 pub mod crash_control;
 pub mod crash_dataplane;
 pub mod isolation;
+#[cfg(target_os = "linux")]
+pub mod policy_cost;
 #[cfg(unix)]
 pub mod sessions;
 pub mod soak;

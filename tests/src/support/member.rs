@@ -43,6 +43,9 @@ pub struct Script {
     /// Entries on a page of a list.
     pub page: usize,
     pub ttl_ms: u64,
+    /// Lists come as event streams. A legacy session's stream that is asked for from an event on begins with the tools, as the answer to a request
+    /// whose id is that event's.
+    pub streams: bool,
 }
 
 #[derive(Debug)]
@@ -236,7 +239,28 @@ impl Script {
     pub fn of(modern: bool, tools: &[&str]) -> Self {
         let tools: Vec<_> = tools.iter().map(|tool| (*tool).to_owned()).collect();
         let read_only = tools.iter().filter(|tool| tool.starts_with("look")).cloned().collect();
-        Self { modern, tools, read_only, resources: vec!["file:///a".to_owned()], page: 100, ttl_ms: 0 }
+        Self {
+            modern,
+            tools,
+            read_only,
+            resources: vec!["file:///a".to_owned()],
+            page: 100,
+            ttl_ms: 0,
+            streams: false,
+        }
+    }
+}
+
+impl Script {
+    fn listed_tools(&self) -> Vec<Value> {
+        let tool = |name: &String| {
+            let mut tool = json!({"name": name, "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": "ui://app"}}});
+            if self.read_only.contains(name) {
+                tool["annotations"] = json!({"readOnlyHint": true});
+            }
+            tool
+        };
+        self.tools.iter().map(tool).collect()
     }
 }
 
@@ -345,7 +369,14 @@ async fn legacy(
         return StatusCode::NOT_FOUND.into_response();
     }
     if *method == Method::GET {
-        return events(shared.listen(Some(session.to_owned()), &Value::Null));
+        let said = shared.listen(Some(session.to_owned()), &Value::Null);
+        let last = headers.get("last-event-id").filter(|_| script.streams);
+        let last = last.and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
+        let replayed = last.map(|id| {
+            let listed = json!({"tools": script.listed_tools(), "ttlMs": 0});
+            json!({"jsonrpc": "2.0", "id": id, "result": listed})
+        });
+        return events(futures_util::stream::iter(replayed).chain(said));
     }
     if message["method"] == "resources/subscribe"
         && let Some(resources) = lock(&shared.sessions).get_mut(session)
@@ -389,16 +420,7 @@ async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Respo
         let _ = held.wait_for(|held| !held).await;
     }
     match method {
-        "tools/list" => {
-            let tool = |name: &String| {
-                let mut tool = json!({"name": name, "inputSchema": {"type": "object"}, "_meta": {"ui": {"resourceUri": "ui://app"}}});
-                if script.read_only.contains(name) {
-                    tool["annotations"] = json!({"readOnlyHint": true});
-                }
-                tool
-            };
-            list(script, message, "tools", script.tools.iter().map(tool).collect())
-        }
+        "tools/list" => list(script, message, "tools", script.listed_tools()),
         "prompts/list" => list(script, message, "prompts", vec![json!({"name": "greet"})]),
         "resources/list" => {
             let resource = |uri: &String| json!({"uri": uri, "name": uri});
@@ -447,6 +469,11 @@ fn list(script: &Script, message: &Value, key: &str, entries: Vec<Value>) -> Res
     let mut listed = json!({key: page, "ttlMs": script.ttl_ms, "cacheScope": "public"});
     if from + script.page < entries.len() {
         listed["nextCursor"] = json!((from + script.page).to_string());
+    }
+    if script.streams {
+        listed["resultType"] = json!("complete");
+        let answered = json!({"jsonrpc": "2.0", "id": message["id"], "result": listed});
+        return events(futures_util::stream::iter([answered]));
     }
     result(message, listed)
 }

@@ -2,6 +2,7 @@
 
 pub mod bridged;
 pub mod control;
+pub mod ears;
 pub mod gate;
 pub mod grpc;
 pub mod http;

@@ -1,61 +1,24 @@
 //! What a config changes of a bundle, and who hears of it: clients of every era and transport that listen to that bundle, and
 //! nobody else.
 
+use ostler_tests::support::ears::Ears;
 use ostler_tests::support::http_sse::SseClient;
-use ostler_tests::support::world::{self, LegacyClient};
 
 use super::*;
 
 const LISTS: [&str; 3] = ["prompts", "resources", "tools"];
 
-/// Clients that listen at one place, one of each kind.
-struct Ears {
-    get: Events,
-    listen: Events,
-    sse: SseClient,
-}
-
-impl Ears {
-    async fn open(dataplane: &DataPlane, mount: &str) -> Self {
-        let addr = dataplane.mcp_addr();
-        let session = LegacyClient::connect(addr, mount).await.session;
-        let get = Ask::new(addr, "GET", &format!("/mcp/{mount}"))
-            .header("accept", "text/event-stream")
-            .header("mcp-session-id", &session);
-        let wanted =
-            json!({"toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true});
-        let wanted = json!({"notifications": wanted});
-        let listen = world::modern(addr, mount, 5, "subscriptions/listen", wanted);
-        let (get, mut listen) = (Events::open(get).await, Events::open(listen).await);
-        assert_eq!(listen.next().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
-        Self { get, listen, sse: SseClient::connect(addr, mount).await }
-    }
-
-    /// The next word to each of them.
-    async fn next(&mut self) -> [Value; 3] {
-        let (get, listen) = (self.get.next().await.unwrap(), self.listen.next().await.unwrap());
-        [get, listen, self.sse.message().await]
-    }
-
-    /// All of them are told of all lists, and of nothing else.
-    async fn hear_that_all_lists_changed(&mut self) {
-        let mut heard: [Vec<String>; 3] = Default::default();
-        for _ in LISTS {
-            for (heard, said) in heard.iter_mut().zip(self.next().await) {
-                heard.push(said["method"].as_str().unwrap().to_owned());
-            }
-        }
-        for mut heard in heard {
-            heard.sort();
-            assert_eq!(heard, LISTS.map(|list| format!("notifications/{list}/list_changed")));
+/// All of them are told of all lists, and of nothing else.
+async fn hear_that_all_lists_changed(ears: &mut Ears) {
+    let mut heard: [Vec<String>; 3] = Default::default();
+    for _ in LISTS {
+        for (heard, said) in heard.iter_mut().zip(ears.next().await) {
+            heard.push(said["method"].as_str().unwrap().to_owned());
         }
     }
-
-    /// Nothing was said to any of them before this.
-    async fn hear_first(&mut self, method: &str) {
-        for said in self.next().await {
-            assert_eq!(said["method"], method, "{said}");
-        }
+    for mut heard in heard {
+        heard.sort();
+        assert_eq!(heard, LISTS.map(|list| format!("notifications/{list}/list_changed")));
     }
 }
 
@@ -110,20 +73,21 @@ fn text(servers: &[MemberServer; 3], members: &[&str], behind_a: &str) -> String
 async fn a_mount_that_is_added_removed_or_replaced_is_heard_by_its_bundles_clients_and_by_no_others() {
     let scene = Scene::new().await;
     let dataplane = &scene.dataplane;
-    let mut all = Ears::open(dataplane, "all").await;
-    let (mut other, mut plain) = (Ears::open(dataplane, "other").await, Ears::open(dataplane, "b").await);
+    let mut all = Ears::open(dataplane.mcp_addr(), "all").await;
+    let (mut other, mut plain) =
+        (Ears::open(dataplane.mcp_addr(), "other").await, Ears::open(dataplane.mcp_addr(), "b").await);
     // Each bundle listens once to its member; a plain mount's clients each for themselves.
     scene.until_listened(1, 4).await;
     assert_eq!(scene.tools().await, ["a__x"]);
     scene.apply(&["b", "a"], "a");
-    all.hear_that_all_lists_changed().await;
+    hear_that_all_lists_changed(&mut all).await;
     assert_eq!(scene.tools().await, ["b__y", "a__x"]);
     scene.until_listened(1, 5).await;
     scene.apply(&["b", "a"], "c");
-    all.hear_that_all_lists_changed().await;
+    hear_that_all_lists_changed(&mut all).await;
     assert_eq!(scene.tools().await, ["b__y", "a__z"]);
     scene.apply(&["b"], "c");
-    all.hear_that_all_lists_changed().await;
+    hear_that_all_lists_changed(&mut all).await;
     assert_eq!(scene.tools().await, ["b__y"]);
     // What one of the others says next is the first that the others hear.
     scene.servers[1].notify("notifications/prompts/list_changed", &json!({})).await;

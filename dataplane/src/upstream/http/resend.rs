@@ -78,7 +78,7 @@ impl Scene {
         let asking = Asking {
             caller: &Caller::default(),
             request_id: RequestIds::from_entropy().next(),
-            way: Way { mount: "up", upstream: Some("up"), tools: None },
+            way: Way { mount: "up", upstream: Some("up"), offered: None },
             envelope: Some(&envelope),
             body: &body,
             session: None,

@@ -14,6 +14,8 @@ mod fleet;
 mod fuzz;
 mod idle_memory;
 mod isolation;
+#[cfg(target_os = "linux")]
+mod policy_cost;
 mod processes;
 mod report;
 #[cfg(unix)]
@@ -84,6 +86,9 @@ enum Suite {
     Fuzz,
     /// Resident memory of a data plane with 100 mounts that nobody uses.
     IdleMemory,
+    /// Processor time of a decision.
+    #[cfg(target_os = "linux")]
+    PolicyCost,
     /// Processor time of a swap against what changed.
     #[cfg(target_os = "linux")]
     SwapCost,
@@ -156,6 +161,10 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
         Suite::ControlDead => on_release(control_dead::run())?,
         Suite::CrashDataplane => on_release(crash_dataplane::run())?,
         Suite::IdleMemory => on_release(idle_memory::run())?,
+        #[cfg(target_os = "linux")]
+        Suite::PolicyCost if cfg!(debug_assertions) => return processes::run_release(&suite, write),
+        #[cfg(target_os = "linux")]
+        Suite::PolicyCost => policy_cost::run(),
         #[cfg(target_os = "linux")]
         Suite::SwapCost if cfg!(debug_assertions) => return swap_cost::on_release(write),
         #[cfg(target_os = "linux")]
