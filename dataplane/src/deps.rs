@@ -17,6 +17,7 @@ use crate::kills::Kills;
 use crate::mount::journal::Journal;
 use crate::orphans::Orphans;
 use crate::own::OwnListeners;
+use crate::upstream::Credentials;
 
 /// Shared by everything in one data plane. Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub struct Deps {
     pub audit: Option<Arc<Audit>>,
     /// Keys of issuers, whatever config names them.
     pub issuers: Arc<KeyStores>,
+    /// The data plane's own tokens for upstreams.
+    pub credentials: Arc<Credentials>,
     /// What an operator has stopped.
     pub kills: Arc<Kills>,
     seed: Arc<AtomicU64>,
@@ -64,6 +67,7 @@ impl Deps {
             journal: None,
             audit: None,
             issuers: Arc::default(),
+            credentials: Arc::default(),
             kills: Arc::default(),
             seed: Arc::new(AtomicU64::new(seed)),
         }

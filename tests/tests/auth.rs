@@ -12,6 +12,8 @@ mod network;
 mod streams;
 #[path = "auth/tokens.rs"]
 mod tokens;
+#[path = "auth/upstream_tokens.rs"]
+mod upstream_tokens;
 
 use ostler_core::digest::Digest;
 use ostler_dataplane::DataPlane;

@@ -176,6 +176,10 @@ fn expose_upstream(upstream: &Upstream, snapshot: &Snapshot, exposition: &mut Ex
             let metrics = &upstream.metrics;
             exposition.counter(Metric::UpstreamConnects, &[name, "ok"], &metrics.connects_ok);
             exposition.counter(Metric::UpstreamConnects, &[name, "failed"], &metrics.connects_failed);
+            if let Some(credential) = upstream.credential() {
+                exposition.counter(Metric::UpstreamTokens, &[name, "ok"], &credential.fetched);
+                exposition.counter(Metric::UpstreamTokens, &[name, "failed"], &credential.failed);
+            }
             exposition.counter(Metric::UpstreamSessionsReopened, &[name], &metrics.sessions_reopened);
             exposition.counter(Metric::UpstreamProbes, &[name, "alive"], &metrics.probes_alive);
             exposition.counter(Metric::UpstreamProbes, &[name, "dead"], &metrics.probes_dead);

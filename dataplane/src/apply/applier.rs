@@ -320,6 +320,9 @@ impl Applier {
         if let Some(audit) = &self.deps.audit {
             audit.adopt(&current.compiled.audit);
         }
+        for (upstream, config) in current.redescribed_upstreams(replaced.as_deref()) {
+            upstream.adopt(config, &self.deps);
+        }
         self.prober.watch(&current, replaced.as_deref());
         current.auth.follow(&self.deps);
         let before = replaced.as_ref().map(|replaced| &replaced.auth);

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use ostler_config::HttpTransport;
 use ostler_core::backoff::Backoff;
 use ostler_core::digest::Digest;
@@ -19,13 +20,14 @@ use ostler_core::limits::{
 };
 use ostler_core::rng::Jitter;
 use ostler_core::state_dir::StateDir;
+use ostler_mcp::headers::JSON;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Denial;
 use super::token::Claims;
 use crate::deps::Deps;
-use crate::upstream::http::fetch;
+use crate::upstream::http::{Ask, fetch};
 
 /// One issuer's keys.
 pub(super) struct Keys {
@@ -236,7 +238,8 @@ fn refresh(jitter: &mut Jitter) -> Duration {
 }
 
 async fn fetch_set(source: &HttpTransport, deps: &Deps) -> Result<(KeySet, Vec<u8>), String> {
-    let (status, bytes) = fetch(source, deps, JWKS_BYTES_MAX).await?;
+    let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(JSON))]);
+    let (status, bytes) = fetch(source, deps, Ask { headers, ..Ask::default() }, JWKS_BYTES_MAX).await?;
     if status != StatusCode::OK {
         return Err(format!("the answer is {status}"));
     }

@@ -51,6 +51,7 @@ fn config(name: &str, host: &str) -> Arc<CompiledUpstream> {
         port: 80,
         path_and_query: PathAndQuery::from_static("/mcp"),
         headers: HeaderMap::new(),
+        oauth: None,
     };
     Arc::new(CompiledUpstream {
         name: ResourceName::parse(name).unwrap(),

@@ -22,8 +22,8 @@ use crate::snapshot::SnapshotCell;
 use crate::upstream::health::Reading;
 
 /// What this build understands, in its words to control.
-pub const CAPABILITIES: [&str; 7] =
-    ["parts.v1", "listeners.v1", "bundles.v1", "sse.v1", "policy.v1", "audit.v1", "auth.v1"];
+pub const CAPABILITIES: [&str; 8] =
+    ["parts.v1", "listeners.v1", "bundles.v1", "sse.v1", "policy.v1", "audit.v1", "auth.v1", "oauth.v1"];
 const SOURCE: &str = "control";
 
 /// Judges what can be judged of a snapshot without its content: whom it is for, what it needs, whether it can be read.

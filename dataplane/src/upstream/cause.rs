@@ -42,6 +42,7 @@ pub enum Cause {
     InitializeRefused,
     InitializeTimeout,
     SecretUnresolved,
+    CredentialUnavailable,
     MembersDown,
     KillSwitch,
     Removed,
@@ -61,7 +62,7 @@ const fn facts(word: &'static str, meaning: &'static str) -> Facts {
 // === impl Cause ===
 
 impl Cause {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::NotContacted,
         Self::Answered,
         Self::ProbeAnswered,
@@ -96,6 +97,7 @@ impl Cause {
         Self::InitializeRefused,
         Self::InitializeTimeout,
         Self::SecretUnresolved,
+        Self::CredentialUnavailable,
         Self::MembersDown,
         Self::KillSwitch,
         Self::Removed,
@@ -141,7 +143,7 @@ impl Cause {
             Self::Http5xx => facts("http_5xx", "a 5xx without a JSON-RPC message"),
             Self::Unauthorized => facts(
                 "unauthorized",
-                "401 or 403: the credentials under `headers` of the upstream are refused",
+                "401 or 403: the credentials under `headers` or `oauth` of the upstream are refused",
             ),
             Self::RateLimited => facts("rate_limited", "a probe was answered with 429"),
             Self::InvalidAnswer => {
@@ -163,6 +165,10 @@ impl Cause {
             Self::SecretUnresolved => {
                 facts("secret_unresolved", "a reference in the config has no value here")
             }
+            Self::CredentialUnavailable => facts(
+                "credential_unavailable",
+                "no token was to be had from the authorization server under `oauth` of the upstream",
+            ),
             Self::MembersDown => {
                 facts("members_down", "mounts of the bundle are down; the others are served")
             }

@@ -5,6 +5,7 @@
 mod answer;
 mod buffered;
 mod cause;
+mod credential;
 pub mod demands;
 mod error;
 pub mod health;
@@ -30,6 +31,7 @@ use ostler_telemetry::metrics::{Counter, Gauge};
 
 pub use answer::{AnswerBody, BodyError, Tail};
 pub use cause::{Cause, reference_markdown};
+pub use credential::{Credential, Credentials};
 pub use error::{Denial, Fault, UpstreamError};
 
 use crate::deps::Deps;
@@ -181,6 +183,24 @@ impl Upstream {
             metrics,
             tasks: deps.tasks.clone(),
             transport,
+        }
+    }
+
+    /// Follows the config in what may change while the upstream stays: its credential.
+    pub fn adopt(&self, config: &CompiledUpstream, deps: &Deps) {
+        match (&self.transport, &config.transport) {
+            (UpstreamTransport::Http(http), Transport::Http(transport)) => http.adopt(transport, deps),
+            (UpstreamTransport::Sse(dialer, _), Transport::Sse(transport)) => dialer.adopt(transport, deps),
+            _ => {}
+        }
+    }
+
+    /// The data plane's own token for it, where it has one.
+    pub fn credential(&self) -> Option<Arc<Credential>> {
+        match &self.transport {
+            UpstreamTransport::Http(http) => http.credential(),
+            UpstreamTransport::Sse(dialer, _) => dialer.credential(),
+            UpstreamTransport::Stdio(_) | UpstreamTransport::Bundle => None,
         }
     }
 

@@ -13,8 +13,8 @@ use ostler_policy::{Match, Policy, Rule};
 
 use crate::duration;
 use crate::validated::{
-    Accept, Audit, Auth, Bundle, Identity, IdentitySource, IssuerKeys, Limits, Listener, Mount, OnUnresolved,
-    ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport,
+    Accept, Audit, Auth, Bundle, Identity, IdentitySource, IssuerKeys, Limits, Listener, Mount, OauthClient,
+    OnUnresolved, ProtocolPin, Share, Timeouts, Upstream, UpstreamTransport,
 };
 
 /// A JSON value whose maps are always sorted, whatever features `serde_json` is built with.
@@ -258,6 +258,22 @@ fn tests(field: &Field) -> Canonical {
     Canonical::Map(tests.map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
+fn oauth(oauth: &OauthClient) -> Canonical {
+    let mut map = BTreeMap::from([
+        ("url".to_owned(), text(&oauth.url)),
+        ("client_id".to_owned(), text(oauth.client_id.as_str())),
+        ("client_secret".to_owned(), text(oauth.client_secret.as_str())),
+    ]);
+    if !oauth.scopes.is_empty() {
+        let scopes = oauth.scopes.iter().map(|scope| text(scope)).collect();
+        map.insert("scopes".to_owned(), Canonical::List(scopes));
+    }
+    if let Some(resource) = &oauth.resource {
+        map.insert("resource".to_owned(), text(resource));
+    }
+    Canonical::Map(map)
+}
+
 pub(crate) fn upstream(upstream: &Upstream) -> Canonical {
     upstream_with(upstream, Defaults::LeaveOut)
 }
@@ -275,6 +291,9 @@ pub(crate) fn upstream_with(upstream: &Upstream, defaults: Defaults) -> Canonica
                 .collect();
             if !headers.is_empty() {
                 map.put("headers", Canonical::Map(headers));
+            }
+            if let Some(oauth) = &http.oauth {
+                map.put("oauth", self::oauth(oauth));
             }
         }
         UpstreamTransport::Stdio(stdio) => {

@@ -145,7 +145,7 @@ codes! {
         "Correct the reference, or write `$$` for a literal dollar.";
     ReferenceNotAllowed = "OST0209", "reference_not_allowed", Error,
         "a reference stands where none is resolved",
-        "References are resolved in header values, `env` values, `args`, `url`, a listener's `tls`, `key` and `jwks` only; elsewhere they would change what \
+        "References are resolved in header values, `env` values, `args`, `url`, a listener's `tls`, `key`, `jwks`, `client_id` and `client_secret` only; elsewhere they would change what \
          the config is.",
         "Write the value itself.";
 

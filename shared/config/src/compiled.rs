@@ -80,6 +80,21 @@ pub struct HttpTransport {
     pub path_and_query: PathAndQuery,
     /// Values of secret-bearing headers and all that came from a reference are marked sensitive.
     pub headers: HeaderMap,
+    pub oauth: Option<Arc<ClientCredentials>>,
+}
+
+/// How the data plane gets its own token for an upstream.
+#[derive(Debug)]
+pub struct ClientCredentials {
+    /// The token endpoint.
+    pub endpoint: HttpTransport,
+    pub client_id: SecretString,
+    pub client_secret: SecretString,
+    /// Separated by spaces; empty where none is asked for.
+    pub scope: String,
+    pub resource: Option<String>,
+    /// Of all of the above.
+    pub identity: Digest,
 }
 
 #[derive(Clone)]

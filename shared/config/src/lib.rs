@@ -42,9 +42,9 @@ pub use compile::{
     unusable_tls,
 };
 pub use compiled::{
-    Compiled, CompiledAuth, CompiledBundle, CompiledIssuer, CompiledKey, CompiledListener, CompiledMount,
-    CompiledTls, CompiledUpstream, HttpTransport, KeySource, SecretFile, SecretString, StdioTransport,
-    Transport,
+    ClientCredentials, Compiled, CompiledAuth, CompiledBundle, CompiledIssuer, CompiledKey, CompiledListener,
+    CompiledMount, CompiledTls, CompiledUpstream, HttpTransport, KeySource, SecretFile, SecretString,
+    StdioTransport, Transport,
 };
 pub use diagnostic::{Diagnostic, Judged, Report, Severity};
 pub use diff::{Change, ChangeKind, diff};

@@ -142,16 +142,18 @@ impl Part {
             PartKind::Bundle => Some("bundles.v1"),
             PartKind::Listener => Some("listeners.v1"),
             PartKind::Policy => Some("policy.v1"),
-            PartKind::Upstream if self.is_sse() => Some("sse.v1"),
+            PartKind::Upstream if self.has("oauth") => Some("oauth.v1"),
+            PartKind::Upstream if self.has("sse") => Some("sse.v1"),
             PartKind::Mount | PartKind::Settings | PartKind::Upstream | PartKind::Unknown(_) => None,
         }
     }
 
-    /// Whether it is an upstream over HTTP+SSE. Few are, and only those that may be are read.
-    fn is_sse(&self) -> bool {
-        let names = self.bytes.windows(b"\"sse\"".len()).any(|text| text == b"\"sse\"");
+    /// Whether an upstream has this key. Few have those that are asked for, and only those that may are read.
+    fn has(&self, key: &str) -> bool {
+        let quoted = format!("\"{key}\"");
+        let names = self.bytes.windows(quoted.len()).any(|text| text == quoted.as_bytes());
         let value = || serde_json::from_slice::<serde_json::Value>(&self.bytes);
-        names && value().is_ok_and(|value| value.get("sse").is_some())
+        names && value().is_ok_and(|value| value.get(key).is_some())
     }
 
     fn of(kind: PartKind, name: &str, value: &Canonical) -> Self {

@@ -76,6 +76,8 @@ pub(crate) struct RawUpstream {
     /// Headers sent with every request to an `http` or `sse` upstream. Values may hold references: `Bearer ${NAME}`,
     /// `${file:/run/secrets/name}`.
     pub(crate) headers: Option<Located<Entries<String>>>,
+    /// How the data plane gets its own token for an `http` or `sse` upstream.
+    pub(crate) oauth: Option<Located<RawOauth>>,
     /// What the upstream speaks: the era of this revision and no other, and this revision where the data plane itself shakes
     /// hands. `auto` finds the era out. A client that shakes hands with the upstream does so with its own revision.
     #[schemars(extend("enum" = protocols(), "default" = "auto"))]
@@ -87,6 +89,28 @@ pub(crate) struct RawUpstream {
     /// Whether it is mounted under its own name.
     #[schemars(extend("default" = true))]
     pub(crate) mount: Option<Located<bool>>,
+}
+
+/// OAuth client credentials (RFC 6749 section 4.4): the token is fetched in the background, sent as `Authorization: Bearer`, and fetched
+/// again before it expires. Clients' own credentials are never sent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Oauth")]
+pub(crate) struct RawOauth {
+    /// The token endpoint of the authorization server, `https://`; plain `http://` on loopback alone.
+    #[schemars(required, length(min = 1))]
+    pub(crate) url: Option<Located<String>>,
+    /// May hold references.
+    #[schemars(required, length(min = 1))]
+    pub(crate) client_id: Option<Located<String>>,
+    /// A reference: `${NAME}`, `${file:/run/secrets/name}`. It is sent as RFC 6749 section 2.3.1 has it, in an `Authorization: Basic` header.
+    #[schemars(required, length(min = 1))]
+    pub(crate) client_secret: Option<Located<String>>,
+    /// What is asked for.
+    #[schemars(length(min = 1))]
+    pub(crate) scopes: Option<Located<Vec<Located<String>>>>,
+    /// What the token is to be good for (RFC 8707), as MCP servers want it: the URL of the upstream. Not sent without it.
+    pub(crate) resource: Option<Located<String>>,
 }
 
 /// An MCP server behind a URL, with Streamable HTTP.

@@ -51,7 +51,7 @@ const REFERENCES: &str = "\
 | `${file:/path}` | the text of a file on the data plane's machine, without its last line break; an absolute path without `..` |
 | `$$` | one dollar |
 
-References are resolved in header values, `env` values, `args`, `url`, a listener's `tls`, `key` and `jwks`, on the data plane only. They are
+References are resolved in header values, `env` values, `args`, `url`, a listener's `tls`, `key`, `jwks`, `client_id` and `client_secret`, on the data plane only. They are
 never stored, shipped, logged or shown resolved; digest and diff see what is written. A data plane that takes its config from control
 resolves only what its `--allow-ref` names. One without a value refuses a new config; in the last-known-good config it takes
 down the mounts that need it and no others.

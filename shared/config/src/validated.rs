@@ -62,6 +62,18 @@ pub struct HttpUpstream {
     pub url: Template,
     /// In the order of their names.
     pub headers: Vec<(HeaderName, Template)>,
+    pub oauth: Option<OauthClient>,
+}
+
+/// How the data plane gets its own token for an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OauthClient {
+    /// The token endpoint.
+    pub url: String,
+    pub client_id: Template,
+    pub client_secret: Template,
+    pub scopes: BTreeSet<String>,
+    pub resource: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,16 +295,18 @@ impl Eq for Validated {}
 impl Upstream {
     /// Every reference in it.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
-        let (first, headers, args, env) = match &self.transport {
+        let (first, headers, oauth, args, env) = match &self.transport {
             UpstreamTransport::Http(http) | UpstreamTransport::Sse(http) => {
-                (Some(&http.url), &*http.headers, &[][..], None)
+                (Some(&http.url), &*http.headers, http.oauth.as_ref(), &[][..], None)
             }
-            UpstreamTransport::Stdio(stdio) => (None, &[][..], &*stdio.args, Some(stdio.env.values())),
+            UpstreamTransport::Stdio(stdio) => (None, &[][..], None, &*stdio.args, Some(stdio.env.values())),
         };
+        let oauth = oauth.into_iter().flat_map(|oauth| [&oauth.client_id, &oauth.client_secret]);
         let headers = headers.iter().map(|(_, value)| value);
         first
             .into_iter()
             .chain(headers)
+            .chain(oauth)
             .chain(args)
             .chain(env.into_iter().flatten())
             .flat_map(Template::references)

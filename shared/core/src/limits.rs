@@ -121,6 +121,20 @@ pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 pub const STANDING_REVIEW: Duration = Duration::from_secs(60);
 /// For how long a session waits for its principal to come with another token once the last one has expired.
 pub const SESSION_TOKEN_GRACE: Duration = Duration::from_secs(60 * 60);
+/// For one fetch of a token for an upstream, connection and all; nobody waits for it.
+pub const OAUTH_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an authorization server answers with a token.
+pub const OAUTH_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Of a token whose life its server does not say (RFC 6749 section 5.1 recommends it).
+pub const OAUTH_LIFETIME_UNSAID: Duration = Duration::from_secs(5 * 60);
+/// Between fetches of a token, however short its life and however often it is refused.
+pub const OAUTH_REFETCH_MIN: Duration = Duration::from_secs(10);
+/// After fetches that failed, growing from the one to the other.
+pub const OAUTH_RETRY_BASE: Duration = Duration::from_secs(1);
+/// See [`OAUTH_RETRY_BASE`].
+pub const OAUTH_RETRY_CAP: Duration = Duration::from_secs(60);
+/// What a probe waits for the first token; it has to leave time for itself.
+pub const OAUTH_SETTLE: Duration = Duration::from_millis(1_000);
 
 /// The value of an `Authorization` header: tokens with the groups of a large organisation have 8 KiB, and a head holds no more.
 pub const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;

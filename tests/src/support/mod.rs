@@ -21,6 +21,7 @@ pub mod sse_server;
 pub mod stdio_client;
 #[cfg(target_os = "linux")]
 pub mod swap;
+pub mod token_server;
 pub mod world;
 
 use std::time::Duration;

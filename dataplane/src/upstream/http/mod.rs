@@ -19,8 +19,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{HOST, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts, Transport};
@@ -31,13 +32,14 @@ use ostler_mcp::{Envelope, Reason};
 use tokio::time::{Instant, timeout};
 
 use super::buffered::Buffered;
+use super::credential::Credential;
 use super::{Answer, AnswerBody, Call, Cause, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
 use crate::deps::Deps;
 use crate::mount::session::{HttpMemo, SessionLink};
 pub(in crate::upstream) use body::Sent;
 pub use body::{EventBody, JsonBody};
 use connect::Connector;
-pub(crate) use fetch::fetch;
+pub(crate) use fetch::{Ask, fetch};
 pub(in crate::upstream) use headers::media_type;
 pub(super) use heal::{revision_in, revision_of};
 pub(in crate::upstream) use pool::Lease;
@@ -57,6 +59,8 @@ pub struct HttpUpstream {
     pools: Arc<Pools>,
     remembered: Arc<Buffered>,
     clock: WallClock,
+    /// What is sent as `Authorization`, where config says how to get it.
+    credential: ArcSwapOption<Credential>,
 }
 
 // === impl HttpUpstream ===
@@ -65,7 +69,34 @@ impl HttpUpstream {
     pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
         let pools = Arc::new(Pools::new(deps.workers));
         let connector = Connector::new(transport, deps, pools.keep_alive());
-        Self { connector, pools, remembered: Arc::default(), clock: deps.clock.clone() }
+        let credential = transport.oauth.as_ref().map(|client| deps.credentials.of(client, &deps.clock));
+        Self {
+            connector,
+            pools,
+            remembered: Arc::default(),
+            clock: deps.clock.clone(),
+            credential: ArcSwapOption::new(credential),
+        }
+    }
+
+    /// Takes what config says of the credential, and fetches it from now on.
+    pub(in crate::upstream) fn adopt(&self, transport: &HttpTransport, deps: &Deps) {
+        let credential = transport.oauth.as_ref().map(|client| deps.credentials.of(client, &deps.clock));
+        if let Some(credential) = &credential {
+            credential.follow(deps);
+        }
+        self.credential.store(credential);
+    }
+
+    pub(in crate::upstream) fn credential(&self) -> Option<Arc<Credential>> {
+        self.credential.load_full()
+    }
+
+    /// The upstream has refused what it was sent.
+    pub(in crate::upstream) fn doubt_credential(&self) {
+        if let Some(credential) = &*self.credential.load() {
+            credential.doubt();
+        }
     }
 
     pub(super) async fn call(
@@ -73,6 +104,14 @@ impl HttpUpstream {
         call: Call<'_>,
         metrics: &UpstreamMetrics,
     ) -> Result<Answer, UpstreamError> {
+        let answered = self.exchange(call, metrics).await;
+        if answered.as_ref().is_err_and(|error| error.reason == Reason::UpstreamUnauthorized) {
+            self.doubt_credential();
+        }
+        answered
+    }
+
+    async fn exchange(&self, call: Call<'_>, metrics: &UpstreamMetrics) -> Result<Answer, UpstreamError> {
         let Transport::Http(transport) = &call.config.transport else { return Err(wrong_transport(&call)) };
         let session = http_session(&call)?;
         let current = session.map(|session| session.current());
@@ -109,6 +148,9 @@ impl HttpUpstream {
         timeouts: &Timeouts,
         metrics: &UpstreamMetrics,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        if let Some(credential) = &*self.credential.load() {
+            request.headers_mut().insert(AUTHORIZATION, credential.header()?);
+        }
         loop {
             let (mut lease, reused) = match self.pools.take(worker) {
                 Some(lease) => (lease, true),
@@ -148,7 +190,18 @@ impl HttpUpstream {
     }
 
     pub(super) async fn probe(&self, config: &CompiledUpstream, metrics: &UpstreamMetrics) -> Verdict {
-        probe::probe(&self.connector, config, &self.clock, metrics).await
+        let authorization = match self.credential() {
+            None => None,
+            Some(credential) => match credential.settled_header().await {
+                Ok(header) => Some(header),
+                Err(_) => return Verdict::without_credential(),
+            },
+        };
+        let verdict = probe::probe(&self.connector, config, authorization, &self.clock, metrics).await;
+        if verdict.finding == Finding::Doubtful(Cause::Unauthorized) {
+            self.doubt_credential();
+        }
+        verdict
     }
 
     pub(super) fn sweep(&self) {

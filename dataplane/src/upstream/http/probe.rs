@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use ostler_config::{HttpTransport, Transport};
 use ostler_core::clock::WallClock;
@@ -37,17 +37,26 @@ pub(in crate::upstream) enum Finding {
     Dead(Cause),
 }
 
+/// What a probe is sent with.
+struct From<'a> {
+    transport: &'a HttpTransport,
+    /// Of the data plane's own token.
+    authorization: Option<HeaderValue>,
+}
+
 /// Asks once. Takes as long as it takes; whoever asks decides how long to listen.
 pub(super) async fn probe(
     connector: &Connector,
     config: &CompiledUpstream,
+    authorization: Option<HeaderValue>,
     clock: &WallClock,
     metrics: &UpstreamMetrics,
 ) -> Verdict {
     let Transport::Http(transport) = &config.transport else {
         return Verdict::of(Finding::Dead(Cause::ProbeFailed));
     };
-    match exchange(connector, transport, clock, metrics).await {
+    let from = From { transport, authorization };
+    match exchange(connector, &from, clock, metrics).await {
         Ok(verdict) => verdict,
         Err(error) => match error.fault {
             Fault::Upstream(what) | Fault::Known(what) => Verdict::of(Finding::Dead(what)),
@@ -59,23 +68,20 @@ pub(super) async fn probe(
 
 async fn exchange(
     connector: &Connector,
-    transport: &HttpTransport,
+    from: &From<'_>,
     clock: &WallClock,
     metrics: &UpstreamMetrics,
 ) -> Result<Verdict, UpstreamError> {
     let mut connection = connector.connect().await.inspect_err(|_| metrics.connects_failed.increment())?;
     metrics.connects_ok.increment();
-    let response = connection
-        .sender
-        .send_request(request(transport))
-        .await
-        .map_err(|error| super::explain_send(&error))?;
+    let response =
+        connection.sender.send_request(request(from)).await.map_err(|error| super::explain_send(&error))?;
     let status = response.status();
     let retry_after =
         super::retry_after(response.headers(), clock).filter(|_| matches!(status.as_u16(), 429 | 503));
     let message = response_in(response, PROBE_BODY_BYTES_MAX).await;
     let takes_no_post = matches!(status.as_u16(), 404 | 405) && message.is_none();
-    let finding = match takes_no_post && is_http_sse(connector, transport).await {
+    let finding = match takes_no_post && is_http_sse(connector, from).await {
         true => Finding::Doubtful(Cause::HttpSse),
         false => Finding::of(status, message.is_some()),
     };
@@ -107,6 +113,11 @@ impl Verdict {
         Self::of(Finding::Dead(Cause::ProbeTimeout))
     }
 
+    /// Nothing was asked.
+    pub(super) fn without_credential() -> Self {
+        Self::of(Finding::Doubtful(Cause::CredentialUnavailable))
+    }
+
     pub fn is_alive(&self) -> bool {
         !matches!(self.finding, Finding::Dead(_))
     }
@@ -133,12 +144,12 @@ impl Verdict {
 
 /// Whether a GET opens a stream that first says where to post, by which a client tells the older transport (2025-03-26,
 /// basic/transports, "Backwards Compatibility").
-async fn is_http_sse(connector: &Connector, transport: &HttpTransport) -> bool {
+async fn is_http_sse(connector: &Connector, from: &From<'_>) -> bool {
     let asked = async {
         let mut connection = connector.connect().await.ok()?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
-        let request = addressed(Method::GET, headers, RequestBody::default(), transport);
+        let request = addressed(Method::GET, headers, RequestBody::default(), from);
         let response = connection.sender.send_request(request).await.ok()?;
         first_event(response, PROBE_BODY_BYTES_MAX).await
     };
@@ -146,7 +157,7 @@ async fn is_http_sse(connector: &Connector, transport: &HttpTransport) -> bool {
     first.is_some_and(|event| event.event_type() == b"endpoint")
 }
 
-fn request(transport: &HttpTransport) -> Request<RequestBody> {
+fn request(from: &From<'_>) -> Request<RequestBody> {
     let revision = Revision::LATEST.as_str();
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":"ostler-probe","method":"{}","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"{revision}","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{{"name":"ostler","version":"{}"}}}}}}}}"#,
@@ -158,20 +169,23 @@ fn request(transport: &HttpTransport) -> Request<RequestBody> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision));
     headers.insert(MCP_METHOD, HeaderValue::from_static(method::SERVER_DISCOVER));
-    addressed(Method::POST, headers, RequestBody::new(Bytes::from(body)), transport)
+    addressed(Method::POST, headers, RequestBody::new(Bytes::from(body)), from)
 }
 
 fn addressed(
     method: Method,
     mut headers: HeaderMap,
     body: RequestBody,
-    transport: &HttpTransport,
+    from: &From<'_>,
 ) -> Request<RequestBody> {
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ostler/", env!("CARGO_PKG_VERSION"))));
     let mut request = Request::new(body);
     *request.method_mut() = method;
-    *request.uri_mut() = transport.path_and_query.clone().into();
-    *request.headers_mut() = with_own_headers(headers, transport);
+    *request.uri_mut() = from.transport.path_and_query.clone().into();
+    *request.headers_mut() = with_own_headers(headers, from.transport);
+    if let Some(authorization) = &from.authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+    }
     request
 }
 

@@ -260,7 +260,7 @@ fn unauthorized(status: StatusCode) -> UpstreamError {
     UpstreamError::new(
         Reason::UpstreamUnauthorized,
         format!(
-            "upstream refused Ostler's credentials (HTTP {}); set them under `headers` of the upstream",
+            "upstream refused Ostler's credentials (HTTP {}); set them under `headers` or `oauth` of the upstream",
             status.as_u16()
         ),
     )

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::endpoint;
 use crate::deps::Deps;
 use crate::upstream::http::{Finding, HttpUpstream, Lease, RequestBody, Sent, media_type, with_own_headers};
-use crate::upstream::{Cause, Fault, UpstreamError, UpstreamMetrics, Verdict};
+use crate::upstream::{Cause, Credential, Fault, UpstreamError, UpstreamMetrics, Verdict};
 
 /// Knows the server and how to get there.
 #[derive(Debug)]
@@ -82,6 +82,15 @@ impl Dialer {
         *self.timeouts.lock().unwrap_or_else(PoisonError::into_inner) = *timeouts;
     }
 
+    /// Takes what config says of the credential.
+    pub(in crate::upstream) fn adopt(&self, transport: &HttpTransport, deps: &Deps) {
+        self.http.adopt(transport, deps);
+    }
+
+    pub(in crate::upstream) fn credential(&self) -> Option<Arc<Credential>> {
+        self.http.credential()
+    }
+
     /// Opens a stream and waits until it says where messages are sent.
     ///
     /// # Errors
@@ -93,7 +102,10 @@ impl Dialer {
         let is_stream = media_type(response.headers()).as_deref() == Some(EVENT_STREAM);
         match status.as_u16() {
             200..=299 if is_stream => {}
-            401 | 403 => return Err(unauthorized(status)),
+            401 | 403 => {
+                self.http.doubt_credential();
+                return Err(unauthorized(status));
+            }
             500.. => return Err(server_error(status)),
             _ => return Err(no_stream(status)),
         }
@@ -112,6 +124,10 @@ impl Dialer {
 
     /// Opens a stream and closes it: whoever says where messages are sent is alive, and has been asked to do nothing.
     pub(in crate::upstream) async fn probe(self: &Arc<Self>) -> Verdict {
+        if let Some(credential) = self.http.credential() {
+            // For the first one; what it comes to, opening says.
+            let _ = credential.settled_header().await;
+        }
         let finding = match self.open().await {
             Ok(_) => Finding::Alive,
             Err(error) => match error.fault {

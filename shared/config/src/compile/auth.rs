@@ -88,11 +88,11 @@ fn open(auth: &Auth, listen: SocketAddr) -> Option<Diagnostic> {
     Some(Diagnostic::new(Code::OpenToNetwork, "auth".to_owned(), message, help))
 }
 
-/// Where a key set is fetched; its URL was judged with the document.
-fn fetched(text: &str) -> HttpTransport {
+/// Where something is fetched that the data plane needs itself; its URL was judged with the document.
+pub(super) fn fetched(text: &str) -> HttpTransport {
     let Target { url, https, host, port } = url::parse(text).unwrap_or_else(|_| Target::nowhere());
     let path_and_query = url.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    HttpTransport { url, https, host, port, path_and_query, headers: HeaderMap::new() }
+    HttpTransport { url, https, host, port, path_and_query, headers: HeaderMap::new(), oauth: None }
 }
 
 fn keys(

@@ -2,16 +2,18 @@
 //!
 //! The identity is computed here, next to what it covers.
 
+use std::sync::Arc;
+
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 use ostler_core::digest::{Digest, DigestBuilder};
 
-use crate::compiled::{HttpTransport, SecretString, StdioTransport, Transport};
+use crate::compiled::{ClientCredentials, HttpTransport, SecretString, StdioTransport, Transport};
 use crate::reference::{Template, is_absolute};
 use crate::secret;
 use crate::validate::url;
-use crate::validated::{HttpUpstream, StdioUpstream, Upstream, UpstreamTransport};
+use crate::validated::{self, HttpUpstream, StdioUpstream, Upstream, UpstreamTransport};
 
 use super::resolve::{Resolver, flag_help};
 
@@ -87,6 +89,7 @@ fn compile_http(
             ),
         }
     }
+    let oauth = http.oauth.as_ref().and_then(|oauth| self::oauth(oauth, resolver));
     let target = resolver.resolve(&url_path, &http.url).and_then(|text| match url::parse(&text) {
         Ok(target) => Some(target),
         Err(problem) => {
@@ -104,8 +107,31 @@ fn compile_http(
         host: target.host,
         port: target.port,
         headers,
+        oauth: oauth.map(Arc::new),
     };
     (transport, identity)
+}
+
+/// Nothing while a reference has no value, which marks the upstream.
+fn oauth(oauth: &validated::OauthClient, resolver: &mut Resolver<'_>) -> Option<ClientCredentials> {
+    let client_id = resolver.resolve("oauth.client_id", &oauth.client_id);
+    let client_secret = resolver.resolve("oauth.client_secret", &oauth.client_secret);
+    let (client_id, client_secret) = (client_id?, client_secret?);
+    let scope = oauth.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let mut identity = DigestBuilder::new();
+    for text in
+        [&oauth.url, &client_id, &client_secret, &scope, oauth.resource.as_deref().unwrap_or_default()]
+    {
+        identity.update(text.as_bytes());
+    }
+    Some(ClientCredentials {
+        endpoint: super::auth::fetched(&oauth.url),
+        client_id: SecretString::new(client_id),
+        client_secret: SecretString::new(client_secret),
+        scope,
+        resource: oauth.resource.clone(),
+        identity: identity.finish(),
+    })
 }
 
 fn path_and_query(url: &Uri) -> PathAndQuery {

@@ -9,6 +9,7 @@ mod diff;
 mod docs;
 mod listeners;
 mod mistakes;
+mod oauth;
 mod policy;
 mod rejudge;
 mod sameness;

@@ -246,6 +246,15 @@ fn upstream() -> impl Strategy<Value = Value> {
     let http = ("[a-z]{1,8}", proptest::collection::btree_map("x-[a-z]{1,6}", "[ -#%-~]{0,12}", 0..3)).prop_map(
         |(host, headers)| json!({ "http": { "url": format!("https://{host}.example/mcp?a=${{A:-b}}") }, "headers": headers }),
     );
+    let oauth = proptest::collection::btree_set("[a-z.]{1,8}", 0..3).prop_map(|scopes| {
+        let mut oauth =
+            json!({ "url": "https://idp.example/t", "client_id": "${ID}", "client_secret": "${file:/s}" });
+        if !scopes.is_empty() {
+            oauth["scopes"] = json!(scopes);
+            oauth["resource"] = json!("https://o.example/mcp");
+        }
+        json!({ "http": { "url": "https://o.example/mcp" }, "oauth": oauth })
+    });
     // Every character but NUL can be given to a process; a dollar is written twice.
     let text = any::<String>().prop_map(|text| text.replace('\0', "").replace('$', "$$"));
     let stdio = (
@@ -256,7 +265,7 @@ fn upstream() -> impl Strategy<Value = Value> {
         .prop_map(|(args, env, warm)| {
             json!({ "stdio": { "command": "c", "args": args, "env": env, "warm": warm, "share": "mount" } })
         });
-    (prop_oneof![http, stdio], any::<bool>(), 1_u32..500, 1_u64..100_000_000).prop_map(
+    (prop_oneof![http, oauth, stdio], any::<bool>(), 1_u32..500, 1_u64..100_000_000).prop_map(
         |(mut upstream, mount, in_flight, milliseconds)| {
             upstream["mount"] = json!(mount);
             upstream["limits"] = json!({ "in_flight": in_flight });

@@ -81,6 +81,9 @@ upstreams:
   a:
     http: { url: 'https://${HOST}/${PATH_PART}?x=${X}' }
     headers: { Authorization: 'Bearer ${TOKEN}', X-Plain: '${PLAIN}' }
+  o:
+    http: { url: 'https://o/' }
+    oauth: { url: 'https://idp/token', client_id: '${ID}', client_secret: '${file:/secret}' }
   b:
     stdio: { command: npx, args: ['${ARG}'], env: { PLAIN: '${TOKEN}' } }
 listeners:

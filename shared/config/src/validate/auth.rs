@@ -15,7 +15,7 @@ use crate::raw::{RawApiKey, RawAuth, RawIssuer, RawMountAccess};
 use crate::reporter::Reporter;
 use crate::validated::{Accept, ApiKey, Auth, Issuer, IssuerKeys, MountAccess};
 
-use super::{names, url, values};
+use super::{names, values};
 
 /// What a digest of an API key begins with.
 const SHA256: &str = "sha256:";
@@ -161,18 +161,8 @@ impl Judge<'_> {
         }
     }
 
-    /// A URL that nobody may listen in on.
     fn url(&self, at: NodeId, text: &str) -> Option<()> {
-        if !values::fixed(at, text, "a URL of an issuer", self.reporter) {
-            return None;
-        }
-        let problem = match url::parse(text) {
-            Ok(target) if target.https || is_loopback(&target.host) => return Some(()),
-            Ok(_) => ("the URL is not `https://`, and not on loopback", "use `https://`"),
-            Err(problem) => (problem.message, problem.help),
-        };
-        self.reporter.report(Code::BadUrl, at, problem.0, problem.1);
-        None
+        values::own_url(at, text, "a URL of an issuer", self.reporter).then_some(())
     }
 
     /// Without a `/` at its end.
@@ -289,25 +279,8 @@ impl Judge<'_> {
         items.iter().filter_map(|name| (self.existing.mount)(name)).collect()
     }
 
-    /// Scopes as RFC 6749 section 3.3 writes them.
     fn scopes(&self, found: Option<Located<Vec<Located<String>>>>) -> BTreeSet<String> {
-        let is_token = |text: &str| {
-            !text.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
-        };
-        let Some(Located { at, value: Some(items) }) = found else { return BTreeSet::new() };
-        values::count(at, items.len(), limits::CONFIG_SCOPES_MAX, "scopes", self.reporter);
-        let mut scopes = BTreeSet::new();
-        for item in items {
-            let Some(text) = item.value else { continue };
-            if !is_token(&text) || text.len() > limits::SCOPE_BYTES_MAX {
-                let message = format!("`{}` is not a scope", values::shown(&text));
-                let help = "write one word of visible ASCII characters, without quotes and backslashes";
-                self.reporter.report(Code::BadScope, item.at, message, help);
-            }
-            scopes.insert(text);
-        }
-        scopes
+        values::scopes(found, self.reporter)
     }
 
     fn texts(&self, found: Option<Located<Vec<Located<String>>>>, what: &str) -> BTreeSet<String> {
@@ -342,8 +315,4 @@ pub(super) fn weak_bundle(auth: &Auth, bundle: &str, mount: &str) -> Option<Stri
 
 fn is_word(text: &str) -> bool {
     [Accept::API_KEYS, Accept::NONE].contains(&text)
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

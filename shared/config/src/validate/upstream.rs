@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use ostler_core::limits;
 use ostler_core::name::ResourceName;
@@ -9,11 +10,13 @@ use ostler_core::name::ResourceName;
 use crate::codes::Code;
 use crate::located::{Entries, Located};
 use crate::node::NodeId;
-use crate::raw::{RawHttp, RawSse, RawUpstream};
+use crate::raw::{RawHttp, RawOauth, RawSse, RawUpstream};
 use crate::reference::{Segment, Template};
 use crate::reporter::Reporter;
 use crate::secret;
-use crate::validated::{HttpUpstream, Limits, ProtocolPin, Timeouts, Upstream, UpstreamTransport};
+use crate::validated::{
+    HttpUpstream, Limits, OauthClient, ProtocolPin, Timeouts, Upstream, UpstreamTransport,
+};
 
 use super::{one_of, stdio, url, values};
 
@@ -66,13 +69,14 @@ pub(super) fn validate(
         reporter.report(Code::HeadersOnStdio, at, "a stdio upstream has no headers", help);
     }
     let headers = headers.filter(|_| !is_stdio).map(|(at, entries)| self::headers(at, entries, reporter));
+    let oauth = oauth(raw.oauth, headers.as_deref().unwrap_or_default(), is_stdio, reporter);
     let sse = raw.sse.map(RawSse::into_http);
     let transport = match (raw.http, sse, raw.stdio) {
         (Some(http), None, None) => {
-            self::http(http, headers.unwrap_or_default(), reporter).map(UpstreamTransport::Http)
+            self::http(http, headers.unwrap_or_default(), oauth, reporter).map(UpstreamTransport::Http)
         }
         (None, Some(sse), None) => {
-            self::http(sse, headers.unwrap_or_default(), reporter).map(UpstreamTransport::Sse)
+            self::http(sse, headers.unwrap_or_default(), oauth, reporter).map(UpstreamTransport::Sse)
         }
         (None, None, Some(stdio)) => stdio::validate(stdio, reporter).map(UpstreamTransport::Stdio),
         (None, None, None) => {
@@ -96,7 +100,7 @@ pub(super) fn validate(
             let last = found.last().map_or(at, |(_, at)| *at);
             reporter.report(Code::TransportChoice, last, message, help);
             for http in [http, sse].into_iter().flatten() {
-                let _ = self::http(http, Vec::new(), reporter);
+                let _ = self::http(http, Vec::new(), None, reporter);
             }
             let _ = stdio.map(|stdio| stdio::validate(stdio, reporter));
             None
@@ -133,6 +137,7 @@ fn timeouts(found: Option<Located<crate::raw::RawTimeouts>>, reporter: &Reporter
 fn http(
     raw: Located<RawHttp>,
     headers: Vec<(HeaderName, Template)>,
+    oauth: Option<OauthClient>,
     reporter: &Reporter<'_>,
 ) -> Option<HttpUpstream> {
     let at = raw.at;
@@ -158,7 +163,59 @@ fn http(
             "write a reference such as `${NAME}` in its place",
         );
     }
-    Some(HttpUpstream { url, headers })
+    Some(HttpUpstream { url, headers, oauth })
+}
+
+fn oauth(
+    raw: Option<Located<RawOauth>>,
+    headers: &[(HeaderName, Template)],
+    is_stdio: bool,
+    reporter: &Reporter<'_>,
+) -> Option<OauthClient> {
+    let Located { at, value } = raw?;
+    let raw = value?;
+    if is_stdio {
+        let help = "move the secret to `stdio.env`, and let the program get its token";
+        reporter.report(Code::HeadersOnStdio, at, "a stdio upstream is sent no token", help);
+        return None;
+    }
+    if headers.iter().any(|(name, _)| *name == AUTHORIZATION) {
+        let message = "`oauth` writes the header `authorization`, which is given under `headers` too";
+        reporter.report(Code::DuplicateHeader, at, message, "keep one of the two");
+    }
+    let required = |key: &str, found: Option<Located<String>>| {
+        let Some(found) = found else {
+            let message = format!("the required key `{key}` is missing");
+            reporter.report(
+                Code::MissingKey,
+                at,
+                message,
+                format!("write `{key}` of the client at its authorization server"),
+            );
+            return None;
+        };
+        Some((found.at, found.value?))
+    };
+    let url = required("url", raw.url)
+        .filter(|(at, text)| values::own_url(*at, text, "a token endpoint", reporter));
+    let reference = |(at, text): (NodeId, String)| values::template(at, &text, reporter).map(|it| (at, it));
+    let client_id = required("client_id", raw.client_id).and_then(reference);
+    let client_secret = required("client_secret", raw.client_secret).and_then(reference);
+    if let Some((at, _)) = client_secret.as_ref().filter(|(_, secret)| secret::has_literal(secret)) {
+        let message = "`client_secret` seems to be written out";
+        let help =
+            "write a reference such as `${NAME}` or `${file:/run/secrets/name}`, and change the secret";
+        reporter.report(Code::LiteralSecret, *at, message, help);
+    }
+    let resource = raw.resource.and_then(|found| Some((found.at, found.value?)));
+    let resource = resource.filter(|(at, text)| values::fixed(*at, text, "a resource", reporter));
+    Some(OauthClient {
+        scopes: values::scopes(raw.scopes, reporter),
+        url: url?.1,
+        client_id: client_id?.1,
+        client_secret: client_secret?.1,
+        resource: resource.map(|(_, text)| text),
+    })
 }
 
 /// The URL with something in place of its references; nothing if they decide about its very beginning.

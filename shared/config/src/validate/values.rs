@@ -1,5 +1,6 @@
 //! Single values: templates, durations, numbers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ostler_core::limits;
@@ -11,6 +12,8 @@ use crate::node::NodeId;
 use crate::raw::RawDuration;
 use crate::reference::{Template, TemplateError};
 use crate::reporter::Reporter;
+
+use super::url;
 
 /// A word from the document, short enough for a message. Never for a value that may be a secret.
 pub(super) fn shown(text: &str) -> String {
@@ -69,6 +72,45 @@ pub(super) fn fits(at: NodeId, text: &str, reporter: &Reporter<'_>) -> bool {
         return false;
     }
     true
+}
+
+/// A URL of the data plane's own business, on which nobody may listen in.
+pub(super) fn own_url(at: NodeId, text: &str, what: &str, reporter: &Reporter<'_>) -> bool {
+    if !fixed(at, text, what, reporter) {
+        return false;
+    }
+    let is_loopback =
+        |host: &str| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let problem = match url::parse(text) {
+        Ok(target) if target.https || is_loopback(&target.host) => return true,
+        Ok(_) => ("the URL is not `https://`, and not on loopback", "use `https://`"),
+        Err(problem) => (problem.message, problem.help),
+    };
+    reporter.report(Code::BadUrl, at, problem.0, problem.1);
+    false
+}
+
+/// Scopes as RFC 6749 section 3.3 writes them.
+pub(super) fn scopes(
+    found: Option<Located<Vec<Located<String>>>>,
+    reporter: &Reporter<'_>,
+) -> BTreeSet<String> {
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    };
+    let Some(Located { at, value: Some(items) }) = found else { return BTreeSet::new() };
+    count(at, items.len(), limits::CONFIG_SCOPES_MAX, "scopes", reporter);
+    let mut scopes = BTreeSet::new();
+    for item in items {
+        let Some(text) = item.value else { continue };
+        if !is_token(&text) || text.len() > limits::SCOPE_BYTES_MAX {
+            let message = format!("`{}` is not a scope", shown(&text));
+            let help = "write one word of visible ASCII characters, without quotes and backslashes";
+            reporter.report(Code::BadScope, item.at, message, help);
+        }
+        scopes.insert(text);
+    }
+    scopes
 }
 
 /// A count against its limit; `what` in the plural.

@@ -73,6 +73,7 @@ metrics! {
     UpstreamEndpointsHealthy: Gauge "ostler_upstream_endpoints_healthy" ["upstream"] "Endpoints believed to answer.";
     UpstreamBreaker: Gauge "ostler_upstream_breaker_open" ["upstream"] "1 while calls fail fast without being sent.";
     UpstreamConnects: Counter "ostler_upstream_connects_total" ["upstream", "result"] "Connections opened, by result: ok, failed.";
+    UpstreamTokens: Counter "ostler_upstream_token_fetches_total" ["upstream", "result"] "Fetches of the data plane's own token for the upstream, by result: ok, failed. Upstreams of one client share them.";
     UpstreamChildren: Gauge "ostler_upstream_children" ["upstream"] "stdio children running.";
     UpstreamChildrenLimit: Gauge "ostler_upstream_children_limit" ["upstream"] "stdio children allowed to run.";
     UpstreamChildStarts: Counter "ostler_upstream_child_starts_total" ["upstream"] "stdio children started, or tried to be.";
