@@ -4,6 +4,8 @@
 
 #[path = "auth/belongs.rs"]
 mod belongs;
+#[path = "auth/identity.rs"]
+mod identity;
 #[path = "auth/keys.rs"]
 mod keys;
 #[path = "auth/network.rs"]

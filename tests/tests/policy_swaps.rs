@@ -100,7 +100,7 @@ async fn whoever_is_shown_another_list_by_a_swap_is_told_so_and_nobody_else() {
     let dark = [&[aside(), pay_new.clone()][..], &dark].concat();
     scene.apply(rules(&dark)).await;
     // One caller's lists alone.
-    let for_root = json!({"match": {"prompt": "greet", "identity": "root"}, "action": "deny"});
+    let for_root = json!({"match": {"prompt": "greet", "identity": "header.x-agent:root"}, "action": "deny"});
     scene.apply(rules(&[&dark[..], std::slice::from_ref(&for_root)].concat())).await;
     root.hear_first(PROMPTS).await;
     // Two kinds at once, for everybody.
@@ -239,7 +239,9 @@ async fn only_lists_that_are_filtered_or_that_rules_on_callers_could_change_beco
     let scene = Scene::start(rules(&[json!({"match": {"tool": "pay"}, "action": "deny"})])).await;
     assert_eq!(scope(&scene, "tools/list").await, "private");
     assert_eq!(scope(&scene, "prompts/list").await, "public", "nothing was left out of it");
-    scene.apply(rules(&[json!({"match": {"tool": "x", "identity": "root"}, "action": "deny"})])).await;
+    scene
+        .apply(rules(&[json!({"match": {"tool": "x", "identity": "header.x-agent:root"}, "action": "deny"})]))
+        .await;
     assert_eq!(scope(&scene, "prompts/list").await, "private", "another caller may be shown another");
     scene.apply(rules(&[json!({"match": {"tool": "pay"}, "action": "dry_run"})])).await;
     assert_eq!(scope(&scene, "tools/list").await, "public");

@@ -70,9 +70,11 @@ pub struct Admitted {
 
 /// A credential that was verified, and what it is good for.
 #[derive(Debug, Clone)]
-struct Proven {
+struct Proven<'a> {
     credential: Credential,
     grant: Grant,
+    /// What config calls the issuer of a token.
+    issuer: Option<&'a str>,
 }
 
 /// What a credential is good for.
@@ -141,7 +143,7 @@ impl Auth {
         let refused = |denial| self.denied(denial, place);
         let proven = self.prove(headers, place).map_err(refused)?;
         self.judge(&proven.grant, place.mount).map_err(refused)?;
-        let identity = identity::of(&self.config.identity, &proven.credential, headers);
+        let identity = identity::of(&self.config.identity, &proven.credential, proven.issuer, headers);
         let identity = identity.map_err(|()| refused(Denial::NoIdentity))?;
         Ok(Admitted { caller: Caller::new(proven.credential, identity), grant: proven.grant })
     }
@@ -171,17 +173,21 @@ impl Auth {
         of_mount.or_else(of_listener).unwrap_or(&self.config.accept)
     }
 
-    fn prove(&self, headers: &HeaderMap, place: Place<'_>) -> Result<Proven, Denial> {
+    fn prove(&self, headers: &HeaderMap, place: Place<'_>) -> Result<Proven<'_>, Denial> {
         let accept = self.accept(place);
         if accept.is_none() {
-            return Ok(Proven { credential: Credential::Nothing, grant: Grant::Open });
+            return Ok(Proven { credential: Credential::Nothing, grant: Grant::Open, issuer: None });
         }
         let token = bearer::token(headers)?;
         // Found by its digest, so that no comparison tells how much of a guess was right.
         let digest = Digest::of(token.as_bytes());
         if let Some(key) = self.config.keys.get(&digest).filter(|_| accept.api_keys) {
             let credential = Credential::ApiKey { name: key.name.as_str().into() };
-            return Ok(Proven { credential, grant: Grant::Key { digest, key: Arc::clone(key) } });
+            return Ok(Proven {
+                credential,
+                grant: Grant::Key { digest, key: Arc::clone(key) },
+                issuer: None,
+            });
         }
         // What has no three parts can only have been meant as a key.
         if accept.issuers.is_empty() || token.split('.').count() != 3 {
@@ -197,7 +203,7 @@ impl Auth {
             subject: claims.subject.as_str().into(),
             claims: Arc::clone(&claims.all),
         };
-        Ok(Proven { credential, grant: Grant::Token(claims) })
+        Ok(Proven { credential, grant: Grant::Token(claims), issuer: Some(issuer.name.as_str()) })
     }
 
     /// What a token claims, and whose it is.
