@@ -30,4 +30,4 @@ pub use offline::run_on_store;
 pub use run::run;
 pub use state::STORE_FILE;
 pub use store::backup::{BackupError, Summary as BackupSummary, verify as verify_backup};
-pub use store::{CheckReport, OpenError, check_file as check_store};
+pub use store::{CheckReport, OpenError, check_file as check_store, is_store, verify_trail};

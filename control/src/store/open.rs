@@ -37,6 +37,12 @@ pub(super) fn system_opener() -> Opener {
     Box::new(|path| builder().open(path))
 }
 
+/// Whether a file begins as every store does.
+pub fn is_store(path: &Path) -> bool {
+    let mut start = [0; MAGIC.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *MAGIC
+}
+
 /// Opens the store, or creates it where no file is.
 pub(super) fn open(path: &Path, opener: &Opener, epoch_if_new: u64) -> Result<(Database, Meta), OpenError> {
     if !exists(path)? {

@@ -43,6 +43,9 @@ pub struct ChainRecord {
     /// Behind the newest.
     pub link: Digest,
     pub last_unix_ms: u64,
+    /// The newest's place in the order of arrival; 0 where an earlier build wrote it.
+    #[serde(default)]
+    pub last_arrival: u64,
     /// Where it does not follow, the oldest first.
     #[serde(default)]
     pub breaks: Vec<Break>,
@@ -77,6 +80,9 @@ pub struct Kept {
     pub received_unix_ms: u64,
     pub record: Vec<u8>,
 }
+
+/// A break of which nothing shows in the records themselves.
+pub(super) const CONTRADICTED: &str = "contradicted";
 
 /// What became of what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +149,7 @@ pub(super) fn keep(write: &WriteTransaction, sent: &Sent, now: u64) -> Result<Ac
             last: 0,
             link: prev,
             last_unix_ms: now,
+            last_arrival: 0,
             breaks: Vec::new(),
             more_breaks: 0,
         });
@@ -151,7 +158,7 @@ pub(super) fn keep(write: &WriteTransaction, sent: &Sent, now: u64) -> Result<Ac
             chain.note(Break { seq, what: what.to_owned(), detail, at_unix_ms: now });
         }
         if is_new {
-            insert(write, sent, position, prev, record, now)?;
+            chain.last_arrival = insert(write, sent, position, prev, record, now)?;
             (chain.node, chain.fleet) = (sent.node.clone(), sent.fleet.clone());
             (chain.last, chain.link, chain.last_unix_ms) = (seq, position.link, now);
             acknowledged.added += 1;
@@ -183,9 +190,10 @@ fn compare(
     let trail = write.open_table(TRAIL)?;
     let Some(row) = trail.get(arrival)? else { return Ok(None) };
     let is_same = row.value().7 == record && row.value().5 == position.link.as_bytes();
-    Ok((!is_same).then(|| ("contradicted", "its node has sent it twice with other content".to_owned())))
+    Ok((!is_same).then(|| (CONTRADICTED, "its node has sent it twice with other content".to_owned())))
 }
 
+/// Returns its place in the order of arrival.
 fn insert(
     write: &WriteTransaction,
     sent: &Sent,
@@ -193,7 +201,7 @@ fn insert(
     prev: Digest,
     record: &[u8],
     now: u64,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let chain = sent.chain.to_string();
     let mut trail = write.open_table(TRAIL)?;
     let arrival = trail.last()?.map_or(1, |(arrival, _)| arrival.value() + 1);
@@ -209,7 +217,7 @@ fn insert(
     );
     trail.insert(arrival, row)?;
     write.open_table(TRAIL_IDS)?.insert((chain.as_str(), position.seq), arrival)?;
-    Ok(())
+    Ok(arrival)
 }
 
 /// Removes the oldest that came before `before_unix_ms`, and what is too much; a bounded number at once.
@@ -302,7 +310,7 @@ fn read_chain(write: &WriteTransaction, chain: ChainId) -> Result<Option<ChainRe
 
 type Row<'r> = (&'r str, u64, &'r str, &'r str, &'r [u8; 32], &'r [u8; 32], u64, &'r [u8]);
 
-fn kept(arrival: u64, row: Row<'_>) -> Result<Kept, StoreError> {
+pub(super) fn kept(arrival: u64, row: Row<'_>) -> Result<Kept, StoreError> {
     let (chain, seq, node, fleet, prev, link, received_unix_ms, record) = row;
     let digest = |bytes: &[u8; 32]| Digest::from_slice(bytes).map_err(|error| unreadable(chain, &error));
     Ok(Kept {

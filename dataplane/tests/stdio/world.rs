@@ -60,6 +60,7 @@ pub fn fake_transport() -> StdioTransport {
         cwd: None,
         share: Share::Session,
         warm: false,
+        secrets: Vec::new(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Whether what was kept is whole, without any process: the segments of a state folder, or the lines of an export.
+//! Whether what was kept is whole, without any process: the segments of a state folder, the lines of an export, or records that
+//! somebody hands over one by one.
 //!
 //! It reads and never repairs. What stands before the oldest record that is there is gone and is not asked for; that the newest
 //! were cut off shows only against another copy.
@@ -14,7 +15,7 @@ use ostler_core::limits::{AUDIT_FINDINGS_MAX, AUDIT_LINE_BYTES_MAX, AUDIT_SEGMEN
 use serde::Serialize;
 
 use crate::chain::{ChainId, Position, link};
-use crate::export;
+use crate::export::Line;
 use crate::record::Record;
 use crate::segment::{self, Head, Rest, Segment};
 
@@ -51,17 +52,30 @@ pub struct Finding {
 }
 
 /// Follows the chains.
-struct Follower {
+#[derive(Debug)]
+pub struct Follower {
     chains: BTreeMap<ChainId, Followed>,
     findings: Vec<Finding>,
     /// Records that are left out are no finding.
     may_leave_out: bool,
 }
 
+/// A record with what is to prove it, as a copy has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Proof<'r> {
+    pub chain: ChainId,
+    pub node: &'r str,
+    /// Link of the record before.
+    pub prev: Digest,
+    pub link: Digest,
+    pub record: &'r [u8],
+}
+
+#[derive(Debug)]
 struct Followed {
     report: ChainReport,
     end: Position,
-    /// Lines of the newest segment, by which the next one may stand in for its end.
+    /// Lines of a folder's newest segment, by which the next one may stand in for its end.
     recent: BTreeMap<u64, Digest>,
 }
 
@@ -127,16 +141,27 @@ impl Report {
 // === impl Follower ===
 
 impl Follower {
-    fn new(may_leave_out: bool) -> Self {
+    pub fn new(may_leave_out: bool) -> Self {
         Self { chains: BTreeMap::new(), findings: Vec::new(), may_leave_out }
     }
 
-    fn finish(self) -> Report {
+    /// How far a chain was followed.
+    pub fn end(&self, chain: ChainId) -> Option<Position> {
+        self.chains.get(&chain).map(|followed| followed.end)
+    }
+
+    /// The chains that were followed.
+    pub fn chains(&self) -> impl Iterator<Item = ChainId> {
+        self.chains.keys().copied()
+    }
+
+    pub fn finish(self) -> Report {
         let chains = self.chains.into_values().map(|followed| followed.report).collect();
         Report { chains, findings: self.findings }
     }
 
-    fn find(&mut self, place: &str, what: impl Into<String>) {
+    /// Notes what is not as it should be.
+    pub fn find(&mut self, place: &str, what: impl Into<String>) {
         if self.findings.len() < AUDIT_FINDINGS_MAX {
             self.findings.push(Finding { place: place.to_owned(), what: what.into() });
         }
@@ -214,14 +239,22 @@ impl Follower {
             return;
         }
         followed.take(position);
+        followed.recent.insert(position.seq, position.link);
     }
 
     fn line(&mut self, place: &str, text: &[u8]) {
-        let line = match export::Line::parse(text) {
+        let line = match Line::parse(text) {
             Ok(line) => line,
             Err(error) => return self.find(place, error.to_string()),
         };
-        let bytes = line.record.get().as_bytes();
+        let Line { chain, node, prev, link, record } = &line;
+        let record = record.get().as_bytes();
+        self.follow(place, Proof { chain: *chain, node, prev: *prev, link: *link, record });
+    }
+
+    /// Takes the next record of a copy.
+    pub fn follow(&mut self, place: &str, line: Proof<'_>) {
+        let bytes = line.record;
         let record = match Record::parse(bytes) {
             Ok(record) => record,
             Err(error) => return self.find(place, error.to_string()),
@@ -234,7 +267,7 @@ impl Follower {
             self.find(place, "record 1 does not follow from its chain's id");
         }
         let before = Position { seq: record.seq.saturating_sub(1), link: line.prev };
-        let head = Head::new(line.chain, &line.node, before, 0);
+        let head = Head::new(line.chain, line.node, before, 0);
         let followed = self.chains.entry(line.chain).or_insert_with(|| Followed::new(&head, before));
         let end = followed.end;
         if position.seq <= end.seq {
@@ -272,6 +305,5 @@ impl Followed {
         self.report.records += 1;
         (self.report.last, self.report.link) = (position.seq, position.link);
         self.end = position;
-        self.recent.insert(position.seq, position.link);
     }
 }

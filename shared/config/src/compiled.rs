@@ -106,6 +106,9 @@ pub struct StdioTransport {
     pub cwd: Option<String>,
     pub share: Share,
     pub warm: bool,
+    /// What references in `args` and `env` gave, and literals that are secret by their names: what the process may know and must not
+    /// tell the log. None is shorter than [`SECRET_SHOWN_BYTES_MIN`](ostler_core::limits::SECRET_SHOWN_BYTES_MIN).
+    pub secrets: Vec<SecretString>,
 }
 
 #[derive(Debug, Clone)]

@@ -137,6 +137,10 @@ pub(crate) fn secret_places(tree: &Tree) -> Vec<Place> {
                 Value::Int(_) | Value::Float if secret::is_secret_key(&entry.key) => {
                     places.push(tree.place(entry.value));
                 }
+                // A list where a text should be. The document's own list of that name holds names of fields.
+                Value::Seq(items) if secret::is_secret_key(&entry.key) && &*entry.key != "secrets" => {
+                    places.extend(items.iter().map(|item| tree.place(*item)));
+                }
                 Value::Seq(items) => {
                     let mut previous = None;
                     for item in items {
@@ -197,6 +201,9 @@ impl<'t> Lines<'t> {
             let first = (column as usize).saturating_sub(width / 2);
             (first, window(text, first, width))
         };
+        if masks.is_empty() && text.len() > width && hides_a_secret(text, first, window) {
+            return None;
+        }
         let first_column = u32::try_from(first).unwrap_or(u32::MAX).saturating_add(1);
         let end_column = first_column.saturating_add(u32::try_from(width).unwrap_or(u32::MAX));
         let masks: Vec<_> = masks
@@ -231,6 +238,23 @@ impl<'t> Lines<'t> {
 
 /// A longer line is shown only if its characters need no counting.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Whether what a cut-out piece of a line shows is a secret only by what stands before it. Looked at where no place of a secret
+/// is known, as in a text that could not be read.
+fn hides_a_secret(line: &str, first: usize, piece: &str) -> bool {
+    let start = line.char_indices().nth(first).map_or(line.len(), |(at, _)| at);
+    let mut from = start.saturating_sub(CONTEXT_BYTES_MAX);
+    while !line.is_char_boundary(from) {
+        from += 1;
+    }
+    let before = line.get(from..start).unwrap_or_default();
+    let whole = line.get(from..start + piece.len()).unwrap_or_default();
+    let alone = [secret::masked_line(before), secret::masked_line(piece)].concat();
+    secret::masked_line(whole) != alone
+}
+
+/// How far before a piece of a line the name of a secret is looked for.
+const CONTEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// At most `width` characters from the character `first` on.
 fn window(text: &str, first: usize, width: usize) -> &str {

@@ -173,7 +173,7 @@ fn is_joint(text: &str) -> bool {
     text.len() <= 2 && !text.chars().any(char::is_alphanumeric)
 }
 
-/// One line of text that could not be parsed: whatever follows a credential-bearing key on it is masked.
+/// One line of text that could not be parsed, or a piece of one: whatever follows a credential-bearing key on it is masked.
 pub(crate) fn masked_line(line: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut rest = line;
@@ -190,10 +190,10 @@ pub(crate) fn masked_line(line: &str) -> Cow<'_, str> {
         out.push_str(separator);
         rest = after;
         let value = after.trim_start();
-        if is_secret_key(key.get(start..).unwrap_or_default())
-            && !value.is_empty()
-            && !value.starts_with(['{', '[', '#'])
-        {
+        let key = key.get(start..).unwrap_or_default();
+        // The document's own list of that name holds names of fields.
+        let holds_names = key == "secrets" && value.starts_with('[');
+        if is_secret_key(key) && !holds_names && !value.is_empty() && !value.starts_with(['{', '#']) {
             let end = value_end(value);
             let shown = value.get(..end).unwrap_or(value);
             out.push_str(after.get(..after.len() - value.len()).unwrap_or_default());
@@ -217,6 +217,9 @@ fn value_end(value: &str) -> usize {
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
     if let Some(quote) = quote {
         return value.get(1..).and_then(|tail| tail.find(quote)).map_or(value.len(), |at| at + 2);
+    }
+    if value.starts_with('[') {
+        return value.find(']').map_or(value.len(), |at| at + 1);
     }
     let mut depth = 0_usize;
     for (at, character) in value.char_indices() {

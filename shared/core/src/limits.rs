@@ -500,6 +500,8 @@ pub const CHILDREN_PER_MOUNT_MAX: usize = 8;
 pub const CHILD_IDLE: Duration = Duration::from_secs(5 * 60);
 /// One line on a child's stdout.
 pub const CHILD_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A secret that is masked wherever a child writes it into the log: a shorter one would blot out ordinary words.
+pub const SECRET_SHOWN_BYTES_MIN: usize = 8;
 /// One line of a child's stderr that goes into the log; the rest of the line is dropped.
 pub const CHILD_STDERR_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Messages waiting to be written to a child.

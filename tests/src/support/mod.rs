@@ -1,6 +1,7 @@
 //! See the crate's head.
 
 pub mod bridged;
+pub mod canary;
 pub mod control;
 pub mod ears;
 pub mod gate;

@@ -16,6 +16,8 @@ use super::PATIENCE;
 pub struct Program {
     pub path: PathBuf,
     pub arguments: Vec<String>,
+    /// Variables of its environment, beside those of the test's own.
+    pub variables: Vec<(String, String)>,
 }
 
 /// A process that ends with its handle.
@@ -27,7 +29,14 @@ pub struct Process {
 
 impl Program {
     pub fn new(path: impl Into<PathBuf>, arguments: &[&str]) -> Self {
-        Self { path: path.into(), arguments: arguments.iter().map(|&argument| argument.to_owned()).collect() }
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { path: path.into(), arguments, variables: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Starts it with its state in that folder; what it logs is added to the file.
@@ -39,6 +48,7 @@ impl Program {
         let child = Command::new(&self.path)
             .args(&self.arguments)
             .args(arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .arg("--state-dir")
             .arg(state_dir)
             .stdin(Stdio::null())

@@ -11,6 +11,7 @@ use ostler_audit::segment::FOLDER;
 use ostler_audit::verify::{self, Report};
 use ostler_audit::{Kind, Record};
 use ostler_control::api::types::{AuditBreak, AuditChains, AuditItem, AuditRecords};
+use ostler_control::{STORE_FILE, is_store, verify_trail};
 use ostler_core::clock::rfc3339;
 use ostler_core::limits::{CLI_FOLLOW_INTERVAL, LIST_PAGE_MAX};
 
@@ -92,10 +93,11 @@ pub struct ChainsArgs {
     pub output: Format,
 }
 
-/// Follow the chains of a data plane's state folder, or of an export, without any process.
+/// Follow the chains of a data plane's state folder, of control's, or of an export, without any process.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// State folder of a data plane, or a file from `ostler audit export`; - for standard input
+    /// State folder of a data plane or of a control that is stopped, or a copy of control's store, or a file from `ostler audit export`; - for standard
+    /// input
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
 
@@ -254,8 +256,7 @@ async fn chains(args: &ChainsArgs) -> anyhow::Result<Outcome> {
 }
 
 fn verify_at(args: &VerifyArgs) -> anyhow::Result<Outcome> {
-    let report = report(&args.path, args.filtered)
-        .with_context(|| format!("{} cannot be read", args.path.display()))?;
+    let report = report(&args.path, args.filtered)?;
     if args.output == Format::Json {
         let mut text = serde_json::to_string(&report)?;
         text.push('\n');
@@ -267,15 +268,21 @@ fn verify_at(args: &VerifyArgs) -> anyhow::Result<Outcome> {
     Ok(if is_good { Outcome::Done } else { Outcome::Refused })
 }
 
-fn report(path: &Path, filtered: bool) -> io::Result<Report> {
+fn report(path: &Path, filtered: bool) -> anyhow::Result<Report> {
+    let unreadable = || format!("{} cannot be read", path.display());
     if path == Path::new("-") {
-        return verify::lines(io::stdin().lock(), filtered);
+        return verify::lines(io::stdin().lock(), filtered).context("standard input cannot be read");
+    }
+    let store = if path.is_dir() { path.join(STORE_FILE) } else { path.to_owned() };
+    if is_store(&store) {
+        return Ok(verify_trail(&store)?);
     }
     if !path.is_dir() {
-        return verify::lines(BufReader::new(File::open(path)?), filtered);
+        let file = File::open(path).with_context(unreadable)?;
+        return verify::lines(BufReader::new(file), filtered).with_context(unreadable);
     }
     let inside = path.join(FOLDER);
-    verify::folder(if inside.is_dir() { &inside } else { path })
+    verify::folder(if inside.is_dir() { &inside } else { path }).with_context(unreadable)
 }
 
 fn told(report: &Report) -> String {

@@ -13,7 +13,11 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let chain = ChainId::of(&Digest::of(b"node"));
+        Self::of("node")
+    }
+
+    fn of(seed: &str) -> Self {
+        let chain = ChainId::of(&Digest::of(seed.as_bytes()));
         Self { at: Position::start(chain), chain }
     }
 
@@ -153,4 +157,187 @@ async fn kill_switches_are_one_set_that_grows_in_order_and_is_logged_both_ways()
     assert_eq!(store.kills().await.unwrap(), [(fleet(), done.set)]);
     store.close().await;
     assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
+}
+
+/// A closed store with the records of two nodes, one of which was started again in between.
+async fn proven(path: &Path) -> [Node; 2] {
+    let store = Store::open(options(path)).unwrap();
+    let (mut a, mut b) = (Node::of("a"), Node::of("b"));
+    for node in [&mut a, &mut b] {
+        keep(&store, &node.sent(3, "before")).await;
+    }
+    // Another process goes on behind the last record of the one before it.
+    let mut again = Node { at: a.at, chain: a.chain };
+    keep(&store, &again.sent(4, "after")).await;
+    store.close().await;
+    [again, b]
+}
+
+type Row = (String, u64, String, String, [u8; 32], [u8; 32], u64, Vec<u8>);
+
+/// Changes a closed store behind its back.
+fn tamper(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = redb::Database::open(path).unwrap();
+    let write = database.begin_write().unwrap();
+    change(&write);
+    write.commit().unwrap();
+}
+
+fn take(write: &redb::WriteTransaction, arrival: u64) -> Row {
+    let mut trail = write.open_table(tables::TRAIL).unwrap();
+    let row = trail.remove(arrival).unwrap().unwrap();
+    let (chain, seq, node, fleet, prev, link, received, record) = row.value();
+    (chain.into(), seq, node.into(), fleet.into(), *prev, *link, received, record.to_vec())
+}
+
+/// With its place among the ids, as a careful forger would.
+fn put(write: &redb::WriteTransaction, arrival: u64, row: &Row) {
+    let (chain, seq, node, fleet, prev, link, received, record) = row;
+    let mut trail = write.open_table(tables::TRAIL).unwrap();
+    trail.insert(arrival, (&**chain, *seq, &**node, &**fleet, prev, link, *received, &**record)).unwrap();
+    write.open_table(tables::TRAIL_IDS).unwrap().insert((&**chain, *seq), arrival).unwrap();
+}
+
+fn forget(write: &redb::WriteTransaction, row: &Row) {
+    write.open_table(tables::TRAIL_IDS).unwrap().remove((&*row.0, row.1)).unwrap();
+}
+
+#[tokio::test]
+async fn the_records_of_a_store_prove_themselves_without_a_process_and_over_a_hand_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let [a, b] = proven(&path).await;
+    let before = std::fs::read(&path).unwrap();
+    let report = verify_trail(&path).unwrap();
+    assert_eq!(report.findings, []);
+    let mut ends: Vec<_> = report.chains.iter().map(|it| (it.chain, it.first, it.last, it.link)).collect();
+    ends.sort_by_key(|(_, _, last, _)| *last);
+    assert_eq!(ends, [(b.chain, 1, 3, b.at.link), (a.chain, 1, 7, a.at.link)]);
+    assert_eq!(std::fs::read(&path).unwrap(), before, "a store that is verified is not touched");
+    let store = Store::open(options(&path)).unwrap();
+    assert!(matches!(verify_trail(&path), Err(OpenError::Locked { .. })));
+    store.close().await;
+    assert!(is_store(&path) && !is_store(folder.path()));
+}
+
+#[tokio::test]
+async fn whatever_was_done_to_the_records_of_a_store_shows_with_its_place() {
+    // Arrivals 1 to 3 and 7 to 10 are of the first chain, 4 to 6 of the second.
+    type Attack = fn(&redb::WriteTransaction);
+    let attacks: [(&str, Attack, &str); 11] = [
+        (
+            "changed",
+            |write| {
+                let mut row = take(write, 2);
+                row.7 = String::from_utf8(row.7).unwrap().replace("before", "beyond").into();
+                put(write, 2, &row);
+            },
+            "arrival 2: record 2 or its link was changed",
+        ),
+        (
+            "changed with its link",
+            |write| {
+                let mut row = take(write, 2);
+                row.7 = String::from_utf8(row.7).unwrap().replace("before", "beyond").into();
+                row.5 = *ostler_audit::chain::link(&Digest::from_slice(&row.4).unwrap(), &row.7).as_bytes();
+                put(write, 2, &row);
+            },
+            "arrival 3: record 3 does not follow from record 2",
+        ),
+        (
+            "missing",
+            |write| forget(write, &take(write, 8)),
+            "arrival 9: records 5 to 5 are missing before it",
+        ),
+        (
+            "missing, its id is left",
+            |write| drop(take(write, 8)),
+            "ids: 10 places are known, and 9 records are here",
+        ),
+        (
+            "duplicate",
+            |write| {
+                let row = take(write, 8);
+                put(write, 11, &row);
+                put(write, 8, &row);
+            },
+            "arrival 11: record 5 stands there twice, or after a later one",
+        ),
+        (
+            "reordered",
+            |write| {
+                let (first, second) = (take(write, 8), take(write, 9));
+                put(write, 8, &second);
+                put(write, 9, &first);
+            },
+            "arrival 9: record 5 stands there twice, or after a later one",
+        ),
+        (
+            "in another's place",
+            |write| {
+                let mut row = take(write, 8);
+                row.1 = 50;
+                put(write, 8, &row);
+            },
+            "arrival 8: it stands in the place of record 50",
+        ),
+        (
+            "of another chain",
+            |write| {
+                let mut row = take(write, 8);
+                row.0 = "00".repeat(16);
+                put(write, 8, &row);
+            },
+            "control does not know of it",
+        ),
+        (
+            "the newest cut off",
+            |write| forget(write, &take(write, 10)),
+            "it ends with record 6 here, and record 7 was acknowledged",
+        ),
+        (
+            "all of one",
+            |write| {
+                for arrival in 4..=6 {
+                    forget(write, &take(write, arrival));
+                }
+            },
+            "none of its records is here",
+        ),
+        (
+            "no record",
+            |write| {
+                let mut row = take(write, 9);
+                row.7 = b"\xff".to_vec();
+                put(write, 9, &row);
+            },
+            "arrival 9: the record cannot be read",
+        ),
+    ];
+    for (name, attack, expected) in attacks {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.redb");
+        proven(&path).await;
+        tamper(&path, attack);
+        let found = verify_trail(&path).unwrap().findings;
+        let told: Vec<_> = found.iter().map(|it| format!("{}: {}", it.place, it.what)).collect();
+        assert!(told.iter().any(|told| told.contains(expected)), "{name}: {told:#?}");
+    }
+}
+
+#[tokio::test]
+async fn records_whose_time_was_up_are_not_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let clock = WallClock::manual(5_000);
+    let store = Store::open(StoreOptions { clock: clock.clone(), ..options(&path) }).unwrap();
+    let (mut gone, mut goes_on) = (Node::of("gone"), Node::of("on"));
+    keep(&store, &gone.sent(3, "a")).await;
+    keep(&store, &goes_on.sent(3, "a")).await;
+    clock.advance(1_000);
+    store.keep_records(goes_on.sent(2, "a"), 5_500).await.unwrap();
+    store.close().await;
+    let report = verify_trail(&path).unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!((report.chains.len(), report.chains[0].first, report.chains[0].last), (1, 4, 5));
 }

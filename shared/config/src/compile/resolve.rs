@@ -48,6 +48,11 @@ impl<'a> Resolver<'a> {
         None
     }
 
+    /// What the references of a template gave, as far as they gave anything.
+    pub(super) fn values(&self, template: &Template) -> Vec<String> {
+        template.references().filter_map(|reference| self.value(reference).ok()).collect()
+    }
+
     /// A value that a reference gave cannot be used. Without any reference in it the document would have been refused.
     pub(super) fn unusable(&mut self, path: &str, template: &Template, reason: &str) {
         let names: Vec<_> =

@@ -2,12 +2,14 @@
 //!
 //! The identity is computed here, next to what it covers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 use ostler_core::digest::{Digest, DigestBuilder};
+use ostler_core::limits::SECRET_SHOWN_BYTES_MIN;
 
 use crate::compiled::{ClientCredentials, HttpTransport, SecretString, StdioTransport, Transport};
 use crate::reference::{Template, is_absolute};
@@ -150,11 +152,13 @@ fn compile_stdio(stdio: &StdioUpstream, resolver: &mut Resolver<'_>) -> (Transpo
     let mut identity = DigestBuilder::new();
     identity.update(b"stdio").update(command.as_bytes());
 
+    let mut secrets = BTreeSet::new();
     let mut args = Vec::with_capacity(stdio.args.len());
     identity.update(&(stdio.args.len() as u64).to_be_bytes());
     for (index, template) in stdio.args.iter().enumerate() {
         let text = process_value(resolver, &format!("stdio.args[{index}]"), template);
         identity.update(text.as_bytes());
+        secrets.extend(resolver.values(template));
         args.push(SecretString::new(text));
     }
 
@@ -170,6 +174,8 @@ fn compile_stdio(stdio: &StdioUpstream, resolver: &mut Resolver<'_>) -> (Transpo
         }
         let text = process_value(resolver, &path, template);
         identity.update(name.as_bytes()).update(text.as_bytes());
+        secrets.extend(resolver.values(template));
+        secrets.extend(secret::is_secret_name(name).then(|| text.clone()));
         env.push((name.clone(), SecretString::new(text)));
     }
 
@@ -191,8 +197,17 @@ fn compile_stdio(stdio: &StdioUpstream, resolver: &mut Resolver<'_>) -> (Transpo
         cwd: stdio.cwd.clone(),
         share: stdio.share,
         warm: stdio.warm,
+        // The longer first, so that what is part of another is not looked for in what is left of it.
+        secrets: sorted_by_length(secrets).map(SecretString::new).collect(),
     };
     (Transport::Stdio(transport), identity.finish())
+}
+
+fn sorted_by_length(secrets: BTreeSet<String>) -> impl Iterator<Item = String> {
+    let mut secrets: Vec<_> =
+        secrets.into_iter().filter(|secret| secret.len() >= SECRET_SHOWN_BYTES_MIN).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.into_iter()
 }
 
 /// Empty when it has no usable value, which is then already recorded.

@@ -66,10 +66,28 @@ fn a_literal_secret_is_not_shown_by_a_mistake_beside_it() {
         "version: 1\nupstream: { stdio: { command: x, env: { A_TOKEN: $hunter2 } } }\n",
         "version: 1\nupstream: { stdio: { command: x, env: { A_TOKEN: '${hunter2' } } }\n",
         "version: 1\nupstreams: [{ api_key: hunter2 }]\n",
+        "{\"version\": 1, \"upstream\": {\"headers\": {\"Authorization\": [\"Bearer hunter2\"]}}}",
+        "version: 1\nupstream:\n  headers:\n    Authorization:\n      - Bearer hunter2\n",
+        "version: 1\nupstream: { headers: { Authorization: [Bearer hunter2, x }\n",
     ] {
         let report = refused(text);
         let shown = format!("{report}{report:?}");
         assert!(!shown.contains(CANARY), "{text}\n{shown}");
+    }
+}
+
+#[test]
+fn a_piece_of_a_long_line_does_not_show_what_is_secret_only_by_what_stands_before_it() {
+    for padding in (0..600).step_by(7) {
+        // Broken, so that no place in it is known.
+        let text = format!(
+            "{{\"version\": 1, \"a_token\": \"{}hunter2{}\" \"x\"",
+            "y".repeat(padding),
+            "z".repeat(90)
+        );
+        let report = refused(&text);
+        let shown = format!("{report}{report:?}");
+        assert!(!shown.contains(CANARY), "{padding}\n{shown}");
     }
 }
 
