@@ -39,6 +39,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("ostler-control", with(&["ostler-proto"])),
         ("ostler-dataplane", with(&["ostler-proto"])),
         ("ostler-cli", with(&["ostler-control", "ostler-dataplane"])),
+        // Measures the product's programs from without.
+        ("ostler-bench", vec!["ostler-core"]),
         ("ostler-fuzz", with(&["ostler-proto", "ostler-control", "ostler-dataplane"])),
         (
             "ostler-tests",

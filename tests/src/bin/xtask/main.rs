@@ -1,10 +1,12 @@
 //! `cargo xtask`: what is run by hand or by CI beside the tests.
 //!
 //! - `cargo xtask full <suite>` runs a suite at its full size, checks its bound, and writes `docs/reports/<suite>.md`.
+//! - `cargo xtask bench` measures what a call costs, beside nginx and without either, and writes `docs/reports/bench.md`.
 //! - `cargo xtask fuzz` builds and runs the fuzz targets of `tests/fuzz`.
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
+mod bench;
 mod bundle;
 mod control_dead;
 mod crash_audit;
@@ -49,6 +51,8 @@ enum Task {
         #[arg(long)]
         no_report: bool,
     },
+    /// Measure what a call costs through the data plane, through nginx, and directly.
+    Bench(bench::Bench),
     /// Search for inputs that break a property, guided by coverage.
     #[command(subcommand)]
     Fuzz(fuzz::Fuzz),
@@ -111,6 +115,7 @@ enum Suite {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Full { suite, no_report } => full(suite, !no_report),
+        Task::Bench(task) => bench::run(&task),
         Task::Fuzz(task) => fuzz::run(&task),
         Task::Docs => docs(),
         Task::Process { process: Process::Dataplane(args) } => ostler_dataplane::run(*args).map(|()| true),

@@ -137,11 +137,11 @@ fn number(found: f64) -> String {
     if found.fract() == 0.0 { format!("{found:.0}") } else { format!("{found:.2}") }
 }
 
-fn reports() -> PathBuf {
+pub(super) fn reports() -> PathBuf {
     processes::root().join("docs").join("reports")
 }
 
-fn commit() -> String {
+pub(super) fn commit() -> String {
     let output =
         Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(processes::root()).output();
     let commit =

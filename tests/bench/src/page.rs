@@ -1,0 +1,61 @@
+//! The table that a reader sees.
+
+use std::fmt::Write as _;
+
+use crate::Plan;
+use crate::figures::{CaseFigures, Spread, SubjectFigures};
+
+/// The page, with how it was measured.
+pub(crate) fn whole(plan: &Plan, figures: &[CaseFigures]) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let Plan { rounds, seconds, about, .. } = plan;
+    let mut page = format!(
+        "# bench\n\n{about}{cores} cores, loopback, HTTP/1.1 with connections that stay open, no TLS. Medians of {rounds} rounds of {seconds} s that the subjects take in turns, \
+         with the least and the most of them; load, subject and upstream share the cores, so calls a second are of all three. Processor time is the \
+         subject's alone, from the scheduler's statistics of its threads. nginx and the data plane have one worker each, and log the same fields. The ratio to nginx is that of \
+         the same round.\n\n"
+    );
+    page.push_str(
+        "| case | | CPU µs a call | × nginx | calls/s | p50 µs | p90 | p99 | p99.9 | switches a call | resident MiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for case in figures {
+        page.push_str(&rows(case));
+    }
+    page.push_str("\n| case | is |\n|---|---|\n");
+    for case in figures {
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| {} | {} |", case.case, case.about);
+    }
+    page.push_str(
+        "\nRun it: `cargo xtask bench`. What the cases send, and how it is measured: `tests/bench`.\n",
+    );
+    page
+}
+
+/// A case's part of the table.
+pub(crate) fn rows(case: &CaseFigures) -> String {
+    case.subjects.iter().map(|subject| row(&case.case, subject)).collect()
+}
+
+fn row(case: &str, found: &SubjectFigures) -> String {
+    let spread = |spread: Spread| {
+        let Spread { median, least, most } = spread;
+        format!("{median:.2} ({least:.2}–{most:.2})")
+    };
+    let is_measured = found.cpu_us.most > 0.0;
+    let own = |text: String| if is_measured { text } else { String::new() };
+    format!(
+        "| {case} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {} |\n",
+        found.subject,
+        own(spread(found.cpu_us)),
+        found.to_nginx.map(spread).unwrap_or_default(),
+        found.calls_per_second.median,
+        found.p50_us.median,
+        found.p90_us.median,
+        found.p99_us.median,
+        found.p999_us.median,
+        own(format!("{:.2}", found.switches.median)),
+        own(format!("{:.1}", found.resident_mib.median)),
+    )
+}

@@ -1,0 +1,118 @@
+//! Turns: each case's subjects are started once and measured one after the other, in every round in another order, so that what else
+//! happens on the machine happens to all of them.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::Plan;
+use crate::cases::{self, Case};
+use crate::figures::{CaseFigures, Turn};
+use crate::load::{COUNTING, Done, Order};
+use crate::page;
+use crate::process::Running;
+use crate::subject::{Kind, Subject};
+
+/// Measures what is planned, and writes it where that says.
+pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        plan.dataplane.is_file(),
+        "{} is no program; build it, or name another with --dataplane",
+        plan.dataplane.display()
+    );
+    let chosen: Vec<Case> = cases::all().into_iter().filter(|case| plan.wants(case)).collect();
+    anyhow::ensure!(!chosen.is_empty(), "no case begins like this; `cases` lists them");
+    let mut figures = Vec::with_capacity(chosen.len());
+    let mut failed = Vec::new();
+    for case in chosen {
+        match measure(plan, &case) {
+            Ok(turns) => {
+                let found = CaseFigures::of(&case, &turns);
+                eprint!("{}", page::rows(&found));
+                figures.push(found);
+            }
+            Err(error) => {
+                eprintln!("{} was not measured: {error:#}", case.name);
+                failed.push(case.name);
+            }
+        }
+    }
+    if let Some(file) = &plan.json {
+        std::fs::write(file, serde_json::to_string_pretty(&figures)?)?;
+    }
+    let text = page::whole(plan, &figures);
+    match &plan.page {
+        Some(file) => std::fs::write(file, text)?,
+        None => println!("{text}"),
+    }
+    anyhow::ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
+    Ok(())
+}
+
+fn measure(plan: &Plan, case: &Case) -> anyhow::Result<Vec<Turn>> {
+    let folder = tempfile::tempdir()?;
+    let mut upstream = Running::talking(Command::new(std::env::current_exe()?).arg("upstream"))?;
+    let upstream = (upstream.line()?.parse()?, upstream);
+    let start = |kind: Kind| {
+        Subject::start(kind, case, upstream.0, &plan.dataplane, &folder.path().join(kind.name()))
+    };
+    let mut subjects = Kind::of(case).into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut turns = Vec::with_capacity(plan.rounds * subjects.len());
+    for round in 0..plan.rounds {
+        for subject in &subjects {
+            let turn = turn(subject, &subject.order(case, plan.seconds), round);
+            turns.push(turn.with_context(|| subject.kind.name())?);
+        }
+        subjects.rotate_left(1);
+    }
+    Ok(turns)
+}
+
+fn turn(subject: &Subject, order: &Order, round: usize) -> anyhow::Result<Turn> {
+    let mut load = Running::talking(Command::new(std::env::current_exe()?).args(order.arguments()))?;
+    anyhow::ensure!(load.line()? == COUNTING, "the load did not begin");
+    let before = subject.usage()?;
+    let line = load.line()?;
+    let after = subject.usage()?;
+    let done: Done = serde_json::from_str(&line).with_context(|| format!("the load said: {line}"))?;
+    anyhow::ensure!(done.calls > 0, "no call was answered");
+    let calls = done.calls as f64;
+    Ok(Turn {
+        subject: subject.kind,
+        round,
+        cpu_us: after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / calls,
+        switches: after.switches.saturating_sub(before.switches) as f64 / calls,
+        resident_kib: after.resident_kib,
+        done,
+    })
+}
+
+impl Plan {
+    fn wants(&self, case: &Case) -> bool {
+        self.cases.is_empty() || self.cases.iter().any(|prefix| case.name.starts_with(prefix))
+    }
+}
+
+impl Order {
+    /// The arguments of a process that makes this load.
+    fn arguments(&self) -> Vec<String> {
+        let era = clap::ValueEnum::to_possible_value(&self.era);
+        let era = era.map(|era| era.get_name().to_owned()).unwrap_or_default();
+        let mut arguments = vec!["load".to_owned()];
+        let mut add = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+        add("to", self.to.to_string());
+        add("path", self.path.clone());
+        add("era", era);
+        add("tool", self.tool.clone());
+        add("argument-bytes", self.argument_bytes.to_string());
+        add("connections", self.connections.to_string());
+        add("seconds", self.seconds.to_string());
+        if let Some(rate) = self.rate {
+            add("rate", rate.to_string());
+        }
+        if let Some(authorization) = &self.authorization {
+            add("authorization", authorization.clone());
+        }
+        arguments
+    }
+}

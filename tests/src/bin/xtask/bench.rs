@@ -1,0 +1,41 @@
+//! What a call costs: builds the data plane and `ostler-bench` as their users would, and lets that measure.
+
+use std::process::Command;
+
+use super::{processes, report};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// Only cases whose names begin like this; may be given several times.
+    #[arg(long = "case", value_name = "PREFIX")]
+    cases: Vec<String>,
+    /// Turns of each subject.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of a turn, in seconds.
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Only print; leave docs/reports as it is.
+    #[arg(long)]
+    no_report: bool,
+}
+
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<bool> {
+    for package in ["ostler-dataplane", "ostler-bench"] {
+        let build = ["build", "--release", "--package", package];
+        let status = Command::new(processes::cargo()).args(build).current_dir(processes::root()).status()?;
+        anyhow::ensure!(status.success(), "the release build of {package} failed");
+    }
+    let mut command = Command::new(processes::release("ostler-bench"));
+    command.arg("run").arg("--dataplane").arg(processes::release("ostler-dataplane"));
+    command.args(["--rounds", &bench.rounds.to_string(), "--seconds", &bench.seconds.to_string()]);
+    command.args(["--about", &format!("Commit `{}`. ", report::commit())]);
+    command.arg("--json").arg(processes::target().join("bench.json"));
+    for case in &bench.cases {
+        command.args(["--case", case]);
+    }
+    if !bench.no_report {
+        command.arg("--page").arg(report::reports().join("bench.md"));
+    }
+    Ok(command.status()?.success())
+}
