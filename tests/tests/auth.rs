@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+#[path = "auth/attacks.rs"]
+mod attacks;
 #[path = "auth/belongs.rs"]
 mod belongs;
 #[path = "auth/identity.rs"]

@@ -1,6 +1,7 @@
 //! Who sends a request, and whether they may use what it asks for, by its head alone: no byte of a stranger's body is read.
 
 use http::HeaderMap;
+use ostler_core::name::ResourceName;
 use ostler_mcp::{Envelope, method};
 use ostler_policy::Caller;
 
@@ -57,30 +58,45 @@ pub(super) fn of_miss<'a>(
     headers: &'a HeaderMap,
     listener: &'a Listener,
 ) -> Result<Asker<'a>, Denied> {
-    if let Miss::UnknownMount { snapshot: Some(snapshot), .. } = miss {
-        snapshot.auth.admit(headers, Place { listener: &listener.name, mount: None, path: path_of(path) })?;
+    if let Some((snapshot, mount)) = miss.asked() {
+        let place = Place { listener: &listener.name, mount, path: path_of(path) };
+        snapshot.auth.admit(headers, place)?;
     }
     Ok(Asker { headers, listener: &listener.name })
 }
 
 /// The metadata of the resource at a path, where tokens are had for it; nothing for a path that is none.
 pub(super) fn metadata(snapshot: Option<&Snapshot>, listener: &Listener, path: &str) -> Option<String> {
-    let path = path_of(path.strip_prefix(WELL_KNOWN)?);
-    let mount = match path.split('/').collect::<Vec<_>>()[..] {
-        [""] | ["", "mcp" | "sse"] => None,
-        ["", "mcp" | "sse", mount] => Some(mount),
-        _ => return None,
-    };
-    snapshot?.auth.metadata(Place { listener: &listener.name, mount, path })
+    let asked = path.strip_prefix(WELL_KNOWN)?;
+    let asked = asked.strip_suffix('/').unwrap_or(asked);
+    let path = path_of(asked);
+    if path != asked {
+        return None;
+    }
+    let snapshot = snapshot?;
+    // One that is not there is answered as one that is.
+    let named = path.get("/mcp/".len()..);
+    let mount = named.filter(|name| listener.serves(name) && snapshot.mount(name).is_some());
+    snapshot.auth.metadata(Place { listener: &listener.name, mount, path })
 }
 
-/// The path of a resource: without a `/` at its end, and without the id of a stream.
+/// The path of the resource at a path: without a `/` at its end, and without the id of a stream. What could be no resource's belongs to the
+/// data plane as a whole; it is a stranger's text and is told to nobody.
 fn path_of(path: &str) -> &str {
     let path = path.strip_suffix('/').unwrap_or(path);
-    match path.strip_prefix("/sse/").and_then(|rest| rest.split_once('/')) {
-        Some((mount, _)) => path.get(.."/sse/".len() + mount.len()).unwrap_or(path),
-        None => path,
-    }
+    let Some((door, rest)) =
+        path.split_at_checked("/mcp".len()).filter(|(door, _)| matches!(*door, "/mcp" | "/sse"))
+    else {
+        return "";
+    };
+    let name = match rest.strip_prefix('/') {
+        None if rest.is_empty() => return door,
+        None => return "",
+        Some(name) if door == "/sse" => name.split_once('/').map_or(name, |(name, _)| name),
+        Some(name) => name,
+    };
+    let is_name = ResourceName::parse(name).is_ok();
+    path.get(..door.len() + 1 + name.len()).filter(|_| is_name).unwrap_or_default()
 }
 
 // === impl Asker ===
@@ -89,5 +105,36 @@ impl Asker<'_> {
     pub(super) fn may_use(&self, auth: &crate::auth::Auth, mount: &str) -> bool {
         let path = format!("/mcp/{mount}");
         auth.may_use(self.headers, Place { listener: self.listener, mount: Some(mount), path: &path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_has_the_path_of_its_mount_whatever_else_is_asked_for() {
+        for (path, resource) in [
+            ("/mcp/files", "/mcp/files"),
+            ("/mcp/files/", "/mcp/files"),
+            ("/sse/files", "/sse/files"),
+            ("/sse/files/an-id", "/sse/files"),
+            ("/sse/files/an-id/more", "/sse/files"),
+            ("/mcp", "/mcp"),
+            ("/sse/", "/sse"),
+            ("", ""),
+            ("/", ""),
+            ("/mcpx", ""),
+            ("/mcp/a/b", ""),
+            ("/mcp/\"", ""),
+            ("/mcp/a\", error=\"x", ""),
+            ("/mcp/../admin", ""),
+            ("/mcp/%66iles", ""),
+            ("/mcp/Files", ""),
+            ("//mcp/files", ""),
+            ("/\u{fc}berm\u{fc}tig", ""),
+        ] {
+            assert_eq!(path_of(path), resource, "{path}");
+        }
     }
 }

@@ -175,9 +175,9 @@ impl Pipeline {
                     Ok(asker) => asker,
                     Err(denied) => {
                         self.shared.refusals.denied(denied.denial);
-                        if let route::Miss::UnknownMount { snapshot: Some(snapshot), .. } = &miss {
+                        if let Some((snapshot, mount)) = miss.asked() {
                             let trail = &snapshot.governance().trail;
-                            trail.turned_away(record.id(), None, denied.denial.word());
+                            trail.turned_away(record.id(), mount, denied.denial.word());
                         }
                         return refuse::denied(&denied, &listener, None, record);
                     }
@@ -491,24 +491,22 @@ impl Refusals {
 }
 
 impl Routed {
-    /// An error names the verbs that there are.
-    fn new(
-        snapshot: Arc<Snapshot>,
-        mount: Arc<Mount>,
-        door: Door,
-        method: &Method,
-    ) -> Result<Self, &'static str> {
-        let verb = match (&door, method.clone()) {
-            (Door::Streamable | Door::Message(_), Method::POST) => Verb::Post,
-            (Door::Streamable | Door::Stream, Method::GET) => Verb::Get,
-            (Door::Streamable, Method::DELETE) => Verb::Delete,
-            _ => return Err(door.verbs()),
-        };
-        Ok(Self { snapshot, mount, verb, door, caller: Caller::default() })
+    fn new(snapshot: Arc<Snapshot>, mount: Arc<Mount>, door: Door, verb: Verb) -> Self {
+        Self { snapshot, mount, verb, door, caller: Caller::default() }
     }
 }
 
 impl Door {
+    /// What a method means here; nothing if it is none of those that there are.
+    fn verb(&self, method: &Method) -> Option<Verb> {
+        match (self, method) {
+            (Self::Streamable | Self::Message(_), &Method::POST) => Some(Verb::Post),
+            (Self::Streamable | Self::Stream, &Method::GET) => Some(Verb::Get),
+            (Self::Streamable, &Method::DELETE) => Some(Verb::Delete),
+            _ => None,
+        }
+    }
+
     fn verbs(&self) -> &'static str {
         match self {
             Self::Streamable => "POST, GET, DELETE",

@@ -210,7 +210,7 @@ pub(super) fn unrouted(miss: &Miss, listener: &Listener, asker: &Asker<'_>, mut 
             };
             unmounted(Reason::UnknownMount, &detail, Some(&available), record)
         }
-        Miss::Method { allow } => {
+        Miss::Method { allow, .. } => {
             record.outcome(Outcome::NotFound);
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
@@ -241,7 +241,8 @@ pub(super) fn denied(
     tracing::info!(listener = &*listener.name, mount = mount.unwrap_or(""), reason = denial.word(), request_id = %record.id(), "caller turned away");
     let request_id = record.id().to_string();
     let mut body = ErrorBody::new(reason).message(denial.detail()).request_id(&request_id);
-    if let Some(mount) = mount {
+    // Strangers are not told which mounts there are.
+    if let Some(mount) = mount.filter(|_| reason != Reason::Unauthorized) {
         body = body.mount(mount);
     }
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -9,6 +9,7 @@ use http::Method;
 
 use super::{Door, Routed};
 use crate::listener::Listener;
+use crate::mount::Mount;
 use crate::snapshot::Snapshot;
 
 /// Why a request belongs to no mount.
@@ -17,7 +18,7 @@ pub(super) enum Miss {
     /// Below `/mcp` or `/sse`, but no mount of that name.
     UnknownMount { snapshot: Option<Arc<Snapshot>>, asked: String },
     /// A verb that the endpoint does not have; it has these.
-    Method { allow: &'static str },
+    Method { allow: &'static str, snapshot: Arc<Snapshot>, mount: Arc<Mount> },
     /// Not the MCP endpoint at all.
     NotFound,
 }
@@ -46,7 +47,21 @@ pub(super) fn route(
             asked: name.unwrap_or_default().to_owned(),
         });
     };
-    Routed::new(snapshot, mount, door, method).map_err(|allow| Miss::Method { allow })
+    match door.verb(method) {
+        Some(verb) => Ok(Routed::new(snapshot, mount, door, verb)),
+        None => Err(Miss::Method { allow: door.verbs(), snapshot, mount }),
+    }
+}
+
+impl Miss {
+    /// The config by which whoever asked is judged, and the mount if there is one.
+    pub(super) fn asked(&self) -> Option<(&Arc<Snapshot>, Option<&str>)> {
+        match self {
+            Self::UnknownMount { snapshot: Some(snapshot), .. } => Some((snapshot, None)),
+            Self::Method { snapshot, mount, .. } => Some((snapshot, Some(mount.name().as_str()))),
+            Self::UnknownMount { snapshot: None, .. } | Self::NotFound => None,
+        }
+    }
 }
 
 /// The transport, and the mount's name if there is one.
