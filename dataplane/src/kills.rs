@@ -5,13 +5,16 @@
 
 use std::fmt;
 use std::io::Read as _;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use ostler_audit::Record;
+use ostler_core::backoff::Backoff;
 use ostler_core::disk::open_regular;
-use ostler_core::limits::KILL_FILE_BYTES_MAX;
+use ostler_core::limits::{KILL_FILE_BYTES_MAX, PERSIST_RETRY_BASE, PERSIST_RETRY_CAP};
 use ostler_core::name::FleetName;
+use ostler_core::rng::Jitter;
 use ostler_core::state_dir::StateDir;
 use ostler_policy::kill::{KillSet, Killed, Switch, Target};
 use serde::{Deserialize, Serialize};
@@ -27,6 +30,12 @@ const FORMAT: u32 = 1;
 pub struct Kills {
     killed: ArcSwap<Killed>,
     place: Option<(StateDir, FleetName)>,
+    /// Whoever changes it does so alone, so that of two sets the newer stays.
+    adopting: Mutex<()>,
+    /// The same on disk.
+    keeping: Mutex<()>,
+    /// What holds is not on disk.
+    is_unkept: AtomicBool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,7 +57,7 @@ pub struct Adopted {
 impl Kills {
     /// Nothing is stopped, and nothing is kept: for a data plane without a state folder.
     pub fn none() -> Self {
-        Self { killed: ArcSwap::default(), place: None }
+        Self::new(Killed::default(), None)
     }
 
     /// What an earlier process of the fleet has kept.
@@ -66,7 +75,18 @@ impl Kills {
         if stopped > 0 {
             tracing::warn!(stopped, "kill switches are on since before the start");
         }
-        Self { killed: ArcSwap::from_pointee(killed), place: Some((state.clone(), fleet.clone())) }
+        Self::new(killed, Some((state.clone(), fleet.clone())))
+    }
+
+    fn new(killed: Killed, place: Option<(StateDir, FleetName)>) -> Self {
+        let killed = ArcSwap::from_pointee(killed);
+        Self {
+            killed,
+            place,
+            adopting: Mutex::default(),
+            keeping: Mutex::default(),
+            is_unkept: AtomicBool::new(false),
+        }
     }
 
     /// What is stopped now.
@@ -81,6 +101,7 @@ impl Kills {
 
     /// Takes a set's place with a newer one. It holds from here on, whatever the disk does. Nothing if it is not newer.
     pub fn adopt(&self, set: KillSet) -> Option<Adopted> {
+        let _alone = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.killed.load_full();
         if !set.is_after(before.set()) {
             return None;
@@ -96,9 +117,30 @@ impl Kills {
     /// Why it could not be written; it would not hold after a restart.
     pub fn keep(&self) -> Result<(), String> {
         let Some((state, fleet)) = &self.place else { return Ok(()) };
+        // Read behind the lock: one that waited writes what holds when it is its turn.
+        let _alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = Kept { format: FORMAT, fleet: fleet.to_string(), set: self.killed.load().set().clone() };
         let text = serde_json::to_vec(&kept).map_err(|error| error.to_string())?;
-        state.write_atomic(FILE, &text).map_err(|error| error.to_string())
+        let written = state.write_atomic(FILE, &text).map_err(|error| error.to_string());
+        self.is_unkept.store(written.is_err(), Ordering::Relaxed);
+        written
+    }
+
+    /// Whether what holds is not on disk: a restart without control would not know it.
+    pub fn is_unkept(&self) -> bool {
+        self.is_unkept.load(Ordering::Relaxed)
+    }
+
+    /// Tries until what is stopped is written down.
+    pub async fn keep_at_last(self: Arc<Self>) {
+        let mut backoff = Backoff::new(PERSIST_RETRY_BASE, PERSIST_RETRY_CAP, Jitter::from_entropy());
+        while self.is_unkept() {
+            tokio::time::sleep(backoff.next_delay()).await;
+            let kills = Arc::clone(&self);
+            if let Ok(Ok(())) = tokio::task::spawn_blocking(move || kills.keep()).await {
+                tracing::info!("kill switches are written down again");
+            }
+        }
     }
 }
 
@@ -208,6 +250,81 @@ mod tests {
         second.keep().unwrap();
         assert!(Kills::open(&state, &fleet()).load().stops("files", None, None).is_none());
         assert!(second.adopt(set(1, &[mount()])).is_none(), "an older set never takes a newer one's place");
+    }
+
+    /// A disk that takes its time with the first file, and refuses while it is told to.
+    #[derive(Debug, Default)]
+    struct Slow {
+        waits: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+        refuses: AtomicBool,
+    }
+
+    impl ostler_core::disk::Disk for Slow {
+        fn create(&self, path: &std::path::Path) -> std::io::Result<Box<dyn ostler_core::disk::NewFile>> {
+            let waits = self.waits.lock().unwrap().take();
+            if let Some(waits) = waits {
+                waits.recv().unwrap();
+            }
+            match self.refuses.load(Ordering::Relaxed) {
+                true => Err(std::io::ErrorKind::StorageFull.into()),
+                false => ostler_core::disk::SystemDisk.create(path),
+            }
+        }
+
+        fn append(&self, path: &std::path::Path) -> std::io::Result<Box<dyn ostler_core::disk::NewFile>> {
+            ostler_core::disk::SystemDisk.append(path)
+        }
+
+        fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+            ostler_core::disk::SystemDisk.rename(from, to)
+        }
+
+        fn sync_folder(&self, folder: &std::path::Path) -> std::io::Result<()> {
+            ostler_core::disk::SystemDisk.sync_folder(folder)
+        }
+
+        fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+            ostler_core::disk::SystemDisk.remove(path)
+        }
+    }
+
+    #[test]
+    fn a_set_that_is_written_late_never_takes_a_newer_ones_place_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (go_on, waits) = std::sync::mpsc::channel();
+        let disk = Arc::new(Slow { waits: Mutex::new(Some(waits)), refuses: AtomicBool::new(false) });
+        let state = StateDir::open(folder.path()).unwrap().on_disk(disk as _);
+        let kills = Arc::new(Kills::open(&state, &fleet()));
+        kills.adopt(set(1, &[]));
+        // A stream that breaks leaves its write behind, and the next stream brings another set.
+        let late = std::thread::spawn({
+            let kills = Arc::clone(&kills);
+            move || kills.keep().unwrap()
+        });
+        kills.adopt(set(2, &[mount()]));
+        let newer = std::thread::spawn({
+            let kills = Arc::clone(&kills);
+            move || kills.keep().unwrap()
+        });
+        go_on.send(()).unwrap();
+        late.join().unwrap();
+        newer.join().unwrap();
+        assert!(Kills::open(&state, &fleet()).load().stops("files", None, None).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_disk_did_not_take_is_written_down_as_soon_as_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Slow { waits: Mutex::default(), refuses: AtomicBool::new(true) });
+        let state = StateDir::open(folder.path()).unwrap().on_disk(Arc::clone(&disk) as _);
+        let kills = Arc::new(Kills::open(&state, &fleet()));
+        kills.adopt(set(1, &[mount()]));
+        kills.keep().unwrap_err();
+        assert!(kills.is_unkept());
+        disk.refuses.store(false, Ordering::Relaxed);
+        Arc::clone(&kills).keep_at_last().await;
+        assert!(!kills.is_unkept());
+        assert!(Kills::open(&state, &fleet()).load().stops("files", None, None).is_some());
     }
 
     #[test]

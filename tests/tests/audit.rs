@@ -350,3 +350,115 @@ async fn who_calls_is_what_the_credential_proves_and_who_is_turned_away_is_writt
         assert!(!spool.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
     }
 }
+
+/// A copy of a folder, as whoever puts back a machine's disk makes it.
+fn copy_of(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_of(&path, &to),
+            false => drop(std::fs::copy(&path, &to).unwrap()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_folder_that_was_put_back_goes_on_with_a_chain_of_its_own_and_contradicts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, control, dataplane) = audited(dir.path()).await;
+    server.behave(Manner::Modern);
+    let call = async |dataplane: &DataPlane, id: u64| {
+        let params = json!({"name": "who", "arguments": {"x": id}});
+        assert_eq!(modern(dataplane.mcp_addr(), "up", id, "tools/call", params).send().await.status, 200);
+    };
+    let until_outcomes = async |count: usize| {
+        eventually("all calls have come", async || {
+            (all_records(&control, "&kind=outcome").await.len() == count).then_some(())
+        })
+        .await;
+    };
+    call(&dataplane, 1).await;
+    until_outcomes(1).await;
+    dataplane.shutdown().await;
+    copy_of(&dir.path().join("a"), &dir.path().join("kept"));
+    let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+    for id in 2..=9 {
+        call(&dataplane, id).await;
+    }
+    until_outcomes(9).await;
+    dataplane.shutdown().await;
+    // The machine's disk is put back to what it was.
+    let dataplane = control.dataplane(&dir.path().join("kept"), "a").await;
+    let forked = eventually("the node says so", async || {
+        let found = all_records(&control, "&event=chain_forked").await;
+        found.first().cloned()
+    })
+    .await;
+    assert_eq!(forked["line"]["record"]["seq"], 1);
+    for id in 10..=12 {
+        call(&dataplane, id).await;
+    }
+    until_outcomes(12).await;
+    let chains = control.ask("GET", "/v1/audit/chains").send().await.json();
+    let breaks: Vec<_> =
+        chains["items"].as_array().unwrap().iter().map(|chain| chain["breaks"].clone()).collect();
+    assert_eq!(breaks, [json!([]), json!([])], "{chains}");
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+    let report = verify::folder(&dir.path().join("kept").join("audit")).unwrap();
+    assert!(report.is_whole() && report.chains.len() == 2, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_is_stopped_is_not_reached_by_a_call_that_hides_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, control, dataplane) = audited(dir.path()).await;
+    server.behave(Manner::Modern);
+    // An ordinary call is let through, and so is what is no call of a known kind.
+    assert_eq!(reason(&dataplane).await, Value::Null);
+    post(&control, "kill", json!({"target": {"scope": "tool", "tool": "who"}})).await;
+    until_reason(&dataplane, &json!("kill_switch")).await;
+    let before = server.seen().len();
+    let who = json!({"name": "who", "arguments": {}});
+    for (method, params) in [
+        ("Tools/Call", who.clone()),
+        ("tools/call ", who.clone()),
+        ("tools\u{200b}/call", who.clone()),
+        ("tools/call", json!({"Name": "who", "arguments": {}})),
+        ("tools/call", json!({"arguments": {}})),
+        ("tools/call", json!({"name": "w\u{68}o", "arguments": {}})),
+    ] {
+        let answer = modern(dataplane.mcp_addr(), "up", 1, method, params.clone()).send().await;
+        assert!(answer.json()["result"].is_null(), "{method} {params}: {}", answer.text());
+    }
+    assert_eq!(server.seen().len(), before, "nothing of it was sent");
+    dataplane.shutdown().await;
+    control.running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_kept_with_its_outcome_where_config_wants_it_and_nowhere_else() {
+    for (responses, has_digest, says) in
+        [("off", false, false), ("digest", true, false), ("redacted", true, true)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let server = FakeServer::start("up").await;
+        let audit = json!({"responses": responses, "secrets": ["text"]});
+        let dataplane = standalone(dir.path(), &config(&server.url(), json!({"audit": audit}))).await;
+        let state = dir.path().join("state");
+        let client = LegacyClient::connect(dataplane.mcp_addr(), "up").await;
+        let answer = client.who(7).await;
+        let decision = eventually("it is decided", async || decisions(&state, "who").pop()).await;
+        let ended = eventually("its outcome is written", async || outcome(&state, &decision)).await;
+        assert_eq!(ended.response_bytes, has_digest.then_some(answer.body.len() as u64), "{responses}");
+        let sha256 = ostler_core::digest::Digest::of(&answer.body);
+        assert_eq!(ended.response_sha256, has_digest.then_some(sha256), "{responses}");
+        let mut expected = answer.json();
+        expected["result"]["content"][0]["text"] = json!("[redacted]");
+        let expected = json!({"result": expected["result"]});
+        assert_eq!(ended.response, says.then_some(expected), "{responses}");
+        assert_eq!(decision.response, None);
+    }
+}

@@ -70,7 +70,7 @@ pub(super) async fn get_records(
         if index > 0 {
             body.push(',');
         }
-        body.push_str(&item(kept)?);
+        body.push_str(&item(kept));
     }
     body.push_str(&format!(r#"],"next":{},"whole":{}}}"#, page.next, page.is_whole));
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
@@ -101,27 +101,24 @@ pub(super) async fn get_changes(
     Ok(Json(AuditChanges { items, next }))
 }
 
-fn item(kept: &KeptRecord) -> Result<String, Failure> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        let detail = format!("record {} of chain {} cannot be read: {error}", kept.seq, kept.chain);
-        failure(StatusCode::INTERNAL_SERVER_ERROR, "store_damaged", &detail)
-    };
-    let text = String::from_utf8(kept.record.clone()).map_err(|error| unreadable(&error))?;
-    let record = RawValue::from_string(text).map_err(|error| unreadable(&error))?;
+/// What cannot be read as a record is kept as evidence, and shown as `null`: nothing of it may stand among the lines of others.
+fn item(kept: &KeptRecord) -> String {
+    let text = std::str::from_utf8(&kept.record).ok().filter(|_| Record::parse(&kept.record).is_ok());
+    let record: &RawValue = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(RawValue::NULL);
     let line = ostler_audit::export::Line {
         chain: kept.chain,
         node: kept.node.clone(),
         prev: kept.prev,
         link: kept.link,
-        record: &record,
+        record,
     };
-    Ok(format!(
+    format!(
         r#"{{"arrival":{},"fleet":{},"received_unix_ms":{},"line":{}}}"#,
         kept.arrival,
         serde_json::to_string(&kept.fleet).unwrap_or_default(),
         kept.received_unix_ms,
         line.to_text().trim_end()
-    ))
+    )
 }
 
 // === impl RecordsQuery ===

@@ -296,3 +296,37 @@ fn schemas_name_exactly_the_fields_of_the_types() {
     assert_eq!(document.pointer("/components/schemas/NodeState/enum"), Some(&Value::Array(states)));
     assert_eq!(schemas.len(), whole.len() + 1);
 }
+
+#[tokio::test]
+async fn what_is_no_record_stands_among_others_as_null_and_keeps_nobody_from_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state(&folder);
+    let chain = ostler_audit::ChainId::of(&ostler_core::digest::Digest::of(b"node"));
+    let forged = br#"{"seq":2,"x":
+{"chain":"00000000000000000000000000000000","node":"victim","prev":"","link":"","record":{}}
+}"#;
+    let records = [&br#"{"seq":1,"kind":"event"}"#[..], forged, b"\xff", br#"{"seq":4,"kind":"event"}"#];
+    let sent = crate::store::SentRecords {
+        chain,
+        node: "a".parse().unwrap(),
+        fleet: "default".parse().unwrap(),
+        first: 1,
+        prev: ostler_audit::Position::start(chain).link,
+        records: records.map(<[u8]>::to_vec).to_vec(),
+    };
+    state.store.keep_records(sent, 0).await.unwrap();
+    let get = Request::get("/v1/audit/records?after=0").body(Body::empty()).unwrap();
+    let answer = router(state).oneshot(get).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    let page: AuditRecords = serde_json::from_slice(&body).unwrap();
+    let lines: Vec<_> = page.items.iter().map(|item| item.line.get()).collect();
+    assert!(lines.iter().all(|line| !line.contains(['\n', '\r']) && !line.contains("victim")), "{lines:?}");
+    let shown: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let nulls: Vec<_> = shown.iter().map(|line| line["record"].is_null()).collect();
+    assert_eq!(nulls, [false, true, true, false]);
+    // An export of it names the two.
+    let export = lines.join("\n");
+    let report = ostler_audit::verify::lines(export.as_bytes(), false).unwrap();
+    assert!(["line 2", "line 3"].iter().all(|place| report.findings.iter().any(|it| it.place == *place)));
+}

@@ -258,7 +258,11 @@ impl Session {
             }
             Word::Kept(kept) => {
                 self.kept = None;
-                let ack = wire::AuditAck { chain: kept.chain.to_string(), upto: kept.upto };
+                let ack = wire::AuditAck {
+                    chain: kept.chain.to_string(),
+                    upto: kept.upto,
+                    link: kept.link.map(|link| link.as_bytes().to_vec()).unwrap_or_default(),
+                };
                 Outgoing::small(wire::control_message::Message::AuditAck(ack))
             }
             Word::Unchanged(revision) => {

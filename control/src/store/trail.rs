@@ -59,7 +59,7 @@ pub struct ChainRecord {
 pub struct Break {
     /// The record that does not follow.
     pub seq: u64,
-    /// `missing`, `changed` or `contradicted`.
+    /// `missing`, `changed`, `contradicted` or `illegible`.
     pub what: String,
     /// For people.
     pub detail: String,
@@ -90,6 +90,8 @@ pub struct Acknowledged {
     pub chain: ChainId,
     /// All up to here are kept, or are known to be lost.
     pub upto: u64,
+    /// Behind that record.
+    pub link: Option<Digest>,
     /// Records that were not here before.
     pub added: u64,
     /// Breaks that were found now.
@@ -98,7 +100,7 @@ pub struct Acknowledged {
 
 /// How far a chain has come.
 pub(super) fn come_to(read: &ReadTransaction, chain: ChainId) -> Result<Acknowledged, StoreError> {
-    let none = Acknowledged { chain, upto: 0, added: 0, broken: 0 };
+    let none = Acknowledged { chain, upto: 0, link: None, added: 0, broken: 0 };
     let table = match read.open_table(TRAIL_CHAINS) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(none),
@@ -107,16 +109,19 @@ pub(super) fn come_to(read: &ReadTransaction, chain: ChainId) -> Result<Acknowle
     let Some(bytes) = table.get(chain.to_string().as_str())? else { return Ok(none) };
     let known: ChainRecord =
         serde_json::from_slice(bytes.value()).map_err(|error| unreadable(chain, &error))?;
-    Ok(Acknowledged { upto: known.last, ..none })
+    Ok(Acknowledged { upto: known.last, link: Some(known.link), ..none })
 }
 
 /// Keeps what was not kept before, inside the caller's transaction.
 pub(super) fn keep(write: &WriteTransaction, sent: &Sent, now: u64) -> Result<Acknowledged, StoreError> {
     let mut known = read_chain(write, sent.chain)?;
-    if known.is_none() && write.open_table(TRAIL_CHAINS)?.len()? >= AUDIT_CHAINS_MAX {
+    if known.is_none()
+        && write.open_table(TRAIL_CHAINS)?.len()? >= AUDIT_CHAINS_MAX
+        && forget_chains(write)? == 0
+    {
         return Err(StoreError::TooManyChains);
     }
-    let mut acknowledged = Acknowledged { chain: sent.chain, upto: 0, added: 0, broken: 0 };
+    let mut acknowledged = Acknowledged { chain: sent.chain, upto: 0, link: None, added: 0, broken: 0 };
     let mut prev = sent.prev;
     for (seq, record) in (sent.first.max(1)..).zip(&sent.records) {
         if record.len() > AUDIT_RECORD_BYTES_MAX {
@@ -135,10 +140,11 @@ pub(super) fn keep(write: &WriteTransaction, sent: &Sent, now: u64) -> Result<Ac
             None if seq == 1 && prev != Position::start(sent.chain).link => {
                 Some(("changed", "it does not follow from its chain's id".to_owned()))
             }
-            _ if Record::parse(record).ok().is_none_or(|record| record.seq != seq) => {
-                Some(("changed", "it says another place of itself".to_owned()))
-            }
-            Some(_) | None => None,
+            Some(_) | None => match Record::parse(record) {
+                Ok(record) if record.seq == seq => None,
+                Ok(_) => Some(("changed", "it says another place of itself".to_owned())),
+                Err(error) => Some(("illegible", error.to_string())),
+            },
         };
         let is_new = known.as_ref().is_none_or(|chain| seq > chain.last);
         let chain = known.get_or_insert_with(|| ChainRecord {
@@ -166,7 +172,7 @@ pub(super) fn keep(write: &WriteTransaction, sent: &Sent, now: u64) -> Result<Ac
         prev = position.link;
     }
     if let Some(chain) = known {
-        acknowledged.upto = chain.last;
+        (acknowledged.upto, acknowledged.link) = (chain.last, Some(chain.link));
         if acknowledged.added > 0 || acknowledged.broken > 0 {
             let bytes = serde_json::to_vec(&chain).map_err(|error| unreadable(sent.chain, &error))?;
             write.open_table(TRAIL_CHAINS)?.insert(sent.chain.to_string().as_str(), bytes.as_slice())?;
@@ -240,6 +246,20 @@ pub(super) fn expire(write: &WriteTransaction, before_unix_ms: u64) -> Result<u6
         gone += 1;
     }
     Ok(gone)
+}
+
+/// Removes the chains of which nothing is left here, and says how many they were: data planes without a state folder begin one
+/// at each start.
+pub(super) fn forget_chains(write: &WriteTransaction) -> Result<u64, StoreError> {
+    let oldest = write.open_table(TRAIL)?.first()?.map_or(u64::MAX, |(arrival, _)| arrival.value());
+    let mut table = write.open_table(TRAIL_CHAINS)?;
+    let before = table.len()?;
+    table.retain(|_, bytes| {
+        let known: Option<ChainRecord> = serde_json::from_slice(bytes).ok();
+        // One that cannot be read, or is of a build that did not note it, stays.
+        known.is_none_or(|chain| chain.last_arrival == 0 || chain.last_arrival >= oldest)
+    })?;
+    Ok(before - table.len()?)
 }
 
 /// Records after a place in the order of arrival, or the newest without one, chosen by `wanted`. Looks at no more than

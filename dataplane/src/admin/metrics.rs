@@ -94,6 +94,7 @@ fn config(admin: &Admin, exposition: &mut Exposition) {
         exposition.counter(Metric::SessionJournalFailures, &[], journal.failures());
         exposition.value(Metric::SessionJournalFailing, &[], u8::from(journal.is_failing()));
     }
+    exposition.value(Metric::KillsUnkept, &[], u8::from(admin.deps.kills.is_unkept()));
     if let Some(audit) = &admin.deps.audit {
         exposition.counter(Metric::AuditRecords, &[], audit.written());
         exposition.counter(Metric::AuditRecordsLost, &[], audit.lost());

@@ -68,6 +68,11 @@ impl Cursor {
         self.at.seq
     }
 
+    /// The same, with its link.
+    pub fn position(&self) -> Position {
+        self.at
+    }
+
     pub(super) fn is_in(&self, path: &Path) -> bool {
         self.path == path
     }

@@ -44,6 +44,8 @@ pub(super) struct Segments {
     next_number: u64,
     /// What control has of each chain.
     acknowledged: Vec<(ChainId, u64)>,
+    /// Chains of which control has other records than are here: nothing of them is sent on.
+    disputed: Vec<ChainId>,
 }
 
 /// A segment, as its head says.
@@ -53,6 +55,8 @@ pub(super) struct Known {
     name: String,
     pub(super) head: Head,
     pub(super) bytes: u64,
+    /// The last record of its chain, where that ends with this file.
+    ends_with: Option<u64>,
 }
 
 /// A spool that cannot be opened.
@@ -80,7 +84,11 @@ impl Folder {
             next_number = number + 1;
             let path = folder.dir.path(&name);
             match head_of(&path).map_err(unreadable(path.clone()))? {
-                (Ok(head), bytes) => list.push(Known { path, name, head, bytes }),
+                (Ok(head), bytes) => {
+                    // What could not be read before it was told when it was the last, and a chain goes on behind it.
+                    found = None;
+                    list.push(Known { path, name, head, bytes, ends_with: None });
+                }
                 // Its process ended before its first line was whole.
                 (Err(Illegible::Damaged), 0) => drop(fs::remove_file(&path)),
                 (Err(error), _) => {
@@ -103,6 +111,7 @@ impl Folder {
             }
             None => begin_chain()?,
         };
+        note_ends(&mut list, chain).map_err(unreadable(folder.dir.root().to_owned()))?;
         if let Some(last) = list.last() {
             // What its process had not synced may be sent on from here.
             let synced = folder.dir.append(&last.name).map(|mut file| file.sync());
@@ -110,18 +119,13 @@ impl Folder {
                 tracing::warn!(file = %last.path.display(), "the last segment of the audit spool could not be synced");
             }
         }
-        Ok(Opened {
-            folder,
-            segments: Segments { chain, list, next_number, acknowledged: Vec::new() },
-            at,
-            found,
-        })
+        Ok(Opened { folder, segments: Segments::new(chain, list, next_number), at, found })
     }
 
     /// For a spool that takes nothing.
     pub(super) fn nowhere(state: &StateDir, options: &SpoolOptions) -> Opened {
         let chain = ChainId::of(&Digest::of(b""));
-        let segments = Segments { chain, list: Vec::new(), next_number: 1, acknowledged: Vec::new() };
+        let segments = Segments::new(chain, Vec::new(), 1);
         Opened { folder: Self::of(state, options), segments, at: Position::start(chain), found: None }
     }
 
@@ -131,8 +135,19 @@ impl Folder {
     }
 }
 
+/// Says of each chain that has ended where it did.
+fn note_ends(list: &mut [Known], current: ChainId) -> io::Result<()> {
+    let nexts: Vec<_> = list.iter().skip(1).map(|next| Some(next.head.chain)).chain([None]).collect();
+    for (known, next) in list.iter_mut().zip(nexts) {
+        if known.head.chain != current && next != Some(known.head.chain) {
+            known.ends_with = Some(read_end(known)?.0.1.seq);
+        }
+    }
+    Ok(())
+}
+
 /// A chain that nobody has begun before, before its first record.
-fn begin_chain() -> Result<(ChainId, Position), OpenError> {
+pub(super) fn begin_chain() -> Result<(ChainId, Position), OpenError> {
     let chain = ChainId::of(&Digest::of(secret_token()?.as_bytes()));
     Ok((chain, Position::start(chain)))
 }
@@ -181,6 +196,32 @@ fn read_end(last: &Known) -> io::Result<((ChainId, Position), Option<String>)> {
 // === impl Segments ===
 
 impl Segments {
+    fn new(chain: ChainId, list: Vec<Known>, next_number: u64) -> Self {
+        Self { chain, list, next_number, acknowledged: Vec::new(), disputed: Vec::new() }
+    }
+
+    /// Another chain goes on from here; the one before ended with this record.
+    pub(super) fn begin_chain(&mut self, chain: ChainId, ended_with: u64) {
+        self.chain = chain;
+        if let Some(last) = self.list.last_mut() {
+            last.ends_with = Some(ended_with);
+        }
+    }
+
+    /// Nothing of a chain is sent on from here. False where that is known.
+    pub(super) fn dispute(&mut self, chain: ChainId) -> bool {
+        let is_new = !self.disputed.contains(&chain);
+        if is_new {
+            self.disputed.push(chain);
+            self.acknowledged.retain(|(known, _)| *known != chain);
+        }
+        is_new
+    }
+
+    pub(super) fn is_disputed(&self, chain: ChainId) -> bool {
+        self.disputed.contains(&chain)
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.list.iter().map(|known| known.bytes).sum()
     }
@@ -193,7 +234,7 @@ impl Segments {
     pub(super) fn begin(&mut self, dir: &StateDir, head: Head, bytes: u64) {
         let name = self.next_name();
         self.next_number += 1;
-        self.list.push(Known { path: dir.path(&name), name, head, bytes });
+        self.list.push(Known { path: dir.path(&name), name, head, bytes, ends_with: None });
     }
 
     pub(super) fn grow(&mut self, bytes: u64) {
@@ -223,11 +264,15 @@ impl Segments {
         self.chains(self.chain, end).into_iter().map(of).sum()
     }
 
-    /// The chains, each with its newest record; that of one which has ended is where its last segment begins, at least.
+    /// The chains that are sent on, each with its newest record.
     pub(super) fn chains(&self, current: ChainId, end: u64) -> Vec<(ChainId, u64)> {
         let mut chains: Vec<(ChainId, u64)> = Vec::new();
         for known in &self.list {
-            let last = if known.head.chain == current { end } else { known.head.first };
+            if self.is_disputed(known.head.chain) {
+                continue;
+            }
+            let begins = known.head.before().seq;
+            let last = if known.head.chain == current { end } else { known.ends_with.unwrap_or(begins) };
             match chains.iter_mut().find(|(chain, _)| *chain == known.head.chain) {
                 Some((_, newest)) => *newest = (*newest).max(last),
                 None => chains.push((known.head.chain, last)),
@@ -258,26 +303,31 @@ impl Segments {
         rest.find(|known| known.head.first > cursor.seq()).cloned()
     }
 
-    /// Segments that are not needed any more, with why, so that there is room for this many bytes: what control has, or the
-    /// oldest where nothing goes there.
+    /// Segments that may go, so that there is room for this many bytes and nothing is kept beyond its time: the oldest, where
+    /// records go to control no other than those that it has.
     pub(super) fn to_remove(&self, folder: &Folder, needed: u64, now: u64, retention_ms: u64) -> Vec<String> {
         let mut bytes = self.bytes().saturating_add(needed);
         let mut gone = Vec::new();
         for (known, next) in self.list.iter().zip(self.list.iter().skip(1)) {
-            let is_sent = next.head.chain == known.head.chain
-                && next.head.before().seq <= self.acknowledged(known.head.chain);
             let is_old = now.saturating_sub(next.head.began_unix_ms) > retention_ms;
-            let may_go = match folder.forwards {
-                true => is_sent,
-                false => is_old || bytes > folder.bytes_max,
-            };
-            if !may_go {
+            let must_go = is_old || bytes > folder.bytes_max;
+            // What is disputed is nobody's to ask for any more; it stays for those who look into it.
+            let may_go =
+                !folder.forwards || self.is_sent(known, next) || is_old && self.is_disputed(known.head.chain);
+            if must_go && may_go {
+                bytes = bytes.saturating_sub(known.bytes);
+                gone.push(known.name.clone());
+            } else if known.head.chain == self.chain {
                 break;
             }
-            bytes = bytes.saturating_sub(known.bytes);
-            gone.push(known.name.clone());
         }
         gone
+    }
+
+    /// Whether control has all of a segment.
+    fn is_sent(&self, known: &Known, next: &Known) -> bool {
+        let last = known.ends_with.unwrap_or(next.head.before().seq);
+        last <= self.acknowledged(known.head.chain)
     }
 
     pub(super) fn removed(&mut self, name: &str) {

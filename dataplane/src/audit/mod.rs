@@ -90,6 +90,8 @@ struct State {
     /// Something in the queue is waited for.
     is_awaited: bool,
     segments: Segments,
+    /// Why another chain is to begin.
+    forks: Option<String>,
     stops: bool,
 }
 
@@ -130,7 +132,7 @@ impl Audit {
             queue.push(Record { at_unix_ms: now, detail: Some(found), ..damaged });
         }
         let ticket = queue.len() as u64;
-        let state = State { queue, ticket, lost: 0, is_awaited: true, segments, stops: false };
+        let state = State { queue, ticket, lost: 0, is_awaited: true, segments, forks: None, stops: false };
         let shared = Arc::new(Shared {
             clock,
             state: Mutex::new(state),
@@ -294,6 +296,25 @@ impl Audit {
     pub fn acknowledged(&self, chain: ChainId, seq: u64) {
         self.shared.lock().segments.acknowledge(chain, seq);
         self.shared.news.notify_one();
+    }
+
+    /// Control has other records of a chain than are here: this state folder is a copy, or was put back. Nothing more of the
+    /// chain is sent on, and if it is the one that goes on here, another begins, whose first record says so.
+    pub fn forked(&self, chain: ChainId, here: Position, at_control: u64) {
+        let mut state = self.shared.lock();
+        if !state.segments.dispute(chain) {
+            return;
+        }
+        let what = format!(
+            "control has record {at_control} of chain {chain}, which does not follow from record {} here: the state folder is a copy, or was put back; what it has of the chain stays in it",
+            here.seq
+        );
+        tracing::error!("{what}; a new chain begins");
+        if state.segments.chain == chain {
+            state.forks = Some(what);
+            drop(state);
+            self.shared.news.notify_one();
+        }
     }
 
     /// Writes and syncs what is left, as far as the disk takes it. Blocks.

@@ -240,16 +240,148 @@ async fn acknowledged_segments_make_room_and_others_do_not() {
         durable(&audit, "a").await.unwrap();
         audit.close();
     }
-    let audit = world.open();
+    let options = |bytes_max| SpoolOptions { bytes_max, ..SpoolOptions::new("laptop", true) };
+    let audit = Audit::open(&world.state, world.clock.clone(), options(u64::MAX));
     durable(&audit, "b").await.unwrap();
     assert_eq!(world.files().len(), 4);
     let (chain, _) = audit.chains()[0];
     audit.acknowledged(chain, 3);
     durable(&audit, "c").await.unwrap();
+    assert_eq!(world.files().len(), 4, "a control that is restored may ask for them again");
+    let bytes = audit.bytes();
+    audit.close();
+    // Room for what is there, and for nothing more.
+    let audit = Audit::open(&world.state, world.clock.clone(), options(bytes));
+    audit.acknowledged(chain, 3);
+    durable(&audit, "d").await.unwrap();
     audit.close();
     // The second segment has records 3 and 4, and 4 is not acknowledged.
-    assert_eq!(world.files().len(), 3);
     assert_eq!(world.report().first, 3);
+}
+
+#[tokio::test]
+async fn what_is_old_goes_once_control_has_it_and_never_before() {
+    let world = World::new();
+    for _ in 0..4 {
+        let audit = world.open();
+        durable(&audit, "a").await.unwrap();
+        audit.close();
+        world.clock.advance(60_000);
+    }
+    let audit = world.open();
+    let (chain, _) = audit.chains()[0];
+    audit.adopt(&Settings { retention: std::time::Duration::from_secs(90), ..Settings::default() });
+    durable(&audit, "unsent").await.unwrap();
+    assert_eq!(world.report().first, 1, "control has nothing of it");
+    audit.acknowledged(chain, 8);
+    durable(&audit, "sent").await.unwrap();
+    durable(&audit, "later").await.unwrap();
+    audit.close();
+    // Of those that control has, the ones whose successor began less than the time ago stay.
+    assert_eq!(world.report().first, 5);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_or_far_ahead_loses_nothing_that_control_does_not_have() {
+    let world = World::new();
+    for clock in [u64::MAX / 2, 1_000, 1] {
+        let audit = Audit::open(&world.state, WallClock::manual(clock), SpoolOptions::new("laptop", true));
+        audit.adopt(&Settings { retention: std::time::Duration::from_secs(90), ..Settings::default() });
+        durable(&audit, "a").await.unwrap();
+        durable(&audit, "b").await.unwrap();
+        audit.close();
+    }
+    let report = world.report();
+    assert_eq!((report.first, report.last), (1, 9));
+}
+
+#[tokio::test]
+async fn a_chain_that_ended_in_damage_does_not_keep_its_successors_room() {
+    let world = World::new();
+    let audit = world.open();
+    for _ in 0..5 {
+        durable(&audit, "a").await.unwrap();
+    }
+    let (old, _) = audit.chains()[0];
+    audit.close();
+    let file = world.files().pop().unwrap();
+    let mut text = std::fs::read(&file).unwrap();
+    let middle = text.len() / 2;
+    text[middle] ^= 1;
+    std::fs::write(&file, &text).unwrap();
+    // A new chain of several files.
+    for _ in 0..4 {
+        let audit = world.open();
+        durable(&audit, "b").await.unwrap();
+        audit.close();
+    }
+    let chains = world.open().chains();
+    let [(first, end), (new, _)] = chains[..] else { panic!("{chains:?}") };
+    assert_eq!(first, old);
+    assert!((1..6).contains(&end), "what can be read of it is known: {end}");
+    let options = SpoolOptions { bytes_max: 4_000, ..SpoolOptions::new("laptop", true) };
+    for _ in 0..10 {
+        let audit = Audit::open(&world.state, world.clock.clone(), options.clone());
+        for (chain, end) in audit.chains() {
+            audit.acknowledged(chain, end);
+        }
+        durable(&audit, "c").await.expect("there is room, since control has all that came before");
+        assert!(audit.bytes() < 5_000);
+        audit.close();
+    }
+    assert!(!file.exists());
+    assert_eq!(world.open().chains().iter().map(|(chain, _)| *chain).collect::<Vec<_>>(), [new]);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_begins_one_new_chain_and_not_one_at_each_start() {
+    let world = World::new();
+    let audit = world.open();
+    durable(&audit, "a").await.unwrap();
+    audit.close();
+    let later = world.folder().join(ostler_audit::segment::file_name(2));
+    std::fs::write(&later, "{\"format\":9,\"build\":\"9.0.0\"}\n").unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let audit = world.open();
+        durable(&audit, "b").await.unwrap();
+        seen.push(audit.chains().len());
+        audit.close();
+    }
+    assert_eq!(seen, [2, 2, 2]);
+    assert!(later.exists());
+}
+
+#[tokio::test]
+async fn a_chain_of_which_control_has_other_records_ends_and_another_goes_on_and_says_why() {
+    let world = World::new();
+    let audit = world.open();
+    durable(&audit, "a").await.unwrap();
+    let (old, end) = audit.chains()[0];
+    let here = audit.cursor(old, end).unwrap().unwrap().position();
+    let mut spool = audit.watch();
+    audit.forked(old, here, 70);
+    audit.forked(old, here, 70);
+    while audit.chains().first().is_none_or(|(chain, _)| *chain == old) {
+        spool.changed().await;
+    }
+    durable(&audit, "b").await.unwrap();
+    let [(new, last)] = audit.chains()[..] else { panic!("{:?}", audit.chains()) };
+    assert_eq!(last, 2, "the reason, and the call");
+    audit.close();
+    let report = verify::folder(&world.folder()).unwrap();
+    assert!(report.is_whole() && report.chains.len() == 2, "{report:?}");
+    let said = std::fs::read_to_string(world.files().pop().unwrap()).unwrap();
+    assert!(said.contains("chain_forked") && said.contains(&old.to_string()), "{said}");
+    // The next process goes on with the new one, and is told once more of the old.
+    let audit = world.open();
+    durable(&audit, "c").await.unwrap();
+    assert_eq!(audit.chains().iter().map(|(chain, _)| *chain).collect::<Vec<_>>(), [old, new]);
+    audit.forked(old, here, 70);
+    durable(&audit, "d").await.unwrap();
+    assert_eq!(audit.chains().iter().map(|(chain, _)| *chain).collect::<Vec<_>>(), [new]);
+    audit.close();
+    assert_eq!(verify::folder(&world.folder()).unwrap().chains.len(), 2);
 }
 
 #[tokio::test]

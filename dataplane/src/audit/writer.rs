@@ -16,7 +16,7 @@ use ostler_core::limits::{
 };
 use ostler_core::rng::Jitter;
 
-use super::folder::Folder;
+use super::folder::{Folder, begin_chain};
 use super::{Progress, Shared};
 
 pub(super) struct Writer {
@@ -49,6 +49,7 @@ struct Turn {
     records: Vec<Record>,
     ticket: u64,
     syncs: bool,
+    forks: Option<String>,
     stops: bool,
 }
 
@@ -94,7 +95,29 @@ impl Writer {
                 return;
             }
             self.make_room(0);
+            if let Some(why) = turn.forks
+                && let Err(error) = self.fork(why)
+            {
+                tracing::error!(error, "no new chain can be begun");
+            }
         }
+    }
+
+    /// Ends the chain with what is on disk, and begins another one.
+    fn fork(&mut self, why: String) -> Result<(), String> {
+        self.sync()?;
+        let (chain, at) = begin_chain().map_err(|error| error.to_string())?;
+        let mut state = self.shared.lock();
+        state.segments.begin_chain(chain, self.synced.seq);
+        (self.at, self.synced, self.segment) = (at, at, None);
+        let at_unix_ms = self.shared.clock.unix_ms();
+        state.queue.insert(0, Record { at_unix_ms, detail: Some(why), ..Record::event("chain_forked") });
+        state.ticket += 1;
+        state.is_awaited = true;
+        self.shared
+            .progress
+            .send_modify(|progress| *progress = Progress { chain, position: at, ..*progress });
+        Ok(())
     }
 
     fn wait(&self) -> Turn {
@@ -102,7 +125,7 @@ impl Writer {
         loop {
             let left = self.unsynced_since.map(|since| AUDIT_SYNC_DELAY.saturating_sub(since.elapsed()));
             let is_due = left.is_some_and(|left| left.is_zero());
-            if !state.queue.is_empty() || state.stops || is_due {
+            if !state.queue.is_empty() || state.stops || is_due || state.forks.is_some() {
                 let lost = std::mem::take(&mut state.lost);
                 let mut records = std::mem::take(&mut state.queue);
                 if lost > 0 {
@@ -110,7 +133,8 @@ impl Writer {
                     records.push(Record { at_unix_ms, count: Some(lost), ..Record::event("records_lost") });
                 }
                 let syncs = std::mem::take(&mut state.is_awaited) || is_due;
-                return Turn { records, ticket: state.ticket, syncs, stops: state.stops };
+                let forks = state.forks.take();
+                return Turn { records, ticket: state.ticket, syncs, forks, stops: state.stops };
             }
             state = match left {
                 Some(left) => {
@@ -278,5 +302,5 @@ fn placed(record: &Record, seq: u64) -> Vec<u8> {
     if bytes.len() <= AUDIT_RECORD_BYTES_MAX {
         return bytes;
     }
-    Record { seq, arguments: None, detail: None, ..record.clone() }.to_bytes()
+    Record { seq, arguments: None, response: None, detail: None, ..record.clone() }.to_bytes()
 }

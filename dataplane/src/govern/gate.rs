@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::judged::Judged;
 use super::offered::Offered;
+use super::overheard::Overheard;
 use super::reading::{self, Unreadable};
 use super::tools;
 use super::trail::{self, Calls, Ended, Trail, Word};
@@ -222,7 +223,13 @@ impl Governance {
         way: Way<'_>,
         envelope: &Envelope<'_>,
     ) -> Result<Decision, UpstreamError> {
-        let Some(policy) = &self.policy else { return Ok(Decision::allowed(Why::NoPolicy)) };
+        let Some(policy) = &self.policy else {
+            // What hides which tool it calls is no way around a tool that is stopped.
+            if self.kills.load().stops_tools() {
+                reading::each(envelope, caller, way, None, |_| {}).map_err(unreadable)?;
+            }
+            return Ok(Decision::allowed(Why::NoPolicy));
+        };
         let mut decision: Option<Decision> = None;
         reading::each(envelope, caller, way, self.environment.as_deref(), |message| {
             let said = policy.judge(&message);
@@ -285,10 +292,15 @@ impl Permit {
         &self.decisions
     }
 
+    /// Listens to the answer to the client's request, where it is to be kept.
+    pub fn overhear(&self, is_stream: bool) -> Option<Overheard> {
+        self.pass.0.asker.as_ref()?.calls.overhear(is_stream)
+    }
+
     /// The answer to the client's request has ended, and so have all calls that were made on account of it.
-    pub fn ended(&self, ended: Ended) {
+    pub fn ended(&self, ended: Ended, overheard: Option<Overheard>) {
         if let Some(asker) = &self.pass.0.asker {
-            asker.calls.end(ended);
+            asker.calls.end(ended, overheard);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `gate` | the question, the answer, and what holds them for as long as the call lives |
 //! | `reading` | an envelope as rules see it |
 //! | `trail` | what is written down of both, and how calls ended |
+//! | `overheard` | what is kept of an answer while it passes |
 //! | `judged` | what was permitted, to compare with what is sent |
 //! | `listing` | which lists there are |
 //! | `lists` | answers to lists, without what may not be called |
@@ -21,6 +22,7 @@ mod judged;
 mod listing;
 mod lists;
 mod offered;
+mod overheard;
 mod reading;
 mod tools;
 mod trail;
@@ -29,5 +31,6 @@ mod views;
 pub use gate::{Asking, Governance, Pass, Permit, Way};
 pub(crate) use lists::Lists;
 pub use offered::Offered;
+pub use overheard::Overheard;
 pub use trail::{Ended, Trail};
 pub(crate) use views::{Change, Changes, Views};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ostler_audit::redact::Secrets;
 use ostler_audit::{Kind, Record};
-use ostler_config::{Audit as Settings, AuditArguments, AuditMode};
+use ostler_config::{Audit as Settings, AuditArguments, AuditMode, AuditResponses};
 use ostler_core::digest::{Digest, StreamDigest};
 use ostler_core::limits::MESSAGE_SCAN_STEP_BYTES;
 use ostler_mcp::{Envelope, Reason, method};
@@ -16,6 +16,7 @@ use ostler_telemetry::text::bounded;
 use tokio::time::Instant;
 
 use super::Way;
+use super::overheard::{Overheard, Response};
 use crate::apply::Revision;
 use crate::audit::{Audit, Unavailable};
 use crate::pipeline::RequestId;
@@ -262,19 +263,28 @@ impl Calls {
         drop(under_way);
         if let Some(call) = call {
             let status = Reason::AuditUnavailable.name();
-            self.write(&call, Ended { status, ..Ended::default() });
+            self.write(&call, Ended { status, ..Ended::default() }, None);
         }
     }
 
-    /// The answer has ended.
-    pub(super) fn end(&self, ended: Ended) {
+    /// Listens to the answer, where it is to be kept.
+    pub(super) fn overhear(&self, is_stream: bool) -> Option<Overheard> {
+        let responses = self.trail.settings.responses;
+        let is_kept =
+            responses != AuditResponses::Off && self.trail.audit.is_some() && !self.lock().is_empty();
+        is_kept.then(|| Overheard::new(responses == AuditResponses::Redacted, is_stream))
+    }
+
+    /// The answer has ended. What was kept of it goes with the first of the calls.
+    pub(super) fn end(&self, ended: Ended, overheard: Option<Overheard>) {
         let calls = std::mem::take(&mut *self.lock());
+        let mut response = overheard.filter(|_| !calls.is_empty()).map(|it| it.finish(&self.trail.secrets));
         for call in calls {
-            self.write(&call, ended);
+            self.write(&call, ended, response.take());
         }
     }
 
-    fn write(&self, call: &Call, ended: Ended) {
+    fn write(&self, call: &Call, ended: Ended, response: Option<Response>) {
         let Some(audit) = &self.trail.audit else { return };
         let mut record = self.trail.record(Kind::Outcome, self, call.number);
         record.upstream.clone_from(&call.upstream);
@@ -283,6 +293,10 @@ impl Calls {
         record.detail = ended.cut.map(str::to_owned);
         record.head_us = ended.head.map(micros);
         record.total_us = Some(micros(ended.total.unwrap_or_else(|| call.began.elapsed())));
+        if let Some(Response { sha256, bytes, says }) = response {
+            record.response = says;
+            (record.response_sha256, record.response_bytes) = (Some(sha256), Some(bytes));
+        }
         audit.offer(record, self.trail.settings.outcomes);
     }
 
@@ -294,7 +308,7 @@ impl Calls {
 impl Drop for Calls {
     /// What nobody has told the end of.
     fn drop(&mut self) {
-        self.end(Ended::default());
+        self.end(Ended::default(), None);
     }
 }
 

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
 use ostler_core::name::ResourceName;
 use ostler_mcp::bridge::Members;
+use ostler_mcp::headers::EVENT_STREAM;
 use ostler_mcp::{Envelope, Era, message, method, sse};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch;
@@ -28,7 +30,7 @@ use super::ids::RequestId;
 use super::refuse::{Asked, Refusal};
 use super::retold::{Retold, Told};
 use super::{Routed, Served};
-use crate::govern::{Ended, Governance, Pass, Permit, Views};
+use crate::govern::{Ended, Governance, Overheard, Pass, Permit, Views};
 use crate::listener::{Offered, Unread, Watched};
 use crate::mount::Mount;
 use crate::mount::admission;
@@ -57,6 +59,8 @@ pub(super) struct Record {
     place: Option<InFlight>,
     /// What let it through.
     permit: Option<Permit>,
+    /// What is kept of the answer.
+    overheard: Option<Box<Overheard>>,
     /// Holds the drain of a removed mount.
     call: Option<TaskTrackerToken>,
     /// What was asked, where it is needed until the body has ended.
@@ -134,6 +138,7 @@ type Rules = watch::Receiver<Option<Arc<Governance>>>;
 /// Attaches the record to the answer.
 pub(super) fn track(answer: Response<AnswerBody>, mut record: Record) -> Served {
     record.headed(answer.status());
+    record.overhear(answer.headers());
     answer.map(|body| TrackedBody::new(body, Some(Box::new(record))))
 }
 
@@ -217,6 +222,7 @@ impl Record {
             cut: None,
             place: None,
             permit: None,
+            overheard: None,
             call: None,
             body: None,
             asked: Asked::Nothing,
@@ -320,6 +326,14 @@ impl Record {
         }
     }
 
+    fn overhear(&mut self, headers: &HeaderMap) {
+        let is_stream = || {
+            let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            kind.is_some_and(|kind| kind.starts_with(EVENT_STREAM))
+        };
+        self.overheard = self.permit.as_ref().and_then(|permit| permit.overhear(is_stream())).map(Box::new);
+    }
+
     /// How the calls that the request was permitted have ended.
     fn ended(&self) -> Ended {
         let is_whole = self.headed.is_some() && self.cut.is_none();
@@ -361,7 +375,7 @@ impl Drop for Record {
             mount.metrics.count(self.outcome);
         }
         if let Some(permit) = &self.permit {
-            permit.ended(self.ended());
+            permit.ended(self.ended(), self.overheard.take().map(|overheard| *overheard));
         }
         self.log();
     }
@@ -526,6 +540,9 @@ impl Tracked {
                 let sent = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if let Some(record) = &mut self.record {
                     record.bytes += sent;
+                    if let Some((overheard, piece)) = record.overheard.as_mut().zip(frame.data_ref()) {
+                        overheard.take(piece);
+                    }
                 }
                 if self.is_over() {
                     self.complete();

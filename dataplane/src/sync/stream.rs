@@ -238,13 +238,16 @@ impl<'a> Session<'a> {
         let Some(adopted) = deps.kills.adopt(wire::kills_in(kill)) else { return Next::Go };
         adopted.tell(deps, &self.client.applier.snapshots);
         deps.states_changed.store(true, Ordering::Relaxed);
-        let kills = Arc::clone(&deps.kills);
+        let (kills, was_unkept) = (Arc::clone(&deps.kills), deps.kills.is_unkept());
         let kept = tokio::task::spawn_blocking(move || kills.keep()).await;
         if let Ok(Err(error)) = kept {
             tracing::error!(
                 error,
-                "kill switches hold, and cannot be written down: a restart without control would not know them"
+                "kill switches hold, and cannot be written down: a restart without control would not know them; it is tried again"
             );
+            if !was_unkept {
+                deps.tasks.spawn_until_stopped("kill_switches", Arc::clone(&deps.kills).keep_at_last());
+            }
         }
         Next::Go
     }

@@ -341,6 +341,9 @@ pub struct AuditAck {
     pub chain: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub upto: u64,
+    /// SHA-256 link behind that record, by which a node finds that its chain is another one; empty where there is none.
+    #[prost(bytes = "vec", tag = "3")]
+    pub link: ::prost::alloc::vec::Vec<u8>,
 }
 /// Generated client implementations.
 pub mod sync_client {

@@ -29,7 +29,7 @@ pub struct Line<'t> {
 pub struct LineError(#[from] serde_json::Error);
 
 /// The columns of the CSV form, in an order to which columns are only added.
-pub const COLUMNS: [&str; 32] = [
+pub const COLUMNS: [&str; 35] = [
     "chain",
     "node",
     "seq",
@@ -62,6 +62,9 @@ pub const COLUMNS: [&str; 32] = [
     "by",
     "detail",
     "count",
+    "response",
+    "response_sha256",
+    "response_bytes",
 ];
 
 // === impl Line ===
@@ -126,6 +129,9 @@ pub fn csv_line(chain: ChainId, node: &str, record: &Record) -> String {
         text(&record.by),
         text(&record.detail),
         number(record.count),
+        record.response.as_ref().map(ToString::to_string).unwrap_or_default(),
+        digest(record.response_sha256),
+        number(record.response_bytes),
     ];
     let mut line = String::new();
     for (index, cell) in cells.iter().enumerate() {

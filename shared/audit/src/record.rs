@@ -79,6 +79,15 @@ pub struct Record {
     pub head_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_us: Option<u64>,
+    /// What was answered, without the values of secret fields: a `result` or an `error`, or a list of them where several calls came
+    /// at once. With the first of these calls, where config wants it kept; absent where it is too large.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<Value>,
+    /// Of the answer as the client was given it, and its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_sha256: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
     /// Of an event: what happened, for example `config_applied`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
@@ -126,8 +135,12 @@ impl Record {
     /// # Errors
     /// [`Illegible`] when it is no JSON object, or a field has another type.
     pub fn parse(bytes: &[u8]) -> Result<Self, Illegible> {
-        if bytes.trim_ascii_start().first() != Some(&b'{') {
+        if bytes.first() != Some(&b'{') {
             return Err(Illegible("it is no JSON object".to_owned()));
+        }
+        // In a file and in an export a line break is where a record ends.
+        if bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            return Err(Illegible("it is more than one line".to_owned()));
         }
         serde_json::from_slice(bytes).map_err(|error| Illegible(error.to_string()))
     }
@@ -171,6 +184,9 @@ mod tests {
         {
             assert_eq!(Record::parse(bytes).unwrap().upstream, None);
         }
+        assert!(
+            Record::parse(b"{\"seq\":1,\n\"kind\":\"event\"}").is_err() && Record::parse(b"null").is_err()
+        );
         assert!(Record::parse(b"[]").is_err() && Record::parse(br#"{"seq":"one"}"#).is_err());
     }
 }

@@ -1,4 +1,6 @@
-//! Arguments on their way into a record: without the values of fields that are secret, and bounded.
+//! Arguments, and answers, on their way into a record: without the values of fields that are secret, and bounded.
+//!
+//! A text that is itself JSON, as answers of tools often are, is looked into like the rest.
 //!
 //! A field is secret by its name, because config says so or because the name does; a value is secret where it looks like a key
 //! or a token. Too many rather than too few: what is left out can still be recognised by the digest of all arguments.
@@ -41,12 +43,13 @@ impl Secrets {
             return None;
         }
         let mut value: Value = serde_json::from_slice(arguments).ok()?;
-        self.mask(&mut value, &mut String::new());
+        self.mask(&mut value, &mut String::new(), true);
         let kept = serde_json::to_vec(&value).ok()?;
         (kept.len() <= AUDIT_ARGUMENTS_BYTES_MAX).then_some(value)
     }
 
-    fn mask(&self, value: &mut Value, path: &mut String) {
+    /// `looks_inside` texts that are JSON, and not inside theirs.
+    fn mask(&self, value: &mut Value, path: &mut String, looks_inside: bool) {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
@@ -58,15 +61,29 @@ impl Secrets {
                     if self.is_secret(name, path) {
                         *value = Value::from(MASK);
                     } else {
-                        self.mask(value, path);
+                        self.mask(value, path, looks_inside);
                     }
                     path.truncate(before);
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.mask(item, path)),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.mask(item, path, looks_inside)),
             Value::String(text) if looks_secret(text) => *value = Value::from(MASK),
+            Value::String(text) if looks_inside => {
+                if let Some(masked) = self.masked_inside(text) {
+                    *text = masked;
+                }
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+
+    /// A text that is JSON without what is secret in it; nothing where it is another text, or has nothing of that kind.
+    fn masked_inside(&self, text: &str) -> Option<String> {
+        let mut inner: Value =
+            serde_json::from_str(text).ok().filter(|_| text.trim_start().starts_with(['{', '[']))?;
+        let before = inner.clone();
+        self.mask(&mut inner, &mut String::new(), false);
+        (inner != before).then(|| inner.to_string())
     }
 
     fn is_secret(&self, name: &str, path: &str) -> bool {
@@ -166,6 +183,18 @@ mod tests {
         for plain in
             [r#"{"pine":"x"}"#, r#"{"url":"https://a.example/@b:c"}"#, r#"{"key":"sk"}"#, r#"{"author":"x"}"#]
         {
+            assert_eq!(redacted(&[], plain), plain);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_json_is_looked_into_once_and_others_stay_as_they_are() {
+        let inside = r#"{"content":[{"type":"text","text":"{\"card\":{\"number\":\"4111\"},\"pin\":1}"}]}"#;
+        assert_eq!(
+            redacted(&["card.number"], inside),
+            r#"{"content":[{"text":"{\"card\":{\"number\":\"[redacted]\"},\"pin\":\"[redacted]\"}","type":"text"}]}"#
+        );
+        for plain in [r#"{"text":"{\"a\": 1}"}"#, r#"{"text":"[1, 2"}"#, r#"{"text":"12"}"#] {
             assert_eq!(redacted(&[], plain), plain);
         }
     }

@@ -71,6 +71,7 @@ pub(crate) fn audit(audit: &Audit) -> Canonical {
         map.put_unless_default(key, text(value.as_str()), value == default);
     }
     map.put_unless_default("arguments", text(audit.arguments.as_str()), audit.arguments == default.arguments);
+    map.put_unless_default("responses", text(audit.responses.as_str()), audit.responses == default.responses);
     if !audit.secrets.is_empty() {
         map.put("secrets", Canonical::List(audit.secrets.iter().map(|name| text(name)).collect()));
     }

@@ -61,6 +61,7 @@ pub use validated::{
     Accept, ApiKey, Auth, Identity, IdentitySource, Issuer, IssuerKeys, MountAccess, OnUnresolved,
 };
 pub use validated::{
-    Audit, AuditArguments, AuditMode, Bundle, HttpUpstream, Limits, Listener, ListenerTls, Mount,
-    ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream, UpstreamTransport, Validated,
+    Audit, AuditArguments, AuditMode, AuditResponses, Bundle, HttpUpstream, Limits, Listener, ListenerTls,
+    Mount, ProtocolPin, ProtocolRevision, Share, StdioUpstream, Timeouts, Upstream, UpstreamTransport,
+    Validated,
 };

@@ -408,7 +408,10 @@ pub(crate) struct RawAudit {
     /// their SHA-256 and their size alone.
     #[schemars(extend("enum" = ["redacted", "digest"], "default" = "redacted"))]
     pub(crate) arguments: Option<Located<String>>,
-    /// Names of argument fields whose values are never written down, at whatever depth, in upper or lower case; with dots, a path
+    /// What is kept of the answer to a call, with its outcome: nothing, its SHA-256 and its size, or also what it says, as `arguments` does.
+    #[schemars(extend("enum" = ["off", "digest", "redacted"], "default" = "off"))]
+    pub(crate) responses: Option<Located<String>>,
+    /// Names of fields of arguments and answers whose values are never written down, at whatever depth, in upper or lower case; with dots, a path
     /// from the top: `card.number`. Names such as `password`, `token` and `api_key` need not be listed.
     #[schemars(length(max = 256))]
     pub(crate) secrets: Option<Located<Vec<Located<String>>>>,

@@ -181,6 +181,7 @@ pub struct Audit {
     pub outcomes: AuditMode,
     pub events: AuditMode,
     pub arguments: AuditArguments,
+    pub responses: AuditResponses,
     /// Names of fields, or paths from the top, whose values are never written down.
     pub secrets: BTreeSet<String>,
     pub retention: Duration,
@@ -204,6 +205,16 @@ pub enum AuditArguments {
     Redacted,
     /// Their digest and their size.
     Digest,
+}
+
+/// What is written down of the answer to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuditResponses {
+    Off,
+    /// Its digest and its size.
+    Digest,
+    /// Also what it says, but for the values of secret fields.
+    Redacted,
 }
 
 // === impl Validated ===
@@ -341,6 +352,7 @@ impl Default for Audit {
             outcomes: AuditMode::Async,
             events: AuditMode::Durable,
             arguments: AuditArguments::Redacted,
+            responses: AuditResponses::Off,
             secrets: BTreeSet::new(),
             retention: Duration::from_secs(90 * 24 * 60 * 60),
         }
@@ -370,6 +382,20 @@ impl AuditArguments {
         match self {
             Self::Redacted => "redacted",
             Self::Digest => "digest",
+        }
+    }
+}
+
+// === impl AuditResponses ===
+
+impl AuditResponses {
+    pub const ALL: &'static [Self] = &[Self::Off, Self::Digest, Self::Redacted];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Digest => "digest",
+            Self::Redacted => "redacted",
         }
     }
 }

@@ -576,9 +576,9 @@ pub const AUDIT_SECRETS_MAX: usize = 256;
 pub const AUDIT_SECRET_NAME_BYTES_MAX: usize = 256;
 /// The shortest time that records may be kept: long enough for control to be told of them after a day's outage.
 pub const AUDIT_RETENTION_MIN: Duration = Duration::from_secs(24 * 60 * 60);
-/// Arguments of a call that a record keeps, as JSON without their secrets.
+/// Arguments of a call, or its answer, that a record keeps, as JSON without their secrets.
 pub const AUDIT_ARGUMENTS_BYTES_MAX: usize = 8 * 1024;
-/// Arguments that are read to be kept, secrets included; of larger ones the record has digest and size.
+/// Arguments, or an answer, that are read to be kept, secrets included; of larger ones the record has digest and size.
 pub const AUDIT_ARGUMENTS_READ_BYTES_MAX: usize = 64 * 1024;
 /// One record as it is written and sent: the kept arguments with all their characters escaped, and the other fields.
 pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;

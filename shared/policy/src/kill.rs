@@ -144,6 +144,12 @@ impl Killed {
         self.set.switches.get(*index)
     }
 
+    /// Whether some tool is stopped, so that a call must say of which it is.
+    #[must_use]
+    pub fn stops_tools(&self) -> bool {
+        !self.tools.is_empty()
+    }
+
     /// The switch that stops all of a mount.
     #[must_use]
     pub fn stops_mount(&self, mount: &str) -> Option<&Switch> {

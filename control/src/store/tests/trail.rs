@@ -4,6 +4,7 @@ use ostler_audit::{ChainId, Position, Record};
 use ostler_policy::kill::{Switch, Target};
 
 use super::*;
+use crate::store::trail::forget_chains;
 
 /// A node that makes records of its chain.
 struct Node {
@@ -340,4 +341,76 @@ async fn records_whose_time_was_up_are_not_missed() {
     let report = verify_trail(&path).unwrap();
     assert_eq!(report.findings, []);
     assert_eq!((report.chains.len(), report.chains[0].first, report.chains[0].last), (1, 4, 5));
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_kept_as_evidence_and_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let store = Store::open(options(&path)).unwrap();
+    let mut node = Node::new();
+    keep(&store, &node.sent(1, "a")).await;
+    for illegible in [&b"\xff\xfe"[..], b"null", b"{\"seq\":4,\n\"kind\":\"event\"}"] {
+        let (first, prev) = (node.at.seq + 1, node.at.link);
+        node.at = node.at.after(illegible);
+        let sent = SentRecords { records: vec![illegible.to_vec()], first, prev, ..node.sent(0, "") };
+        assert_eq!(keep(&store, &sent).await, (first, 1, 1));
+    }
+    assert_eq!(keep(&store, &node.sent(1, "a")).await, (5, 1, 0));
+    let chain = store.chains().await.unwrap().remove(0);
+    let breaks: Vec<_> = chain.breaks.iter().map(|it| (it.seq, &*it.what)).collect();
+    assert_eq!(breaks, [(2, "illegible"), (3, "illegible"), (4, "illegible")]);
+    assert_eq!(all(&store).await, [1, 2, 3, 4, 5]);
+    store.close().await;
+    let places: Vec<_> = verify_trail(&path).unwrap().findings.into_iter().map(|it| it.place).collect();
+    assert!(["arrival 2", "arrival 3", "arrival 4"].iter().all(|place| places.iter().any(|it| it == place)));
+}
+
+#[tokio::test]
+async fn chains_of_which_nothing_is_left_make_room_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let clock = WallClock::manual(5_000);
+    let store = Store::open(StoreOptions { clock: clock.clone(), ..options(&path) }).unwrap();
+    for seed in ["a", "b", "c"] {
+        keep(&store, &Node::of(seed).sent(2, "started")).await;
+    }
+    clock.advance(1_000);
+    let mut later = Node::of("later");
+    store.keep_records(later.sent(2, "started"), 5_500).await.unwrap();
+    store.close().await;
+    let forgotten = std::cell::Cell::new(0);
+    tamper(&path, |write| forgotten.set(forget_chains(write).unwrap()));
+    assert_eq!(forgotten.get(), 3);
+    tamper(&path, |write| forgotten.set(forget_chains(write).unwrap()));
+    assert_eq!(forgotten.get(), 0, "the records of the last are there");
+    let store = Store::open(options(&path)).unwrap();
+    assert_eq!(keep(&store, &later.sent(1, "on")).await, (3, 1, 0));
+}
+
+#[tokio::test]
+async fn records_and_kill_switches_that_an_older_build_wrote_are_read_and_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.redb");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store/2-audit");
+    std::fs::copy(fixture.join("control.redb"), &path).unwrap();
+    let report = verify_trail(&path).unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!((report.chains[0].node.as_str(), report.chains[0].records), ("laptop", 9));
+    assert_eq!(check_file(&path).unwrap().findings, Vec::<String>::new());
+    let store = Store::open(options(&path)).unwrap();
+    let page = store.records(Some(0), 100, 100, |_| true).await.unwrap();
+    let read: Vec<_> = page.items.iter().map(|kept| Record::parse(&kept.record).unwrap()).collect();
+    let outcomes: Vec<_> = read.iter().filter(|record| record.kind == ostler_audit::Kind::Outcome).collect();
+    assert_eq!(outcomes.len(), 3);
+    assert!(outcomes.iter().all(|record| record.response.is_none() && record.response_bytes.is_none()));
+    assert!(read.iter().filter(|record| record.event.is_some()).all(|record| record.upstream.is_none()));
+    let stopped = store.kills().await.unwrap();
+    assert_eq!(stopped[0].1.switches[0].target.to_string(), "mount demo");
+    // Its chain goes on from what the older build knew of it.
+    let known = store.chains().await.unwrap().remove(0);
+    let mut node = Node { at: Position { seq: known.last, link: known.link }, chain: known.chain };
+    assert_eq!(keep(&store, &node.sent(2, "on")).await, (11, 2, 0));
+    store.close().await;
+    assert_eq!(verify_trail(&path).unwrap().findings, []);
 }

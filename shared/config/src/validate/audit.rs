@@ -10,7 +10,7 @@ use crate::duration;
 use crate::located::Located;
 use crate::raw::{RawAudit, RawDuration};
 use crate::reporter::Reporter;
-use crate::validated::{Audit, AuditArguments, AuditMode};
+use crate::validated::{Audit, AuditArguments, AuditMode, AuditResponses};
 
 use super::{one_of, values};
 
@@ -23,12 +23,15 @@ pub(super) fn validate(raw: Located<RawAudit>, reporter: &Reporter<'_>) -> Optio
     };
     let words = AuditArguments::ALL.iter().map(|kept| (kept.as_str(), *kept));
     let arguments = raw.arguments.and_then(|found| one_of(&found, words, "kept of arguments", reporter));
+    let words = AuditResponses::ALL.iter().map(|kept| (kept.as_str(), *kept));
+    let responses = raw.responses.and_then(|found| one_of(&found, words, "kept of answers", reporter));
     Some(Audit {
         allowed: mode(raw.allowed, default.allowed),
         denied: mode(raw.denied, default.denied),
         outcomes: mode(raw.outcomes, default.outcomes),
         events: mode(raw.events, default.events),
         arguments: arguments.unwrap_or(default.arguments),
+        responses: responses.unwrap_or(default.responses),
         secrets: raw.secrets.map(|secrets| names(secrets, reporter)).unwrap_or_default(),
         retention: raw.retention.and_then(|found| retention(found, reporter)).unwrap_or(default.retention),
     })

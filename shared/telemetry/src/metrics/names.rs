@@ -101,6 +101,7 @@ metrics! {
     AuditFailures: Counter "ostler_audit_failures_total" [] "Times the audit spool could not be written.";
     AuditFailing: Gauge "ostler_audit_failing" [] "1 while the disk does not take audit records; calls whose records must be durable are denied with audit_unavailable.";
     AuditSpoolBytes: Gauge "ostler_audit_spool_bytes" [] "Files of the audit spool.";
+    KillsUnkept: Gauge "ostler_kill_switches_persist_failing" [] "1 while kill switches hold that could not be written down: a restart without control would not know them.";
     AuditUnsent: Gauge "ostler_audit_records_unsent" [] "Audit records that control has not acknowledged.";
     KillSwitches: Gauge "ostler_kill_switches" [] "Kill switches that are on.";
     ConfigGenerationFindings: Gauge "ostler_config_generation_findings" ["kind"] "Files of the last-known-good config that were not as they should be at start, by kind: damaged, later_format, crash_looping and rejected are not used; suspicious and exposed are.";
