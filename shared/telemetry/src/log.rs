@@ -1,10 +1,13 @@
 //! The log of a process: text for people, JSON for machines, on standard error, through a bounded queue. A reader that
-//! does not keep up costs lines, which are counted, and never a request.
+//! does not keep up costs lines, which are counted, and never a request. Lines that come fast are written together, because a thread woken
+//! for each of them costs more than the call that it tells of.
 
 use std::fmt;
+use std::io::{self, BufWriter, Write};
 use std::str::FromStr;
+use std::thread::sleep;
 
-use ostler_core::limits::LOG_LINES_MAX;
+use ostler_core::limits::{LOG_LINES_MAX, LOG_PAUSE, LOG_WRITE_BYTES_MAX};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -45,6 +48,10 @@ pub enum LogError {
     Taken(#[from] TryInitError),
 }
 
+/// Writes what has gathered, and then nothing for a while, in which more gathers: the queue's thread flushes when the queue is empty.
+#[derive(Debug)]
+struct Gathering<W: Write>(BufWriter<W>);
+
 /// Installs the process's log. For binaries only.
 ///
 /// # Errors
@@ -56,7 +63,7 @@ pub fn init(options: &LogOptions) -> Result<Log, LogError> {
         .lossy(true)
         .buffered_lines_limit(LOG_LINES_MAX)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(Gathering(BufWriter::with_capacity(LOG_WRITE_BYTES_MAX, io::stderr())));
     let dropped = writer.error_counter();
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(levels);
@@ -74,6 +81,23 @@ pub fn color_wanted() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
+
+// === impl Gathering ===
+
+impl<W: Write> Write for Gathering<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the log's thread does nothing else")]
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        sleep(LOG_PAUSE);
+        Ok(())
+    }
+}
+
+// === impl Log ===
 
 impl Log {
     /// Lines lost because the reader did not keep up.
@@ -112,5 +136,40 @@ impl fmt::Display for LogFormat {
             Self::Text => "text",
             Self::Json => "json",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Each write that arrives.
+    #[derive(Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<String>>>);
+
+    impl Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(String::from_utf8(bytes.to_vec()).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_gather_are_written_at_once_and_none_is_kept_back() {
+        let writes = Writes::default();
+        let mut log = Gathering(BufWriter::with_capacity(LOG_WRITE_BYTES_MAX, writes.clone()));
+        for number in 0..100 {
+            writeln!(log, "line {number}").unwrap();
+        }
+        assert!(writes.0.lock().unwrap().is_empty());
+        log.flush().unwrap();
+        let written = writes.0.lock().unwrap().clone();
+        assert_eq!((written.len(), written[0].lines().count()), (1, 100));
     }
 }

@@ -34,7 +34,9 @@ pub(super) fn start(
     folder: &Path,
 ) -> anyhow::Result<Served> {
     let issuer = Issuer::new()?;
-    let config = folder.join("ostler.yaml");
+    // Alone in its folder, which the data plane watches.
+    let config = folder.join("config").join("ostler.yaml");
+    std::fs::create_dir_all(folder.join("config"))?;
     std::fs::write(&config, serde_json::to_string(&document(case, upstream, &issuer)?)?)?;
     let state = folder.join("state");
     let mut command = Command::new(binary);
