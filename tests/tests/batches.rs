@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use ostler_dataplane::DataPlane;
 use ostler_tests::support::bridged::{AskableClient, Events};
 use ostler_tests::support::http::Ask;
+use ostler_tests::support::member::MemberServer;
 use ostler_tests::support::modern::ModernServer;
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::standalone;
@@ -133,5 +134,67 @@ async fn a_batch_passes_as_it_is_to_a_server_of_its_era() {
     let messages = json!([{"jsonrpc": "2.0", "method": "notifications/x"}, {"jsonrpc": "2.0", "method": "notifications/y"}]);
     assert_eq!(batch(&client, &messages).send().await.status, 202);
     assert_eq!(server.seen().last().unwrap().body, messages);
+    dataplane.shutdown().await;
+}
+
+/// A client of 2025-03-26 on this mount.
+async fn greeted(dataplane: &DataPlane, mount: &str) -> String {
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}});
+    let answer = Ask::mcp(dataplane.mcp_addr(), &format!("/mcp/{mount}"), &initialize).send().await;
+    answer.header("mcp-session-id").unwrap_or_else(|| panic!("{}", answer.text())).to_owned()
+}
+
+#[tokio::test]
+async fn of_a_batch_with_a_denied_call_a_mount_is_sent_nothing_and_a_bundle_sends_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = MemberServer::modern("new", &["pay", "look"]).await;
+    let old = MemberServer::legacy("old", &["pay", "look"]).await;
+    let text = json!({
+        "version": 1,
+        "upstreams": {"new": {"http": {"url": new.url()}}, "old": {"http": {"url": old.url()}},
+            "child": {"stdio": {"command": env!("CARGO_BIN_EXE_fake-mcp"), "args": ["c", "1"]}}},
+        "bundles": {"all": {"mounts": ["new", "old"]}},
+        "policy": {"rules": [{"name": "money", "action": "deny", "match": {"tool": "pay"}}]},
+    });
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    let sent = async |mount: &str, prefixes: &[&str]| {
+        let session = greeted(&dataplane, mount).await;
+        let calls = prefixes.iter().flat_map(|prefix| ["look", "pay"].map(|tool| format!("{prefix}{tool}")));
+        let calls: Vec<_> =
+            calls.map(|name| request(json!(name), "tools/call", json!({"name": name}))).collect();
+        let ask = Ask::mcp(dataplane.mcp_addr(), &format!("/mcp/{mount}"), &json!(calls));
+        let answer = ask.header("mcp-session-id", &session).send().await;
+        assert_eq!(answer.status, 200, "{mount}: {}", answer.text());
+        let said = answer.text();
+        let answers = match said.starts_with('[') {
+            true => answer.json().as_array().unwrap().clone(),
+            false => said
+                .lines()
+                .filter_map(|line| line.strip_prefix("data: "))
+                .map(|message| serde_json::from_str(message).unwrap())
+                .collect(),
+        };
+        assert_eq!(answers.len(), calls.len(), "{mount}: {said}");
+        by_id(answers)
+    };
+    let is_denied = |answer: &Value| answer["error"]["data"]["reason"] == "policy_denied";
+    // What would be left of it is another batch than the client's, whoever takes it apart afterwards.
+    for mount in ["new", "child"] {
+        let answers = sent(mount, &[""]).await;
+        assert!(answers.values().all(is_denied), "{mount}: {answers:?}");
+    }
+    assert!(new.seen("tools/call").is_empty());
+    // In a bundle each call is its own member's.
+    let answers = sent("all", &["new__", "old__"]).await;
+    for member in ["new", "old"] {
+        assert!(is_denied(&answers[&format!("\"{member}__pay\"")]), "{answers:?}");
+        assert!(answers[&format!("\"{member}__look\"")]["result"].is_object(), "{answers:?}");
+    }
+    for server in [&new, &old] {
+        let called: Vec<_> =
+            server.seen("tools/call").iter().map(|seen| seen.body["params"]["name"].clone()).collect();
+        assert_eq!(called, ["look"], "nothing denied goes up");
+    }
     dataplane.shutdown().await;
 }
