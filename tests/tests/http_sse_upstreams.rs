@@ -102,10 +102,11 @@ async fn a_modern_client_works_on_a_server_of_2024() {
         let answer = ask.header("mcp-name", "who").send().await;
         assert_eq!(text(&message(&answer))["arguments"], json!({"x": id}));
     }
-    // One stream for all of them, so that nobody could say whom a question is for.
+    // One stream for one call after the other, whose server may ask what the caller can answer.
     let greetings = server.posted("initialize");
     assert_eq!(greetings.len(), 1);
-    assert_eq!(greetings[0].message["params"]["capabilities"], json!({}));
+    let told = json!({"sampling": {}, "elicitation": {"form": {}}});
+    assert_eq!(greetings[0].message["params"]["capabilities"], told);
 }
 
 #[tokio::test]

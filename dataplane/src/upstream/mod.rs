@@ -22,7 +22,10 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use ostler_config::{CompiledUpstream, Transport};
 use ostler_core::digest::Digest;
-use ostler_core::limits::UPSTREAM_STREAMS_MAX;
+use ostler_core::limits::{
+    LENT_CHILDREN_MAX, LENT_CHILDREN_PER_CALLER_MAX, LENT_STREAMS_MAX, LENT_STREAMS_PER_CALLER_MAX,
+    UPSTREAM_STREAMS_MAX,
+};
 use ostler_core::name::ResourceName;
 use ostler_core::tasks::Tasks;
 use ostler_mcp::{Envelope, Era, Reason};
@@ -127,6 +130,24 @@ pub struct Children {
     pub stderr_lines_dropped: u64,
     /// Messages that wait for clients, in bytes.
     pub buffered_bytes: usize,
+}
+
+/// How it is known whom a legacy server asks in the middle of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// It asks on the stream of the call.
+    OnTheCall,
+    /// It asks on the one output of its session, which therefore serves one call at a time.
+    InTurn(Lendable),
+    /// It is not: several clients share its one session.
+    Nobody,
+}
+
+/// How many sessions there may be that serve one call at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lendable {
+    pub of_all: usize,
+    pub of_caller: usize,
 }
 
 /// Marks an answer whose stream was begun before the upstream had said anything: it is no evidence of health.
@@ -325,10 +346,25 @@ impl Upstream {
         }
     }
 
-    /// Whether what a server asks comes on the stream of the call that it asks for. A child has one output for
-    /// all, and a server on HTTP+SSE one stream.
-    pub fn tells_calls_apart(&self) -> bool {
-        matches!(self.transport, UpstreamTransport::Http(_))
+    /// How it is known whom a server of the legacy era asks.
+    pub fn asks(&self) -> Asks {
+        match &self.transport {
+            UpstreamTransport::Http(_) | UpstreamTransport::Bundle => Asks::OnTheCall,
+            UpstreamTransport::Sse(..) => {
+                Asks::InTurn(Lendable { of_all: LENT_STREAMS_MAX, of_caller: LENT_STREAMS_PER_CALLER_MAX })
+            }
+            UpstreamTransport::Stdio(stdio) if stdio.is_shared() => Asks::Nobody,
+            UpstreamTransport::Stdio(_) => {
+                Asks::InTurn(Lendable { of_all: LENT_CHILDREN_MAX, of_caller: LENT_CHILDREN_PER_CALLER_MAX })
+            }
+        }
+    }
+
+    /// Has a session serve calls of several clients in turn: what its server says between two of them is for nobody.
+    pub fn serve_in_turn(&self, session: &Session) {
+        if let SessionLink::Stdio(stdio) = &session.link {
+            stdio.serve_in_turn();
+        }
     }
 
     /// Whether a server judges what the headers of a modern message say; a child is told none.

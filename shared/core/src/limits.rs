@@ -371,12 +371,24 @@ pub const BRIDGED_TOOL_BYTES_MAX: usize = 4 * 1024;
 /// Calls of a mount that wait for what their server has asked of a modern client. Each holds a stream open.
 pub const PARKED_CALLS_MAX: usize = 100;
 /// The same of one caller, so that none takes the places of all others: more questions than a person answers at once. Callers
-/// who show no credential are one.
+/// who show no credential are one. Beyond either, the one that has waited longest makes room.
 pub const PARKED_CALLS_PER_CALLER_MAX: usize = 32;
 /// Sessions that a mount holds at a legacy upstream for modern clients: one for each caller and set of capabilities in use.
 /// There are 50 such sets, so that no caller takes all places alone, and each session costs the upstream what a client's does.
 pub const POOLED_SESSIONS_MAX: usize = 256;
-/// One that nobody used for this long is ended: callers come back within minutes or not at all, and its server may keep
+/// Children of a mount that are lent to calls of modern clients, one call each, so that it is known whom a server asks: all but
+/// two of [`CHILDREN_PER_MOUNT_MAX`], which are for clients that can be asked nothing and for subscriptions.
+pub const LENT_CHILDREN_MAX: usize = 6;
+/// The same for one caller, so that calls that wait for a person leave others some.
+pub const LENT_CHILDREN_PER_CALLER_MAX: usize = 4;
+/// How long a call waits for such a session before it takes the one of the call that has waited longest for its client's answers.
+/// Who declines to answer says so to nobody, and a call at work ends sooner.
+pub const LENT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Streams of an HTTP+SSE upstream that are lent so: each is a session there, and a connection.
+pub const LENT_STREAMS_MAX: usize = 64;
+/// The same for one caller.
+pub const LENT_STREAMS_PER_CALLER_MAX: usize = 32;
+/// A session that nobody used for this long is ended: callers come back within minutes or not at all, and its server may keep
 /// something for it.
 pub const POOLED_SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 /// Before an upstream is listened to again that ended a subscription.

@@ -1,6 +1,8 @@
 //! The stdio counterpart of [`super::server`]: what `fake-mcp` is. Each answer names the server, its process, and the two
-//! halves of its version: one from the environment, one from the arguments. One named `old` speaks the legacy era alone.
+//! halves of its version: one from the environment, one from the arguments. One named `old` speaks the legacy era alone, and has
+//! tools that ask their caller.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, Write as _};
 
 use serde_json::{Value, json};
@@ -19,6 +21,7 @@ pub fn run() {
         // Long enough to be a child, too short to be a server.
         std::process::exit(3);
     }
+    let (mut client, mut asked) = (Value::Null, HashMap::new());
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
         let message: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -27,11 +30,25 @@ pub fn run() {
             continue;
         }
         let arguments = &message["params"]["arguments"];
+        if let Some(call) = asked.remove(&id.to_string()).filter(|_| message["method"].is_null()) {
+            let told = json!({"content": [], "answer": message["result"], "pid": std::process::id()});
+            say(&json!({"jsonrpc": "2.0", "id": call, "result": told}).to_string());
+            continue;
+        }
         let result = match message["method"].as_str().unwrap_or_default() {
-            "initialize" => json!({
-                "protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}},
-                "serverInfo": {"name": name, "version": "1"},
-            }),
+            "initialize" => {
+                client = message["params"]["capabilities"].clone();
+                json!({
+                    "protocolVersion": message["params"]["protocolVersion"],
+                    "capabilities": {"tools": {}, "logging": {}}, "serverInfo": {"name": name, "version": "1"},
+                })
+            }
+            "logging/setLevel" => json!({}),
+            // The answer to a question of `asks_later`.
+            "" => {
+                asked.insert("later".to_owned(), message["error"]["code"].clone());
+                continue;
+            }
             "server/discover" if name != "old" => {
                 json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
             }
@@ -41,6 +58,20 @@ pub fn run() {
             "tools/call" => match message["params"]["name"].as_str().unwrap_or_default() {
                 "exit" => std::process::exit(3),
                 "hang" => continue,
+                "ask" => {
+                    asked.insert(format!("\"question-{id}\""), id.clone());
+                    question(&format!("question-{id}"), arguments);
+                    continue;
+                }
+                "asks_later" => {
+                    say(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": []}}).to_string());
+                    question("later", &Value::Null);
+                    say(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": "later"}}).to_string());
+                    continue;
+                }
+                "client" => {
+                    json!({"content": [], "capabilities": client, "pid": std::process::id(), "later": asked.get("later")})
+                }
                 "flood" => flood(),
                 "chatter" => {
                     let token = &message["params"]["_meta"]["progressToken"];
@@ -66,6 +97,12 @@ pub fn run() {
         };
         say(&json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
     }
+}
+
+fn question(id: &str, arguments: &Value) {
+    say(&json!({"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params":
+        {"message": arguments.to_string(), "requestedSchema": {"type": "object", "properties": {}}}})
+    .to_string());
 }
 
 fn flood() -> ! {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use ostler_core::digest::Digest;
 use ostler_core::limits::{PARKED_CALLS_MAX, PARKED_CALLS_PER_CALLER_MAX, POOLED_SESSIONS_MAX};
 use ostler_dataplane::DataPlane;
-use ostler_tests::support::bridged::{Events, modern_request};
+use ostler_tests::support::bridged::modern_request;
 use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::member::MemberServer;
 use ostler_tests::support::server::{FakeServer, Seen};
@@ -158,33 +158,71 @@ async fn a_session_that_could_not_be_opened_takes_no_place() {
     dataplane.shutdown().await;
 }
 
+/// The places are a caller's own first: beyond its share it loses what it has left unanswered longest, and nobody else loses any.
 #[tokio::test]
 async fn a_caller_who_never_answers_leaves_others_their_places() {
     let dir = tempfile::tempdir().unwrap();
     let server = MemberServer::legacy("old", &["ask"]).await;
     let callers = PARKED_CALLS_MAX / PARKED_CALLS_PER_CALLER_MAX + 2;
     let dataplane = world(dir.path(), &server.url(), callers).await;
+    let send = async |caller: usize, params: Value| -> Value {
+        let said = tool(&dataplane, caller, &json!({"elicitation": {}}), params).send().await.text();
+        let last = said.lines().rev().find_map(|line| line.strip_prefix("data: "));
+        serde_json::from_str(last.unwrap_or(&said)).unwrap()
+    };
     let ask = async |caller: usize| {
-        let call = tool(&dataplane, caller, &json!({"elicitation": {}}), json!({"name": "ask"}));
-        Events::open(call).await.next().await.unwrap()
+        let asked = send(caller, json!({"name": "ask"})).await["result"].clone();
+        assert_eq!(asked["resultType"], "input_required", "{asked}");
+        asked
     };
-    let refused = async |caller: usize| {
-        let call = tool(&dataplane, caller, &json!({"elicitation": {}}), json!({"name": "ask"}));
-        let refused = call.send().await;
-        assert_eq!((refused.status.as_u16(), reason(&refused)), (429, json!("overloaded")));
-        refused.text()
-    };
-    let mut parked = 0;
-    for caller in 0..callers - 1 {
-        for _ in 0..PARKED_CALLS_PER_CALLER_MAX.min(PARKED_CALLS_MAX - parked) {
-            assert_eq!(ask(caller).await["result"]["resultType"], "input_required");
-            parked += 1;
+    let answer = async |caller: usize, asked: &Value| {
+        let key = asked["inputRequests"].as_object().unwrap().keys().next().unwrap();
+        let answer = json!({key: {"action": "accept", "content": {}}});
+        let params = json!({"name": "ask", "inputResponses": answer, "requestState": asked["requestState"]});
+        let said = send(caller, params).await;
+        match said["error"]["data"]["reason"].as_str() {
+            None => assert_eq!(said["result"]["resultType"], "complete", "{said}"),
+            Some(reason) => assert_eq!(reason, "invalid_params", "{said}"),
         }
-        let why = refused(caller).await;
-        let whose = if parked < PARKED_CALLS_MAX { "of this caller" } else { "of all callers" };
-        assert!(why.contains(whose), "{why}");
+        said["error"].is_null()
+    };
+    let parked = async || gauge(&dataplane, "ostler_mount_parked_calls").await;
+
+    // The first takes more than its share, and has no more than that.
+    let others = ask(1).await;
+    let mut asked = Vec::new();
+    for _ in 0..PARKED_CALLS_PER_CALLER_MAX + 3 {
+        asked.push(ask(0).await);
     }
-    assert!(refused(callers - 1).await.contains("of all callers"));
-    assert_eq!(gauge(&dataplane, "ostler_mount_parked_calls").await, PARKED_CALLS_MAX as u64);
+    assert_eq!(parked().await, PARKED_CALLS_PER_CALLER_MAX as u64 + 1);
+    for (number, asked) in asked.iter().enumerate() {
+        assert_eq!(answer(0, asked).await, number >= 3, "{number}");
+    }
+    eventually("the server is told of those that made room", async || {
+        (server.seen("notifications/cancelled").len() == 3).then_some(())
+    })
+    .await;
+    assert!(answer(1, &others).await);
+
+    // All together take all there are; then who has most makes room.
+    let mut last = Vec::new();
+    for caller in 0..callers - 1 {
+        for _ in 0..PARKED_CALLS_PER_CALLER_MAX.min(PARKED_CALLS_MAX - last.len()) {
+            last.push((caller, ask(caller).await));
+        }
+    }
+    assert_eq!(parked().await, PARKED_CALLS_MAX as u64);
+    let few = last.iter().filter(|(caller, _)| *caller == callers - 2).count();
+    assert!(few < PARKED_CALLS_PER_CALLER_MAX);
+    let newcomers = ask(callers - 1).await;
+    assert_eq!(parked().await, PARKED_CALLS_MAX as u64);
+    assert!(answer(callers - 1, &newcomers).await);
+    let mut lost = Vec::new();
+    for (caller, asked) in &last {
+        if !answer(*caller, asked).await {
+            lost.push(*caller);
+        }
+    }
+    assert!(lost.len() == 1 && lost[0] != callers - 2, "{lost:?}");
     dataplane.shutdown().await;
 }

@@ -82,24 +82,23 @@ async fn a_parked_call_is_found_on_its_own_mount_by_its_own_kind_of_client_and_o
 #[tokio::test]
 async fn parked_calls_are_bounded_and_those_of_one_mount_take_no_place_of_another() {
     let (server, dataplane, _dir) = legacy_world().await;
+    let (of_other, others) = parked(&server, &dataplane, "other").await;
+    let number_of_other = of(&server, "tools/call")[0].body["id"].clone();
     let mut feeds = Vec::new();
     for _ in 0..ostler_core::limits::PARKED_CALLS_PER_CALLER_MAX {
         feeds.push(parked(&server, &dataplane, "up").await);
     }
-    let (before, feed) = (of(&server, "tools/call").len(), server.next_call_streams());
-    let call = modern_request(&dataplane, "up", json!(1), "tools/call", json!({"name": "who"}), elicits());
-    let refused = tokio::spawn(call.send());
-    feed.send(question("one-too-many")).await.unwrap();
-    let refused = refused.await.unwrap();
-    assert_eq!(
-        (refused.status.as_u16(), refused.json()["error"]["data"]["reason"].clone()),
-        (429, json!("overloaded"))
-    );
-    let number = of(&server, "tools/call")[before].body["id"].clone();
+    assert!(of(&server, "notifications/cancelled").is_empty());
+    let number = of(&server, "tools/call")[1].body["id"].clone();
+    parked(&server, &dataplane, "up").await;
     let cancelled = async || of(&server, "notifications/cancelled").into_iter().next();
-    let cancelled = eventually("the call without a place is cancelled", cancelled).await;
+    let cancelled = eventually("the call that has waited longest is cancelled", cancelled).await;
     assert_eq!(cancelled.body["params"]["requestId"], number);
-    parked(&server, &dataplane, "other").await;
+    let refused = resume(&dataplane, "up", &feeds[0].0, elicits()).await;
+    assert_eq!(refused.json()["error"]["data"]["reason"], "invalid_params");
+    let last = json!({"jsonrpc": "2.0", "id": number_of_other, "result": {"content": []}});
+    others.send(last.to_string()).await.unwrap();
+    assert!(resume(&dataplane, "other", &of_other, elicits()).await.text().contains("complete"));
     dataplane.shutdown().await;
 }
 

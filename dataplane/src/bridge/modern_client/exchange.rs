@@ -154,9 +154,9 @@ impl Upward {
         &self.lease
     }
 
-    /// Whether both are for one caller. All who show no credential are one.
-    pub(super) fn is_of_caller_of(&self, other: &Self) -> bool {
-        self.asker.pass().principal() == other.asker.pass().principal()
+    /// Whom it is for.
+    pub(super) fn principal(&self) -> Option<(&str, &str)> {
+        self.asker.pass().principal()
     }
 
     /// There is nothing left to cancel.
@@ -211,6 +211,8 @@ impl Drop for Upward {
         }
         let (mount, asker, lease, number) =
             (Arc::clone(&self.mount), self.asker.clone(), Arc::clone(&self.lease), self.number);
+        // The server may be at it still.
+        lease.spoil();
         let tasks = self.mount.upstream.tasks();
         tasks.spawn_until_stopped("cancel upstream", async move {
             let body = message::cancelled(&number.to_string(), "the client has left");
@@ -343,7 +345,7 @@ impl Answering {
                 params.set("progressToken", token);
                 Some(message::notification(&envelope.method, Some(&params.to_json())))
             }
-            method::NOTIFICATIONS_MESSAGE if upward.mount.upstream.tells_calls_apart() => {
+            method::NOTIFICATIONS_MESSAGE if upward.lease.tells_calls_apart() => {
                 let level = params()?.text("level");
                 let wanted = self.client.request.log_level.as_deref();
                 level::is_wanted(wanted, level.as_deref())

@@ -16,11 +16,11 @@ use tokio::time::sleep;
 
 use super::held::Held;
 use super::pooled::Pooled;
-use super::typed;
+use super::{ASKED_NOTHING, typed};
 use crate::bridge::ask::{self, Asker, unbridgeable};
 use crate::bridge::stream::{Bridged, Writer};
 use crate::mount::Mount;
-use crate::upstream::{Answer, AnswerBody, BodyError, UpstreamError, Verb};
+use crate::upstream::{Answer, AnswerBody, Asks, BodyError, UpstreamError, Verb};
 
 /// What a client wants to hear, as far as the server can say it.
 struct Wanted {
@@ -73,9 +73,12 @@ pub(super) async fn open(
     id: &str,
     request: &Request,
 ) -> Result<Answer, UpstreamError> {
-    let errand = Errand { mount: Arc::clone(mount), asker, capabilities: request.capabilities.clone() };
+    // A server is not told of what it could ask: a subscription is no call, and has nobody to answer.
+    let asks_on_call = mount.upstream.asks() == Asks::OnTheCall;
+    let capabilities = if asks_on_call { &request.capabilities } else { ASKED_NOTHING };
+    let errand = Errand { mount: Arc::clone(mount), asker, capabilities: capabilities.to_owned() };
     let pool = &mount.runtime.pool;
-    let (wanted, stream): (_, Opening) = match mount.upstream.tells_calls_apart() {
+    let (wanted, stream): (_, Opening) = match asks_on_call {
         true => {
             let (pooled, held) = errand.begin().await?;
             let wanted = Wanted::of(request, &pooled)?;
@@ -84,7 +87,7 @@ pub(super) async fn open(
         }
         // A child may take seconds to start, and has nothing to say of the time before.
         false => {
-            let known = pool.session(mount, &errand.asker, &request.capabilities).await?;
+            let known = pool.session(mount, &errand.asker, ASKED_NOTHING).await?;
             let wanted = Wanted::of(request, &known)?;
             let resources = wanted.resources.clone();
             let opening = async move {

@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `pool` | the sessions held upstream, and how many there may be |
+//! | `lending` | those of them that serve one call at a time |
 //! | `pooled` | one of them: its handshake, and messages in it |
 //! | `held` | a session that ends with whoever it was opened for |
 //! | `exchange` | one request, its answer, and the end of it when its client leaves |
@@ -13,6 +14,7 @@
 
 mod exchange;
 mod held;
+mod lending;
 mod level;
 mod listen;
 mod parked;
@@ -35,7 +37,10 @@ use super::ask::{Asker, invalid, unbridgeable};
 use super::mirrors;
 use crate::mount::Mount;
 use crate::upstream::demands::{self, Behind};
-use crate::upstream::{Answer, AnswerBody, Call, UpstreamError};
+use crate::upstream::{Answer, AnswerBody, Asks, Call, UpstreamError};
+
+/// The capabilities of a client that cannot be asked anything.
+const ASKED_NOTHING: &str = "{}";
 
 /// What the era has removed, and what cannot be carried.
 const REMOVED: [&str; 10] = [
@@ -92,9 +97,9 @@ fn read(mount: &Mount, call: &Call<'_>) -> Result<Option<Request>, UpstreamError
     demands::judge(envelope, Behind::LegacyServer)?;
     mirrors::judge(mount, call.headers, envelope)?;
     let mut request = Request::read(envelope).map_err(|_| unbridgeable("the request"))?;
-    if !mount.upstream.tells_calls_apart() {
-        // It is told that nobody can be asked: of several callers nobody could say whom it asks.
-        request.capabilities = "{}".to_owned();
+    if mount.upstream.asks() == Asks::Nobody {
+        // It is told so: of several callers nobody could say whom it asks.
+        request.capabilities = ASKED_NOTHING.to_owned();
     }
     Ok(Some(request))
 }
@@ -108,9 +113,8 @@ async fn send(mount: &Arc<Mount>, call: &Call<'_>, request: Request) -> Result<A
             Ok(json(StatusCode::NOT_FOUND, message::error(id, &why)))
         }
         method::SERVER_DISCOVER => {
-            let pooled = mount.runtime.pool.session(mount, &asker, &request.capabilities).await?;
-            let result =
-                discover_result(pooled.initialized()).map_err(|error| invalid(&error.to_string()))?;
+            let said = mount.runtime.pool.initialized(mount, &asker, &request.capabilities).await?;
+            let result = discover_result(&said).map_err(|error| invalid(&error.to_string()))?;
             Ok(json(StatusCode::OK, message::result(id, &result)))
         }
         method::SUBSCRIPTIONS_LISTEN => listen::open(mount, asker, id, &request).await,

@@ -39,28 +39,33 @@ pub(super) struct Question {
 
 /// The parked calls of one mount.
 #[derive(Default)]
-pub(super) struct ParkedCalls(Mutex<HashMap<String, Parked>>);
+pub(super) struct ParkedCalls(Mutex<Calls>);
+
+/// By their states.
+type Calls = HashMap<String, Parked>;
+
+/// Who has shown a credential; all others are one.
+type Principal<'c> = Option<(&'c str, &'c str)>;
 
 // === impl ParkedCalls ===
 
 impl ParkedCalls {
-    /// Parks a call. Returns the state that finds it.
+    /// Parks a call. Returns the state that finds it. Where there are as many as may be, the one that has waited longest makes
+    /// room: of this caller, or of the caller who has most. Whoever declines to answer says so to nobody.
     ///
     /// # Errors
-    /// When there are too many.
+    /// When the system has no randomness.
     pub(super) fn park(&self, parked: Parked) -> Result<String, UpstreamError> {
         let token =
             secret_token().map_err(|error| UpstreamError::new(Reason::InternalError, error.to_string()))?;
         self.sweep();
         let mut calls = self.lock();
-        let of_caller = || calls.values().filter(|other| other.upward.is_of_caller_of(&parked.upward));
-        if of_caller().count() >= PARKED_CALLS_PER_CALLER_MAX {
-            return Err(too_many(PARKED_CALLS_PER_CALLER_MAX, "of this caller"));
-        }
-        if calls.len() >= PARKED_CALLS_MAX {
-            return Err(too_many(PARKED_CALLS_MAX, "of all callers"));
-        }
+        let released = too_many_with(&calls, parked.upward.principal())
+            .map(|whose| longest(&calls, |upward| upward.principal() == whose))
+            .and_then(|longest| calls.remove(&longest?));
         calls.insert(token.clone(), parked);
+        drop(calls);
+        drop(released);
         Ok(token)
     }
 
@@ -89,6 +94,14 @@ impl ParkedCalls {
         drop(released);
     }
 
+    /// Drops the call that has waited longest of those that are meant.
+    pub(super) fn release_longest(&self, is_meant: impl Fn(&Upward) -> bool) {
+        let mut calls = self.lock();
+        let released = longest(&calls, is_meant).and_then(|state| calls.remove(&state));
+        drop(calls);
+        drop(released);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.lock().len()
     }
@@ -103,7 +116,7 @@ impl ParkedCalls {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Parked>> {
+    fn lock(&self) -> MutexGuard<'_, Calls> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,10 +127,24 @@ impl fmt::Debug for ParkedCalls {
     }
 }
 
-fn too_many(limit: usize, whose: &str) -> UpstreamError {
-    let detail =
-        format!("mount has {limit} calls {whose} that wait for answers of their clients; answer some");
-    UpstreamError::new(Reason::Overloaded, detail)
+/// Whose call makes room for another one of this principal's; nothing where there is room.
+fn too_many_with<'c>(calls: &'c Calls, principal: Principal<'c>) -> Option<Principal<'c>> {
+    let mut held: HashMap<Principal<'_>, usize> = HashMap::new();
+    for parked in calls.values() {
+        *held.entry(parked.upward.principal()).or_default() += 1;
+    }
+    if held.get(&principal).is_some_and(|count| *count >= PARKED_CALLS_PER_CALLER_MAX) {
+        return Some(principal);
+    }
+    let most =
+        held.into_iter().max_by_key(|(_, count)| *count).filter(|_| calls.len() >= PARKED_CALLS_MAX)?;
+    Some(most.0)
+}
+
+/// The state of the call that has waited longest of those that are meant.
+fn longest(calls: &Calls, is_meant: impl Fn(&Upward) -> bool) -> Option<String> {
+    let meant = calls.iter().filter(|(_, parked)| is_meant(&parked.upward));
+    meant.min_by_key(|(_, parked)| parked.deadline).map(|(state, _)| state.clone())
 }
 
 /// What a request is, in whose name: its method and parameters, without what it says of itself and what it answers.

@@ -16,18 +16,21 @@ use ostler_mcp::Reason;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::ASKED_NOTHING;
 use super::exchange::Upward;
+use super::lending::{Full, Lending, Loan};
 use super::parked::ParkedCalls;
 use super::pooled::{Pooled, is_lost};
 use crate::bridge::ask::Asker;
 use crate::mount::Mount;
 use crate::mount::session::SessionTable;
-use crate::upstream::{Answer, UpstreamError};
+use crate::upstream::{Answer, Asks, Lendable, UpstreamError};
 
 /// The sessions of one mount. Their ids are nobody's: no client can name one.
 pub struct Pool {
     pub(in crate::bridge) table: Arc<SessionTable>,
     slots: Mutex<Slots>,
+    lending: Lending,
     pub(super) parked: ParkedCalls,
 }
 
@@ -49,7 +52,15 @@ struct Slot {
 /// A session in use.
 pub(super) struct Lease {
     pooled: Arc<Pooled>,
-    slot: Arc<Slot>,
+    tenure: Tenure,
+}
+
+/// Who uses it.
+enum Tenure {
+    /// All calls of its client at once. Where the server says on its one output whatever it says, nobody knows of which.
+    Shared { slot: Arc<Slot>, tells_calls_apart: bool },
+    /// One call.
+    Lent(Loan),
 }
 
 // === impl Pool ===
@@ -59,13 +70,14 @@ impl Pool {
         Self {
             table: Arc::new(SessionTable::new(clock)),
             slots: Mutex::default(),
+            lending: Lending::default(),
             parked: ParkedCalls::default(),
         }
     }
 
     /// Sessions held.
     pub fn len(&self) -> usize {
-        lock(&self.slots).len()
+        lock(&self.slots).len() + self.lending.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -87,16 +99,22 @@ impl Pool {
         self.parked.sweep();
         let idle = take_idle(&mut lock(&self.slots));
         idle.iter().for_each(|slot| slot.end(mount));
+        self.lending.sweep(mount);
     }
 
     /// Ends what the upstream remembers of us, as far as it is told.
     pub fn clear(&self) {
         lock(&self.slots).clear();
+        self.lending.clear();
         self.parked.clear();
         self.table.clear();
     }
 
-    /// The session for clients of these capabilities, opened if there is none.
+    pub(super) fn lending(&self) -> &Lending {
+        &self.lending
+    }
+
+    /// A session for clients of these capabilities, opened if there is none: the one that they share, or one that is lent.
     pub(super) async fn session(
         &self,
         mount: &Arc<Mount>,
@@ -104,14 +122,27 @@ impl Pool {
         capabilities: &str,
     ) -> Result<Lease, UpstreamError> {
         let client = Client::of(asker, capabilities);
-        let slot = self.slot(mount, &client)?;
-        let opened = slot.session.get_or_try_init(|| async {
+        let open = || async {
             let (pooled, held) = Pooled::open(&self.table, mount, &asker.for_all(), capabilities).await?;
             held.let_go();
             Ok(Arc::new(pooled))
-        });
-        match opened.await.cloned() {
-            Ok(pooled) => Ok(Lease { pooled, slot }),
+        };
+        let asks = mount.upstream.asks();
+        if let Some(bounds) = client.borrows(asks) {
+            let until = Instant::now() + mount.upstream_config.timeouts.answer;
+            let make_room = |full| {
+                self.parked.release_longest(|upward| {
+                    let borrower = upward.lease().borrower();
+                    borrower.is_some_and(|other| full == Full::OfAll || other.is_of_caller_of(&client))
+                });
+            };
+            let (pooled, loan) = self.lending.lend(mount, &client, bounds, until, open, make_room).await?;
+            return Ok(Lease { pooled, tenure: Tenure::Lent(loan) });
+        }
+        let slot = self.slot(mount, &client)?;
+        let tells_calls_apart = asks == Asks::OnTheCall;
+        match slot.session.get_or_try_init(open).await.cloned() {
+            Ok(pooled) => Ok(Lease { pooled, tenure: Tenure::Shared { slot, tells_calls_apart } }),
             Err(error) => {
                 self.forget_vacant(&client, &slot);
                 Err(error)
@@ -119,15 +150,29 @@ impl Pool {
         }
     }
 
-    /// Whether there is a session for nobody in particular, in which nothing can be asked; opened if there is none.
+    /// Whether there is a session in which nobody can be asked anything; opened if there is none.
     pub(in crate::bridge) async fn opens(&self, mount: &Arc<Mount>, asker: &Asker) -> bool {
-        self.session(mount, asker, "{}").await.is_ok()
+        self.session(mount, asker, ASKED_NOTHING).await.is_ok()
+    }
+
+    /// What the server has answered to the handshake with clients of these capabilities, raw.
+    pub(super) async fn initialized(
+        &self,
+        mount: &Arc<Mount>,
+        asker: &Asker,
+        capabilities: &str,
+    ) -> Result<String, UpstreamError> {
+        if let Some(known) = self.lending.known(&Client::of(asker, capabilities)) {
+            return Ok(known.initialized().to_owned());
+        }
+        Ok(self.session(mount, asker, capabilities).await?.initialized().to_owned())
     }
 
     /// Whether a session for these capabilities is open: something may have been executed in it.
     pub(super) fn has(&self, asker: &Asker, capabilities: &str) -> bool {
-        let slots = lock(&self.slots);
-        slots.get(&Client::of(asker, capabilities)).is_some_and(|slot| slot.session.initialized())
+        let client = Client::of(asker, capabilities);
+        let is_shared = lock(&self.slots).get(&client).is_some_and(|slot| slot.session.initialized());
+        is_shared || self.lending.known(&client).is_some()
     }
 
     /// Sends a request in the session for these capabilities; in a new one if the upstream has lost it, since then it was not
@@ -161,7 +206,10 @@ impl Pool {
                     }
                 };
             }
-            self.forget(&Client::of(asker, capabilities), upward.lease());
+            match &upward.lease().tenure {
+                Tenure::Shared { slot, .. } => self.forget(&Client::of(asker, capabilities), slot),
+                Tenure::Lent(loan) => loan.spoil(),
+            }
             upward.end();
             is_retry = true;
         }
@@ -198,9 +246,9 @@ impl Pool {
     }
 
     /// The upstream does not know the session any more.
-    fn forget(&self, client: &Client, lost: &Lease) {
+    fn forget(&self, client: &Client, lost: &Arc<Slot>) {
         let mut slots = lock(&self.slots);
-        if slots.get(client).is_some_and(|slot| Arc::ptr_eq(slot, &lost.slot)) {
+        if slots.get(client).is_some_and(|slot| Arc::ptr_eq(slot, lost)) {
             slots.remove(client);
         }
     }
@@ -218,6 +266,19 @@ impl Client {
     fn of(asker: &Asker, capabilities: &str) -> Self {
         let principal = asker.caller().principal().map(|(issuer, name)| (issuer.into(), name.into()));
         Self { principal, capabilities: capabilities.into() }
+    }
+
+    /// All who show no credential are one.
+    pub(super) fn is_of_caller_of(&self, other: &Self) -> bool {
+        self.principal == other.principal
+    }
+
+    /// Whether its calls need a session each, and how many of them there may be.
+    fn borrows(&self, asks: Asks) -> Option<Lendable> {
+        match asks {
+            Asks::InTurn(bounds) if &*self.capabilities != ASKED_NOTHING => Some(bounds),
+            _ => None,
+        }
     }
 }
 
@@ -241,9 +302,36 @@ impl Deref for Lease {
     }
 }
 
+impl Lease {
+    /// Whether what the server says is about this call, or says about which.
+    pub(super) fn tells_calls_apart(&self) -> bool {
+        match self.tenure {
+            Tenure::Shared { tells_calls_apart, .. } => tells_calls_apart,
+            Tenure::Lent(_) => true,
+        }
+    }
+
+    /// The one client who has it, if it is lent.
+    fn borrower(&self) -> Option<&Client> {
+        match &self.tenure {
+            Tenure::Shared { .. } => None,
+            Tenure::Lent(loan) => Some(loan.client()),
+        }
+    }
+
+    /// Its call has no end that the server has told of.
+    pub(super) fn spoil(&self) {
+        if let Tenure::Lent(loan) = &self.tenure {
+            loan.spoil();
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        *lock(&self.slot.used) = Instant::now();
+        if let Tenure::Shared { slot, .. } = &self.tenure {
+            *lock(&slot.used) = Instant::now();
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use ostler_mcp::message::Implementation;
 use ostler_mcp::{Envelope, Kind, Reason, Revision, error, message, method};
 
 use super::held::Held;
-use super::level;
+use super::{ASKED_NOTHING, level};
 use crate::bridge::ask::{self, Asker, invalid};
 use crate::mount::Mount;
 use crate::mount::session::{Session, SessionTable};
-use crate::upstream::{Answer, UpstreamError};
+use crate::upstream::{Answer, Asks, UpstreamError};
 
 /// A session held upstream.
 pub struct Pooled {
@@ -48,6 +48,13 @@ impl Pooled {
         let named = answer.headers().get(MCP_SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let session = named.and_then(|id| table.get(&id, asker.caller()));
         let held = Held::new(mount, asker, session.clone(), asked);
+        if let Some(session) = &session
+            && capabilities != ASKED_NOTHING
+            && let Asks::InTurn(_) = mount.upstream.asks()
+        {
+            // Before it is told that it may ask.
+            mount.upstream.serve_in_turn(session);
+        }
         let response = ask::response(answer).await?;
         let response = Envelope::scan(&response).map_err(|_| invalid("it is no message"))?;
         if response.error_code == Some(i64::from(error::INTERNAL_ERROR)) {

@@ -3,6 +3,7 @@
 //! | child | response | progress | request of the server's | other notification |
 //! |---|---|---|---|---|
 //! | of one session | to its request | to its request | youngest POST stream, GET, mailbox | GET, youngest POST stream, mailbox |
+//! | of one session that serves calls in turn | to its request | to its request | the call's stream; between calls `ping` answered, others refused | the call's stream; between calls dropped |
 //! | of a mount, legacy | to its request | to its request | `ping` answered, others refused | every GET stream |
 //! | of a mount, modern | to its request | to its request | refused | to its subscription, else dropped |
 //!
@@ -31,6 +32,10 @@ pub(super) enum Inbound {
     Modern,
 }
 
+const SHARED: &str =
+    "this process is shared by several clients, none of which can be asked; use `share: session`";
+const BETWEEN_CALLS: &str = "no client can be asked outside of its calls";
+
 /// The seat of the one session of an own child.
 pub(super) const OWN_SEAT: u64 = 0;
 
@@ -42,7 +47,7 @@ impl Inbound {
         match (envelope.kind, self) {
             (Kind::Response { .. }, _) => return self.response(link, line, envelope),
             (Kind::Request, Self::Session(mailbox)) => request_to_session(link, mailbox, line, envelope),
-            (Kind::Request, _) => refuse(link, envelope),
+            (Kind::Request, _) => refuse(link, envelope, SHARED),
             (Kind::Notification, Self::Session(mailbox)) => {
                 notification_to_session(link, mailbox, line, envelope)
             }
@@ -106,8 +111,10 @@ fn request_to_session(link: &Link, mailbox: &Mailbox, line: &Bytes, envelope: &E
         }
         return;
     }
-    if let Err(line) = mailbox.deliver(line.clone()) {
-        keep(link, mailbox, line);
+    match mailbox.deliver(line.clone()) {
+        Ok(()) => {}
+        Err(_) if mailbox.forgets() => refuse(link, envelope, BETWEEN_CALLS),
+        Err(line) => keep(link, mailbox, line),
     }
 }
 
@@ -138,7 +145,7 @@ fn to_youngest(link: &Link, line: &Bytes) -> Option<u64> {
 
 fn keep(link: &Link, mailbox: &Mailbox, line: Bytes) {
     if !mailbox.keep(line) {
-        link.host.count_dropped("mailbox_full");
+        link.host.count_dropped(if mailbox.forgets() { "between_calls" } else { "mailbox_full" });
     }
 }
 
@@ -176,15 +183,14 @@ fn hand_over(link: &Link, number: u64, route: &Route, line: &Bytes, envelope: &E
     }
 }
 
-/// A shared child has no client of its own to ask: it was told so by empty capabilities, or its era forbids it.
-fn refuse(link: &Link, envelope: &Envelope<'_>) {
+/// A shared child has no client of its own to ask: it was told so by empty capabilities, or its era forbids it. One that serves
+/// calls in turn has none between two of them.
+fn refuse(link: &Link, envelope: &Envelope<'_>, why: &str) {
     let Some(id) = envelope.id else { return };
     if envelope.method == method::PING {
         link.tell(&message::result(id.raw(), "{}"));
     } else {
-        let refusal = ErrorBody::new(Reason::MethodNotFound).id(Some(id.raw())).message(
-            "this process is shared by several clients, none of which can be asked; use `share: session`",
-        );
+        let refusal = ErrorBody::new(Reason::MethodNotFound).id(Some(id.raw())).message(why);
         link.tell(&refusal.to_bytes());
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct Mailbox {
 struct Inner {
     stream: Option<Push>,
     waiting: VecDeque<(Bytes, Share)>,
+    forgets: bool,
 }
 
 // === impl Mailbox ===
@@ -62,10 +63,22 @@ impl Mailbox {
         }
     }
 
-    /// Keeps the message until a stream opens; false when there is no room.
+    /// Keeps nothing from now on.
+    pub(super) fn forget_unasked(&self) {
+        let mut inner = self.lock();
+        inner.forgets = true;
+        inner.waiting.clear();
+    }
+
+    /// Whether what nobody listens to is never heard.
+    pub(super) fn forgets(&self) -> bool {
+        self.lock().forgets
+    }
+
+    /// Keeps the message until a stream opens; false when there is no room, or nobody will come for it.
     pub(super) fn keep(&self, line: Bytes) -> bool {
         let mut inner = self.lock();
-        if inner.waiting.len() >= CHILD_MAILBOX_MAX {
+        if inner.forgets || inner.waiting.len() >= CHILD_MAILBOX_MAX {
             return false;
         }
         let Ok(share) = Share::take(line.len(), &self.own, &self.all) else { return false };

@@ -94,6 +94,11 @@ impl StdioUpstream {
         Self { modern: ModernChild::new(&host), mount: None, host }
     }
 
+    /// Whether one legacy child serves all sessions.
+    pub fn is_shared(&self) -> bool {
+        self.mount.is_some()
+    }
+
     /// Serves one call. How children start and end is told to the upstream's health here; what the call itself shows is the
     /// caller's to tell.
     ///

@@ -191,6 +191,13 @@ impl StdioSession {
         Ok(reply::events(body))
     }
 
+    /// Its calls are of several clients, one after the other: what its server says between two of them is for nobody.
+    pub fn serve_in_turn(&self) {
+        if let Place::Own { mailbox, .. } = &self.place {
+            mailbox.forget_unasked();
+        }
+    }
+
     /// The client has ended the session.
     pub(super) fn end(&self) {
         if let Place::Own { keeper, .. } = &self.place {
