@@ -6,6 +6,30 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
+class Authorization:
+    """The scenarios of authorization: those that are run with a token of the data plane's own, and why the others are not."""
+
+    def __init__(self):
+        table = tomllib.loads((HERE / "auth.toml").read_text())
+        self.own, self.exceptions = table["own"], table["exception"]
+        self.listed = set()
+        for entry in self.exceptions:
+            if not entry.get("reason"):
+                raise ValueError(f"auth.toml: an entry has no reason: {entry}")
+
+    def unknown(self, listed):
+        """Scenarios that the suite lists and nothing here is about."""
+        self.listed.update(listed)
+        return ", ".join(sorted({*listed} - self.all()))
+
+    def gone(self):
+        """Scenarios that stand here and that the suite has not listed."""
+        return ", ".join(sorted(self.all() - self.listed))
+
+    def all(self):
+        return {*self.own, *(scenario for entry in self.exceptions for scenario in entry["scenarios"])}
+
+
 class Known:
     """The entries of one file under one key. Those that nothing made use of are stale."""
 

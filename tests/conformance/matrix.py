@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from known import Known
+from known import Authorization, Known
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "conformance.md"
 HEAD = """# Conformance
@@ -22,11 +22,22 @@ SERVERS = """| server | speaks | set | direct | mount over HTTP | mount over std
 CLIENTS = """
 ## Clients
 
-The suite plays the server, and an SDK's client (TypeScript) calls it; all scenarios but `auth/*`, since a gateway is a resource server of
-its own.
+The suite plays the server, and an SDK's client (TypeScript) calls it; all scenarios but those of authorization.
 
 | set | direct | through a mount |
 |---|---|---|
+"""
+AUTHORIZATION = """
+The suite's server wants a token, which the data plane gets for itself; the client sends no credential: {own}.
+
+| set | through a mount |
+|---|---|
+"""
+EXCEPTIONS = """
+Not run:
+
+| scenarios | why |
+|---|---|
 """
 CROSS_ERA = """
 ## Across eras
@@ -55,13 +66,16 @@ Nothing but what stands here. A number above that is not that of the direct run 
 class Page:
     def __init__(self, version):
         self.version = version
-        self.servers, self.clients, self.crossed = {}, {}, {}
+        self.servers, self.clients, self.own, self.crossed = {}, {}, {}, {}
 
     def server(self, fixture, era, requirements, way, outcome):
         self.servers.setdefault((fixture.sdk, era, requirements), {})[way] = outcome
 
     def client(self, requirements, way, outcome):
         self.clients.setdefault(requirements, {})[way] = outcome
+
+    def authorized(self, requirements, outcome):
+        self.own[requirements] = outcome
 
     def cross_era(self, fixture, era, requirements, way, outcome):
         self.crossed.setdefault((fixture.sdk, era, requirements), {})[way] = outcome
@@ -83,6 +97,16 @@ class Page:
         clients = [
             row(requirements, brief(ways.get("direct")), brief(ways.get("http")))
             for requirements, ways in self.clients.items()
+        ]
+        known = Authorization()
+        authorization = [
+            AUTHORIZATION.format(own=", ".join(f"`{scenario}`" for scenario in known.own)),
+            *(row(requirements, brief(outcome)) for requirements, outcome in self.own.items()),
+            EXCEPTIONS,
+            *(
+                row("<br>".join(f"`{scenario}`" for scenario in entry["scenarios"]), entry["reason"])
+                for entry in known.exceptions
+            ),
         ]
         differences = [
             row(
@@ -107,7 +131,8 @@ class Page:
             )
             for entry in Known("cross-era.toml", "failure").entries
         ]
-        parts = [HEAD.format(version=self.version), SERVERS, *servers, CLIENTS, *clients, DIFFERENCES, *differences]
+        parts = [HEAD.format(version=self.version), SERVERS, *servers, CLIENTS, *clients, *authorization]
+        parts += [DIFFERENCES, *differences]
         return "".join([*parts, CROSS_ERA, *crossed, FAILURES, *failures])
 
 

@@ -20,7 +20,7 @@ import dataplane
 import fixtures
 import matrix
 import suite
-from known import Known
+from known import Authorization, Known
 from processes import Failed, Processes, eventually, tail
 from tally import Tally
 
@@ -132,12 +132,32 @@ def compared(world, name, expected, seen, differences):
 # === clients: the suite plays the server ===
 
 
+def authorization(world, known, listed, requirements, program):
+    """Each scenario of authorization that the suite lists is run, with a token of the data plane's own, or excepted."""
+    argv = [fixtures.INSTALLED.python(), str(HERE / "clients" / "own_token.py"), str(world.ostler), *program]
+    checks = {}
+    for scenario in known.own:
+        label = f"client-{requirements}-own-token"
+        seen = suite.client(world.processes, label, " ".join(argv), scenario, requirements, world.folder)
+        # A token is checked with each request, and how often a mount is probed nobody has promised.
+        checks |= {(check.key, check.status): check for check in seen}
+    outcome = suite.Outcome(list(checks.values()))
+    failing = [str(check) for check in outcome.checks if check.status == "FAILURE"]
+    world.page.authorized(requirements, outcome)
+    world.report(f"clients-{requirements} · token of the data plane's own · {outcome}", not failing, "\n      ".join(failing))
+    unknown = known.unknown(listed)
+    world.report(f"clients-{requirements} · every scenario of authorization is run or excepted", not unknown, unknown)
+
+
 def clients(world, _):
     program = [fixtures.node(), str(fixtures.INSTALLED.node_env / "clients" / "typescript.mjs")]
     through = [fixtures.INSTALLED.python(), str(HERE / "clients" / "through.py"), str(world.ostler), *program]
+    authorized = Authorization()
     for requirements in (fixtures.LEGACY, fixtures.MODERN):
         outcomes = {"direct": [], "http": []}
-        for scenario in suite.client_scenarios(world.processes, requirements):
+        auth, others = suite.client_scenarios(world.processes, requirements)
+        authorization(world, authorized, auth, requirements, program)
+        for scenario in others:
             for way, command in (("direct", program), ("http", through)):
                 label = f"client-{requirements}-{way}"
                 command = " ".join(command)
@@ -149,6 +169,8 @@ def clients(world, _):
         compared(world, f"clients-{requirements}", expected, seen, differences)
         failing = [str(check) for check in seen.checks if check.status == "FAILURE"]
         world.report(f"clients-{requirements} · nothing fails", not failing, "\n      ".join(failing))
+    gone = authorized.gone()
+    world.report("clients · every scenario that is excepted is there", not gone, gone)
 
 
 # === cross-era: a mount before a server that speaks the other era alone ===

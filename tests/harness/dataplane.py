@@ -11,6 +11,8 @@ ANY_PORT = "127.0.0.1:0"
 def config_text(upstreams):
     """An ostler.yaml with one mount for each of `{name: {url}}`, `{name: {sse}}` and `{name: {command, args, env}}`.
 
+    Beside `url`, `oauth` is written as it is.
+
     Values are written as JSON strings, which YAML reads as they are.
     """
     lines = ["version: 1", "upstreams:"]
@@ -18,6 +20,8 @@ def config_text(upstreams):
         lines.append(f"  {name}:")
         if "url" in spec:
             lines.append(f"    http: {{ url: {literal(spec['url'])} }}")
+            if "oauth" in spec:
+                lines.append(f"    oauth: {json.dumps(spec['oauth'])}")
             continue
         if "sse" in spec:
             lines.append(f"    sse: {{ url: {literal(spec['sse'])} }}")

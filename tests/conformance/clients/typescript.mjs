@@ -13,6 +13,7 @@ const call = (client, name, args = {}) => client.callTool({ name, arguments: arg
 /** What is done once the client is connected and has listed the tools. */
 const AFTERWARDS = {
   initialize: async () => {},
+  'auth/client-credentials-basic': async () => {},
   tools_call: client => call(client, 'add_numbers', { a: 5, b: 3 }),
   'request-metadata': async () => {},
   'elicitation-sep1034-client-defaults': client => call(client, 'test_client_elicitation_defaults'),
