@@ -26,7 +26,7 @@ use ostler_audit::{ChainId, Position, Record};
 use ostler_config::{Audit as Settings, AuditMode};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::{
-    AUDIT_PATIENCE, AUDIT_QUEUE_MAX, AUDIT_SPOOL_BYTES_MAX, AUDIT_STRANGERS_PER_SECOND,
+    AUDIT_GATHERED_MAX, AUDIT_PATIENCE, AUDIT_QUEUE_MAX, AUDIT_SPOOL_BYTES_MAX, AUDIT_STRANGERS_PER_SECOND,
 };
 use ostler_core::state_dir::StateDir;
 use ostler_telemetry::metrics::Counter;
@@ -398,9 +398,12 @@ impl Shared {
         state.queue.push(Record { at_unix_ms, ..record });
         state.ticket += 1;
         state.is_awaited |= is_awaited;
-        let ticket = state.ticket;
+        let (ticket, waiting) = (state.ticket, state.queue.len());
         drop(state);
-        self.news.notify_one();
+        // The thread gathers what nobody waits for: it is told of the first.
+        if is_awaited || waiting == 1 || waiting == AUDIT_GATHERED_MAX {
+            self.news.notify_one();
+        }
         Some(ticket)
     }
 

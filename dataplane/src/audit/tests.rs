@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use ostler_audit::verify;
 use ostler_core::disk::{Disk, NewFile, SystemDisk};
+use ostler_core::limits::AUDIT_GATHER;
 
 use super::*;
 
@@ -112,6 +113,28 @@ async fn callers_that_wait_together_share_a_sync() {
     assert!(ended.iter().all(Result::is_ok));
     let syncs = disk.syncs.load(Ordering::Relaxed) - before;
     assert!(syncs < 100, "{syncs} syncs for 500 records");
+    assert_eq!(world.report().records, 502);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_gathers_before_it_is_written() {
+    let world = World::new();
+    let disk = Arc::new(Slow::default());
+    let state = world.state.clone().on_disk(Arc::clone(&disk) as _);
+    let audit = Audit::open(&state, world.clock.clone(), SpoolOptions::new("laptop", true));
+    durable(&audit, "first").await.unwrap();
+    let before = disk.writes.load(Ordering::Relaxed);
+    let began = std::time::Instant::now();
+    for number in 0..500 {
+        audit.offer(call(&format!("{number}")), AuditMode::Async);
+        // Time enough for a thread that is told of each.
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+    audit.close();
+    let writes = disk.writes.load(Ordering::Relaxed) - before;
+    let turns = began.elapsed().as_millis() / AUDIT_GATHER.as_millis() + 2;
+    assert!(writes as u128 <= turns, "{writes} writes in {turns} turns");
     assert_eq!(world.report().records, 502);
 }
 
@@ -426,18 +449,20 @@ async fn what_anybody_can_cause_is_counted_and_does_not_fill_the_spool() {
     assert_eq!(*said[said.len() - 1], format!("authentication_failed {last}"));
 }
 
-/// A disk that is told when to fail, and counts its syncs.
+/// A disk that is told when to fail, and counts its syncs and writes.
 #[derive(Debug, Default)]
 struct Slow {
     is_full: AtomicBool,
     fails_to_sync: AtomicBool,
     syncs: Arc<AtomicUsize>,
+    writes: Arc<AtomicUsize>,
 }
 
 struct SlowFile {
     file: Box<dyn NewFile>,
     fails_to_sync: bool,
     syncs: Arc<AtomicUsize>,
+    writes: Arc<AtomicUsize>,
 }
 
 impl Slow {
@@ -446,12 +471,18 @@ impl Slow {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let fails_to_sync = self.fails_to_sync.load(Ordering::Relaxed);
-        Ok(Box::new(SlowFile { file: file?, fails_to_sync, syncs: Arc::clone(&self.syncs) }))
+        Ok(Box::new(SlowFile {
+            file: file?,
+            fails_to_sync,
+            syncs: Arc::clone(&self.syncs),
+            writes: Arc::clone(&self.writes),
+        }))
     }
 }
 
 impl NewFile for SlowFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
         self.file.write(bytes)
     }
 

@@ -11,8 +11,8 @@ use ostler_audit::{Position, Record};
 use ostler_core::backoff::Backoff;
 use ostler_core::disk::NewFile;
 use ostler_core::limits::{
-    AUDIT_RECORD_BYTES_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES, AUDIT_SYNC_DELAY, PERSIST_RETRY_BASE,
-    PERSIST_RETRY_CAP,
+    AUDIT_GATHER, AUDIT_GATHERED_MAX, AUDIT_RECORD_BYTES_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES,
+    AUDIT_SYNC_DELAY, PERSIST_RETRY_BASE, PERSIST_RETRY_CAP,
 };
 use ostler_core::rng::Jitter;
 
@@ -120,12 +120,22 @@ impl Writer {
         Ok(())
     }
 
+    /// Until there is something to do. Records that nobody waits for gather first: woken for each of them, the thread would cost more
+    /// than the calls.
     fn wait(&self) -> Turn {
         let mut state = self.shared.lock();
+        let mut gathering_since = None;
         loop {
             let left = self.unsynced_since.map(|since| AUDIT_SYNC_DELAY.saturating_sub(since.elapsed()));
             let is_due = left.is_some_and(|left| left.is_zero());
-            if !state.queue.is_empty() || state.stops || is_due || state.forks.is_some() {
+            let gathers = (!state.queue.is_empty()).then(|| {
+                let since: &mut Instant = gathering_since.get_or_insert_with(Instant::now);
+                AUDIT_GATHER.saturating_sub(since.elapsed())
+            });
+            let has_gathered = state.is_awaited
+                || state.queue.len() >= AUDIT_GATHERED_MAX
+                || gathers.is_some_and(|left| left.is_zero());
+            if has_gathered || state.stops || is_due || state.forks.is_some() {
                 let lost = std::mem::take(&mut state.lost);
                 let mut records = std::mem::take(&mut state.queue);
                 if lost > 0 {
@@ -136,7 +146,7 @@ impl Writer {
                 let forks = state.forks.take();
                 return Turn { records, ticket: state.ticket, syncs, forks, stops: state.stops };
             }
-            state = match left {
+            state = match left.into_iter().chain(gathers).min() {
                 Some(left) => {
                     let waited = self.shared.news.wait_timeout(state, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0

@@ -601,6 +601,10 @@ pub const AUDIT_QUEUE_MAX: usize = 8_192;
 pub const AUDIT_STRANGERS_PER_SECOND: u32 = 10;
 /// How long a call waits for its record: far beyond any disk that works.
 pub const AUDIT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long records that nobody waits for gather before they are written: what a process that is killed may lose of them.
+pub const AUDIT_GATHER: Duration = Duration::from_millis(20);
+/// So many are written without further ado; well below what may wait.
+pub const AUDIT_GATHERED_MAX: usize = 1_024;
 /// How long a record that nobody waits for may be unsynced.
 pub const AUDIT_SYNC_DELAY: Duration = Duration::from_millis(200);
 /// A file of the spool is followed by another one after this time, so that retention can remove it.
