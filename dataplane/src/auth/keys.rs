@@ -1,7 +1,7 @@
 //! The keys of one issuer, and the tokens that they have verified. Keys that are fetched are fetched in the background: a request
 //! is judged by what is at hand, and the last good set is kept while no other can be had, on disk as well.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,8 +15,8 @@ use ostler_core::digest::Digest;
 use ostler_core::disk::open_regular;
 use ostler_core::jwt::{KeySet, Unproven, Unverified};
 use ostler_core::limits::{
-    JWKS_BYTES_MAX, JWKS_FETCH_TIMEOUT, JWKS_REFETCH_MIN, JWKS_REFRESH, JWKS_RETRY_BASE, JWKS_RETRY_CAP,
-    TOKENS_VERIFIED_MAX,
+    JWKS_BYTES_MAX, JWKS_FETCH_TIMEOUT, JWKS_FILES_MAX, JWKS_REFETCH_MIN, JWKS_REFRESH, JWKS_RETRY_BASE,
+    JWKS_RETRY_CAP, TOKENS_VERIFIED_MAX,
 };
 use ostler_core::rng::Jitter;
 use ostler_core::state_dir::StateDir;
@@ -28,6 +28,9 @@ use super::Denial;
 use super::token::Claims;
 use crate::deps::Deps;
 use crate::upstream::http::{Ask, fetch};
+
+/// What files of key sets are called.
+const FILE_PREFIX: &str = "jwks-";
 
 /// One issuer's keys.
 pub(super) struct Keys {
@@ -94,6 +97,29 @@ impl KeyStores {
         if let Err(error) = folder.write_atomic(&file_of(url), bytes) {
             tracing::warn!(%error, "a key set cannot be kept on disk; a restart has to fetch it first");
         }
+        self.forget_oldest(folder);
+    }
+
+    /// Sets of URLs that no config names any more are kept for a config that comes back, but not all of them for ever.
+    fn forget_oldest(&self, folder: &StateDir) {
+        let named = |name: String| (name.starts_with(FILE_PREFIX) && name.ends_with(".json")).then_some(name);
+        let entries = std::fs::read_dir(folder.root()).into_iter().flatten().flatten();
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let written = entry.metadata().and_then(|metadata| metadata.modified()).ok()?;
+                Some((written, named(entry.file_name().into_string().ok()?)?))
+            })
+            .collect();
+        files.sort_unstable();
+        let surplus = files.len().saturating_sub(JWKS_FILES_MAX);
+        let kept: HashSet<_> = {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.keys().map(|url| file_of(url)).collect()
+        };
+        for (_, name) in files.iter().filter(|(_, name)| !kept.contains(name)).take(surplus) {
+            // One that stays is tried again with the next set.
+            let _ = folder.remove(name);
+        }
     }
 }
 
@@ -105,7 +131,7 @@ impl fmt::Debug for KeyStores {
 
 /// Public keys; the name tells which URL's they are.
 fn file_of(url: &str) -> String {
-    format!("jwks-{}.json", Digest::of(url.as_bytes()))
+    format!("{FILE_PREFIX}{}.json", Digest::of(url.as_bytes()))
 }
 
 // === impl Keys ===
@@ -245,4 +271,28 @@ async fn fetch_set(source: &HttpTransport, deps: &Deps) -> Result<(KeySet, Vec<u
     }
     let set = KeySet::parse(&bytes).map_err(|error| error.to_string())?;
     Ok((set, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_urls_that_nobody_names_are_kept_for_a_while_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = StateDir::open(dir.path()).unwrap();
+        let stores = KeyStores::kept_in(folder.clone());
+        let named = "https://named.example/keys";
+        stores.kept.lock().unwrap().insert(named.to_owned(), Weak::new());
+        folder.write_atomic("journal", b"another's").unwrap();
+        stores.store(named, b"{}");
+        for index in 0..2 * JWKS_FILES_MAX {
+            stores.store(&format!("https://{index}.example/keys"), b"{}");
+        }
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let files: Vec<_> = files.map(|name| name.into_string().unwrap()).collect();
+        let sets = files.iter().filter(|name| name.starts_with(FILE_PREFIX)).count();
+        assert_eq!(sets, JWKS_FILES_MAX);
+        assert!(files.contains(&file_of(named)) && files.iter().any(|name| name == "journal"));
+    }
 }

@@ -103,6 +103,8 @@ pub const RSA_MODULUS_BYTES_MIN: usize = 256;
 pub const RSA_MODULUS_BYTES_MAX: usize = 1024;
 /// A key set that is fetched.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Key sets on disk: those of a whole config, and as many of configs that may come back.
+pub const JWKS_FILES_MAX: usize = 2 * CONFIG_ISSUERS_MAX;
 /// For one fetch of a key set, connection and all; nobody waits for it.
 pub const JWKS_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between fetches of a key set: a key that its issuer took back is good for no longer.

@@ -9,6 +9,7 @@ use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::server::{FakeServer, Manner};
+use ostler_tests::support::sse_server::SseServer;
 use ostler_tests::support::token_server::TokenServer;
 use ostler_tests::support::world::{admin, initialize, options};
 use serde_json::{Value, json};
@@ -125,6 +126,25 @@ async fn a_mount_without_its_token_is_degraded_sends_nothing_and_recovers_by_its
     })
     .await;
     assert!(greet(&dataplane, "up").await["result"].is_object());
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_on_http_sse_is_sent_the_token_with_its_stream_and_each_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = SseServer::start().await;
+    let tokens = TokenServer::start(None).await;
+    let upstreams = json!({"up": {"sse": {"url": server.url()}, "oauth": client(&tokens, dir.path())}});
+    let dataplane = serve(dir.path(), upstreams, &WallClock::system()).await;
+    let refused = greet(&dataplane, "up").await;
+    assert_eq!(refused["error"]["data"]["reason"], "upstream_unavailable", "{refused}");
+    assert_eq!((server.opened(), server.all().len()), (0, 0), "something was sent without a credential");
+    tokens.give(Some(3_600));
+    until_served(&dataplane, "up").await;
+    let posted = server.all();
+    assert!(
+        !posted.is_empty() && posted.iter().all(|posted| posted.headers["authorization"] == "Bearer token-1")
+    );
     dataplane.shutdown().await;
 }
 
