@@ -56,6 +56,7 @@ pub(super) async fn all(
     let mut fresh = BUNDLE_LIST_FRESH_MAX;
     let (mut cursor, mut bytes): (Option<String>, usize) = (None, 0);
     for _ in 0..BUNDLE_MEMBER_PAGES_MAX {
+        let doubts = member.upstream.health.doubts.count();
         let body = request(kind, capabilities, cursor.as_deref());
         let headers = asker.mirrored_of(&body).map_err(|error| error.reason.name())?;
         let outgoing = Outgoing {
@@ -86,6 +87,7 @@ pub(super) async fn all(
             return Ok(listed.until(started + fresh));
         }
         bytes = bytes.saturating_add(response.len());
+        asker.pass().learn(member, kind.method(), &result, cursor.is_none(), doubts);
         listed.take_in(kind, &result).ok_or(Reason::UpstreamInvalidResponse.name())?;
         if listed.entries.len() > BUNDLE_MEMBER_ENTRIES_MAX || bytes > BUNDLE_MEMBER_BYTES_MAX {
             return Err("too_long");

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ostler_mcp::bridge::Members;
 use ostler_mcp::{Envelope, Kind, Reason, method};
 use ostler_policy::{Caller, Decision, Message, Policy, Why};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch;
 
 use super::judged::Judged;
+use super::listing::Listing;
 use super::offered::Offered;
 use super::overheard::Overheard;
 use super::reading::{self, Unreadable};
@@ -247,9 +249,9 @@ impl Governance {
 // === impl Asker ===
 
 impl Asker {
-    /// What an operator looks for: what is denied, and what would be.
+    /// What an operator looks for: what is denied, what would be, and what may destroy something although no rule speaks of it.
     fn log(&self, way: Way<'_>, message: &Envelope<'_>, decision: &Decision) {
-        if decision.is_allowed && !decision.is_dry_run() {
+        if decision.is_allowed && !decision.is_dry_run() && !decision.is_flagged {
             return;
         }
         tracing::info!(
@@ -263,6 +265,7 @@ impl Asker {
             allowed = decision.is_allowed,
             why = %decision.why,
             dry_run = decision.is_dry_run(),
+            flagged = decision.is_flagged,
             would_deny = decision.would_deny.first().map(|rule| &*rule.label).unwrap_or_default(),
         );
     }
@@ -351,6 +354,12 @@ impl Pass {
         policy.could_allow(&message(&asker.caller, governance.environment.as_deref()))
     }
 
+    /// Takes in a page of one of the mount's lists, which was asked for when there were so many [`Doubts`](crate::upstream::health::Doubts).
+    pub(crate) fn learn(&self, mount: &Mount, asked: &str, page: &Members<'_>, is_first: bool, doubts: u64) {
+        let Some(listing) = Listing::asked_by(asked).filter(|_| self.policy().is_some()) else { return };
+        tools::learn(mount, listing, page, is_first, doubts);
+    }
+
     /// As [`Governance::look_at_tools`].
     pub(crate) fn look_at_tools(&self, mount: &Arc<Mount>, worker: usize) {
         self.0.governance.look_at_tools(mount, worker);
@@ -368,6 +377,7 @@ impl Pass {
 impl<'a> From<&'a Mount> for Way<'a> {
     fn from(mount: &'a Mount) -> Self {
         let upstream = mount.bundled.is_none().then(|| mount.upstream.name.as_str());
+        mount.runtime.offered.heed(mount.upstream.health.doubts.count());
         Self { mount: mount.name().as_str(), upstream, offered: Some(&mount.runtime.offered) }
     }
 }

@@ -14,7 +14,7 @@ use ostler_policy::{Arguments, Message};
 use serde_json::value::RawValue;
 
 use super::listing::Listing;
-use super::tools::hints;
+use super::tools::{self, hints};
 use super::{Pass, Way};
 use crate::bridge::ask;
 use crate::bridge::{Bridged, Writer};
@@ -30,6 +30,8 @@ pub(crate) struct Lists {
     /// Lists that were asked for. Without any it is a stream that goes on where another broke off, with whatever was asked for
     /// there.
     asked: Vec<Asked>,
+    /// When they were.
+    doubts: u64,
 }
 
 /// A list that was asked for.
@@ -72,6 +74,7 @@ impl Lists {
             pass: call.pass.clone(),
             is_modern: call.era == Era::Modern,
             asked,
+            doubts: mount.upstream.health.doubts.count(),
         })
     }
 
@@ -139,16 +142,16 @@ impl Lists {
     ) -> Result<Option<String>, UpstreamError> {
         let mut members = Members::parse(result, "the result").map_err(|_| unreadable())?;
         let Some(entries) = members.get(listing.key()) else { return Ok(None) };
+        // A bundle's are its members', and were learnt where these were asked for.
+        if self.mount.bundled.is_none() {
+            tools::learn(&self.mount, listing, &members, is_first, self.doubts);
+        }
         let entries: Vec<&RawValue> = serde_json::from_str(entries).map_err(|_| unreadable())?;
         let mut kept = Vec::with_capacity(entries.len());
         for entry in &entries {
             if self.may_see(listing, entry.get()) {
                 kept.push(entry.get());
             }
-        }
-        if self.mount.bundled.is_none() {
-            let is_last = members.get("nextCursor").is_none_or(|cursor| cursor == "null");
-            self.mount.runtime.offered.passed(listing, is_first, is_last);
         }
         let is_whole = kept.len() == entries.len();
         let for_one = self.pass.policy().is_some_and(|policy| policy.depends_on_caller());
@@ -178,15 +181,13 @@ impl Lists {
                 }
             }
         };
-        let annotations = annotations.unwrap_or_default();
-        member.runtime.offered.learn(listing, &bare, annotations);
         let way = Way::from(&**member);
         self.pass.could_allow(|caller, environment| Message {
             method,
             is_call: true,
             target: listing.target(&bare),
             arguments: Arguments::Unknown,
-            annotations,
+            annotations: annotations.unwrap_or_default(),
             caller,
             mount: way.mount,
             upstream: way.upstream,

@@ -1,12 +1,13 @@
 //! What one mount's server offers, as far as its lists have passed here: names, and what tools say of themselves. Another mount's entries of the
-//! same names are others.
+//! same names are others. What was learnt before the server said that its tools have changed, or went away, counts for nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ostler_core::limits::POLICY_TOOLS_MAX;
+use ostler_core::limits::{POLICY_TOOLS_FRESH_MAX, POLICY_TOOLS_MAX};
 use ostler_policy::Annotations;
+use tokio::time::Instant;
 
 use super::listing::Listing;
 
@@ -14,8 +15,10 @@ use super::listing::Listing;
 #[derive(Debug, Default)]
 pub struct Offered {
     lists: [Mutex<List>; Listing::ALL.len()],
-    /// Somebody has asked for the tools, or does.
-    is_asked: AtomicBool,
+    /// The server's [`Doubts`](crate::upstream::health::Doubts) that were heeded.
+    heeded: AtomicU64,
+    /// When somebody began to ask for the tools.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// One of them. What is not in it has the protocol's defaults, and so counts as destructive.
@@ -61,9 +64,26 @@ impl Offered {
         list.is_whole.then(all)
     }
 
-    /// True once: whoever is told so asks for the tools.
+    /// Forgets what its tools say of themselves where the server has raised doubts of it since.
+    pub(super) fn heed(&self, doubts: u64) {
+        if self.heeded.load(Ordering::Acquire) == doubts {
+            return;
+        }
+        let mut tools = self.lock(Listing::Tools);
+        if self.heeded.swap(doubts, Ordering::AcqRel) != doubts {
+            *tools = List::default();
+            *lock(&self.asked) = None;
+        }
+    }
+
+    /// True once, and again when it was long ago: whoever is told so asks for the tools.
     pub(super) fn claim_asking(&self) -> bool {
-        !self.is_asked.swap(true, Ordering::AcqRel)
+        let mut asked = lock(&self.asked);
+        let is_due = asked.is_none_or(|asked| asked.elapsed() >= POLICY_TOOLS_FRESH_MAX);
+        if is_due {
+            *asked = Some(Instant::now());
+        }
+        is_due
     }
 
     fn lock(&self, listing: Listing) -> MutexGuard<'_, List> {
@@ -74,6 +94,65 @@ impl Offered {
             Listing::Resources => resources,
             Listing::Templates => templates,
         };
-        list.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(list)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn harmless() -> Annotations {
+        Annotations { read_only: true, ..Annotations::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tools_are_asked_for_once_and_again_when_that_was_long_ago_or_is_doubtful() {
+        let offered = Offered::default();
+        assert_eq!([offered.claim_asking(), offered.claim_asking()], [true, false]);
+        tokio::time::advance(POLICY_TOOLS_FRESH_MAX).await;
+        assert_eq!([offered.claim_asking(), offered.claim_asking()], [true, false]);
+        offered.heed(1);
+        assert_eq!([offered.claim_asking(), offered.claim_asking()], [true, false]);
+    }
+
+    #[test]
+    fn a_doubt_makes_tools_destructive_until_they_are_learnt_again_and_other_lists_stay() {
+        let offered = Offered::default();
+        offered.learn(Listing::Tools, "look", harmless());
+        offered.learn(Listing::Prompts, "greet", Annotations::default());
+        for listing in Listing::ALL {
+            offered.passed(listing, true, true);
+        }
+        assert!(!offered.tool("look").is_destructive() && offered.tool("other").is_destructive());
+        offered.heed(0);
+        assert!(!offered.tool("look").is_destructive());
+        offered.heed(3);
+        assert!(offered.tool("look").is_destructive());
+        assert_eq!(offered.all(Listing::Tools), None);
+        assert_eq!(offered.all(Listing::Prompts).unwrap().len(), 1);
+        offered.learn(Listing::Tools, "look", harmless());
+        offered.heed(3);
+        assert!(!offered.tool("look").is_destructive());
+    }
+
+    #[test]
+    fn a_list_is_known_whole_from_its_first_page_to_its_last_alone() {
+        let offered = Offered::default();
+        offered.passed(Listing::Tools, false, true);
+        assert_eq!(offered.all(Listing::Tools), None, "its beginning is not known");
+        offered.passed(Listing::Tools, true, false);
+        assert_eq!(offered.all(Listing::Tools), None, "its end is not known");
+        offered.passed(Listing::Tools, false, true);
+        assert_eq!(offered.all(Listing::Tools), Some(Vec::new()));
+        for number in 0..=POLICY_TOOLS_MAX {
+            offered.learn(Listing::Tools, &number.to_string(), harmless());
+        }
+        assert_eq!(offered.all(Listing::Tools), None, "not all of it fits");
+        assert!(offered.tool(&POLICY_TOOLS_MAX.to_string()).is_destructive());
     }
 }

@@ -36,7 +36,26 @@ pub(super) fn hints(raw: Option<&str>) -> Annotations {
     }
 }
 
-/// Asks for a mount's tools, once, in the background, until it is answered. A child is started by its users alone, and its tools are known
+/// Takes in a page of one of the mount's lists. What cannot be read of it is not learnt, and so counts as destructive; so does what was asked for
+/// before the server raised doubts.
+pub(super) fn learn(mount: &Mount, listing: Listing, page: &Members<'_>, is_first: bool, doubts: u64) {
+    let (offered, current) = (&mount.runtime.offered, mount.upstream.health.doubts.count());
+    offered.heed(current);
+    let entries = page.get(listing.key()).and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw).ok());
+    let Some(entries) = entries.filter(|_| current == doubts) else { return };
+    for entry in entries {
+        let Ok(entry) = Members::parse(entry.get(), "an entry") else { continue };
+        let hints = || hints(entry.get("annotations"));
+        if let Some(name) = entry.text(listing.entry().0) {
+            let annotations = if listing == Listing::Tools { hints() } else { Annotations::default() };
+            offered.learn(listing, &name, annotations);
+        }
+    }
+    let is_last = page.get("nextCursor").is_none_or(|cursor| cursor == "null");
+    offered.passed(listing, is_first, is_last);
+}
+
+/// Asks for a mount's tools in the background, until it is answered, and again when that was long ago or is doubtful. A child is started by its users alone, and its tools are known
 /// when one of them has listed them.
 pub(super) fn ask_for(mount: &Arc<Mount>, pass: Pass, worker: usize) {
     if mount.bundled.is_some() || !mount.upstream.is_probed() || !mount.runtime.offered.claim_asking() {
@@ -63,22 +82,14 @@ pub(super) fn ask_for(mount: &Arc<Mount>, pass: Pass, worker: usize) {
 async fn learn_all(mount: &Arc<Mount>, pass: &Pass, worker: usize) -> Result<(), UpstreamError> {
     let mut cursor = None;
     for _ in 0..BRIDGED_LIST_PAGES_MAX {
+        let doubts = mount.upstream.health.doubts.count();
         let page = page(mount, pass, worker, cursor.as_deref()).await?;
         let envelope = Envelope::scan(&page).map_err(|_| ask::invalid("it is no message"))?;
         // One that has no tools says so with an error.
         let Some(result) = envelope.result else { return Ok(()) };
         let result = Members::parse(result, "the result").map_err(|_| ask::invalid("it is no result"))?;
-        let entries: Vec<&RawValue> = serde_json::from_str(result.get("tools").unwrap_or("[]"))
-            .map_err(|_| ask::invalid("its tools are no list"))?;
-        for entry in entries {
-            let Ok(tool) = Members::parse(entry.get(), "a tool") else { continue };
-            if let Some(name) = tool.text("name") {
-                mount.runtime.offered.learn(Listing::Tools, &name, hints(tool.get("annotations")));
-            }
-        }
-        let is_first = cursor.is_none();
+        learn(mount, Listing::Tools, &result, cursor.is_none(), doubts);
         cursor = result.text("nextCursor");
-        mount.runtime.offered.passed(Listing::Tools, is_first, cursor.is_none());
         if cursor.is_none() {
             break;
         }

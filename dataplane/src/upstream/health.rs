@@ -11,7 +11,7 @@
 //! the mount is degraded and routed, whatever the probe's answer.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +65,10 @@ pub struct Reading {
     pub era: Option<Era>,
 }
 
+/// How often what is known of a server's tools has become doubtful. Cheap to clone: whoever hears of a change has one.
+#[derive(Debug, Clone, Default)]
+pub struct Doubts(Arc<AtomicU64>);
+
 /// The health of one upstream. Reading the state is one atomic load.
 pub struct Health {
     clock: WallClock,
@@ -76,6 +80,8 @@ pub struct Health {
     inner: Mutex<Inner>,
     /// Raised with every change of state.
     changed: Arc<AtomicBool>,
+    /// Of what its tools say of themselves.
+    pub doubts: Doubts,
 }
 
 struct Inner {
@@ -142,6 +148,19 @@ impl Evidence {
     }
 }
 
+// === impl Doubts ===
+
+impl Doubts {
+    pub fn raise(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One atomic load.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 // === impl Health ===
 
 impl Health {
@@ -170,6 +189,7 @@ impl Health {
             refuses_legacy: AtomicBool::new(false),
             inner: Mutex::new(inner),
             changed,
+            doubts: Doubts::default(),
         }
     }
 
@@ -243,6 +263,7 @@ impl Health {
                 if inner.reading.state == State::Down {
                     // What comes back may be another.
                     self.doubt_refusal();
+                    self.doubts.raise();
                 }
                 let reason =
                     if evidence == Evidence::Answered { Cause::Answered } else { Cause::ProbeAnswered };

@@ -184,7 +184,9 @@ impl Upstream {
                 health.record(Evidence::Answered);
                 UpstreamTransport::Bundle
             }
-            Transport::Http(http) => UpstreamTransport::Http(Box::new(http::HttpUpstream::new(http, deps))),
+            Transport::Http(http) => {
+                UpstreamTransport::Http(Box::new(http::HttpUpstream::new(http, deps, health.doubts.clone())))
+            }
             Transport::Sse(http) => {
                 // There is no other on this transport.
                 health.set_era(Era::Legacy);

@@ -44,6 +44,8 @@ pub const POLICY_TOOLS_MAX: usize = 10_000;
 pub const POLICY_TOOLS_RETRY_BASE: Duration = Duration::from_millis(250);
 /// See [`POLICY_TOOLS_RETRY_BASE`].
 pub const POLICY_TOOLS_RETRY_CAP: Duration = Duration::from_secs(30);
+/// How long what a server's tools say of themselves is believed before it is asked again: not every server says when they change.
+pub const POLICY_TOOLS_FRESH_MAX: Duration = Duration::from_secs(5 * 60);
 /// Tests of fields that one rule may have.
 pub const POLICY_FIELDS_MAX: usize = 64;
 /// A compiled regular expression. Enough for long alternatives and classes of Unicode, too little for nested repetitions.

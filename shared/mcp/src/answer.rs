@@ -11,6 +11,7 @@ use ostler_core::limits::{BATCH_MESSAGES_MAX, MESSAGE_ID_BYTES_MAX};
 
 use self::json::{Json, Token};
 use crate::envelope::{Envelope, canonical_id};
+use crate::method;
 
 /// The requests of one POST that wait for their responses: one, or those of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Heard {
     pub spoken: bool,
     /// A request; [`AnswerScan::asked`] has its id.
     pub asks: bool,
+    /// The server's tools are not what they were.
+    pub tools_changed: bool,
 }
 
 /// Why bytes are no JSON-RPC message. A fixed sentence, for the log.
@@ -78,6 +81,7 @@ struct Message {
     /// A member that matters stands there twice, or has a value that it must not have.
     invalid: bool,
     id: IdSeen,
+    tools_changed: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -286,7 +290,11 @@ impl AnswerScan {
                 self.id.clear();
                 self.id.extend_from_slice(raw);
             }
-            Key::Method => self.message.invalid |= raw.first() != Some(&b'"'),
+            Key::Method => {
+                self.message.invalid |= raw.first() != Some(&b'"');
+                self.message.tools_changed =
+                    decoded(raw).as_deref() == Some(method::NOTIFICATIONS_TOOLS_LIST_CHANGED);
+            }
             Key::Error => self.message.invalid = true,
             Key::Result | Key::Other => {}
         }
@@ -294,7 +302,7 @@ impl AnswerScan {
 
     fn end_message(&mut self) {
         self.messages += 1;
-        let Message { seen, invalid, id, .. } = self.message;
+        let Message { seen, invalid, id, tools_changed, .. } = self.message;
         let has = |key: Key| seen & key as u8 != 0;
         if invalid || !has(Key::Jsonrpc) || self.messages > BATCH_MESSAGES_MAX {
             self.malformed = Some(Malformed::NotMessage);
@@ -303,6 +311,7 @@ impl AnswerScan {
         match (has(Key::Method), has(Key::Result), has(Key::Error)) {
             (true, false, false) => {
                 self.heard.spoken = true;
+                self.heard.tools_changed |= tools_changed;
                 self.heard.asks |= id != IdSeen::None && !self.id.is_empty();
             }
             (false, true, false) | (false, false, true) => {

@@ -17,6 +17,8 @@ pub fn run() {
     let mut arguments = std::env::args().skip(1);
     let (name, version) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
     let other = std::env::var(VERSION).unwrap_or_default();
+    // Whether its tool says that it changes nothing; `change` turns it.
+    let mut is_read_only = name == "reader";
     if name == "dies" {
         // Long enough to be a child, too short to be a server.
         std::process::exit(3);
@@ -53,7 +55,7 @@ pub fn run() {
                 json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
             }
             "tools/list" => {
-                json!({"tools": [{"name": "who", "inputSchema": {"type": "object"}}], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+                json!({"tools": [{"name": "who", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": is_read_only}}], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
             }
             "tools/call" => match message["params"]["name"].as_str().unwrap_or_default() {
                 "exit" => std::process::exit(3),
@@ -71,6 +73,11 @@ pub fn run() {
                 }
                 "client" => {
                     json!({"content": [], "capabilities": client, "pid": std::process::id(), "later": asked.get("later")})
+                }
+                "change" => {
+                    is_read_only = !is_read_only;
+                    say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}).to_string());
+                    json!({"content": []})
                 }
                 "flood" => flood(),
                 "chatter" => {

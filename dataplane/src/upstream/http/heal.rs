@@ -153,6 +153,8 @@ pub(super) async fn heal(
                 return match errand.open(session).await {
                     Ok(id) => {
                         metrics.sessions_reopened.increment();
+                        // Who forgets sessions may have begun anew as something else.
+                        upstream.doubts.raise();
                         tracing::info!(upstream = %call.config.name, "a session that the upstream had lost was opened again");
                         Ok(session.replace(id))
                     }

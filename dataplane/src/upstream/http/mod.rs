@@ -33,6 +33,7 @@ use tokio::time::{Instant, timeout};
 
 use super::buffered::Buffered;
 use super::credential::Credential;
+use super::health::Doubts;
 use super::{Answer, AnswerBody, Call, Cause, CompiledUpstream, UpstreamError, UpstreamMetrics, Verb};
 use crate::deps::Deps;
 use crate::mount::session::{HttpMemo, SessionLink};
@@ -61,12 +62,13 @@ pub struct HttpUpstream {
     clock: WallClock,
     /// What is sent as `Authorization`, where config says how to get it.
     credential: ArcSwapOption<Credential>,
+    doubts: Doubts,
 }
 
 // === impl HttpUpstream ===
 
 impl HttpUpstream {
-    pub(super) fn new(transport: &HttpTransport, deps: &Deps) -> Self {
+    pub(super) fn new(transport: &HttpTransport, deps: &Deps, doubts: Doubts) -> Self {
         let pools = Arc::new(Pools::new(deps.workers));
         let connector = Connector::new(transport, deps, pools.keep_alive());
         let credential = transport.oauth.as_ref().map(|client| deps.credentials.of(client, &deps.clock));
@@ -76,6 +78,7 @@ impl HttpUpstream {
             remembered: Arc::default(),
             clock: deps.clock.clone(),
             credential: ArcSwapOption::new(credential),
+            doubts,
         }
     }
 

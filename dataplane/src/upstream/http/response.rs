@@ -42,7 +42,7 @@ pub(super) async fn judge(
         (200..=299, Shape::Json) if call.verb == Verb::Post => {
             whole(clocked(source, call, started), call).await?
         }
-        (200..=299, Shape::Events) => stream(source, call, session, started),
+        (200..=299, Shape::Events) => stream(source, call, session, started, upstream),
         (401 | 403, _) => return Err(unauthorized(status)),
         (400..=599, Shape::Json) => match collected(clocked(source, call, started)).await {
             Some(bytes) => error(bytes, &head, call, clock)?,
@@ -220,6 +220,7 @@ fn stream(
     call: &Call<'_>,
     session: Option<&Arc<UpstreamSession>>,
     started: Instant,
+    upstream: &HttpUpstream,
 ) -> AnswerBody {
     let listens = call.envelope.is_some_and(|envelope| envelope.method == method::SUBSCRIPTIONS_LISTEN);
     let source = if listens || call.verb == Verb::Get { source } else { clocked(source, call, started) };
@@ -233,7 +234,7 @@ fn stream(
             questions: questions(call),
         },
     };
-    AnswerBody::Stream(Box::new(EventBody::new(source, role)))
+    AnswerBody::Stream(Box::new(EventBody::new(source, role, upstream.doubts.clone())))
 }
 
 /// What is made of a status whose body is no message. A stranger's text is never passed on.

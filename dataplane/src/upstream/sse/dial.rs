@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::endpoint;
 use crate::deps::Deps;
+use crate::upstream::health::Doubts;
 use crate::upstream::http::{Finding, HttpUpstream, Lease, RequestBody, Sent, media_type, with_own_headers};
 use crate::upstream::{Cause, Credential, Fault, UpstreamError, UpstreamMetrics, Verdict};
 
@@ -70,7 +71,7 @@ impl Dialer {
         metrics: &Arc<UpstreamMetrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            http: HttpUpstream::new(transport, deps),
+            http: HttpUpstream::new(transport, deps, Doubts::default()),
             transport: transport.clone(),
             metrics: Arc::clone(metrics),
             timeouts: Mutex::new(Timeouts::default()),

@@ -44,6 +44,9 @@ pub(super) const OWN_SEAT: u64 = 0;
 impl Inbound {
     /// Passes a message on. True if it answered a request; whatever else a child says is its own idea.
     pub(super) fn message(&self, link: &Arc<Link>, line: &Bytes, envelope: &Envelope<'_>) -> bool {
+        if envelope.method == method::NOTIFICATIONS_TOOLS_LIST_CHANGED {
+            link.host.health.doubts.raise();
+        }
         match (envelope.kind, self) {
             (Kind::Response { .. }, _) => return self.response(link, line, envelope),
             (Kind::Request, Self::Session(mailbox)) => request_to_session(link, mailbox, line, envelope),

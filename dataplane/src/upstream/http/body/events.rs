@@ -25,6 +25,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::super::super::questions::{Questions, Silence};
 use super::super::session::{Setter, UpstreamSession};
 use super::{ANOTHER_ID, Broken, Source};
+use crate::upstream::health::Doubts;
 use crate::upstream::{BodyError, Cause, Tail, UpstreamError};
 
 /// Ends a fragment in the middle of a line.
@@ -62,6 +63,8 @@ pub struct EventBody {
     setter: Option<Setter>,
     /// What the server has asked on it, and the call's number there.
     questions: Option<(Arc<Questions>, u64)>,
+    /// Raised when the server says that its tools have changed.
+    doubts: Doubts,
     /// Of a push stream: another session has taken this one's place.
     lost: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The beginning of an event that has not ended.
@@ -90,7 +93,7 @@ impl EventBody {
         self.source.touch();
     }
 
-    pub(in crate::upstream::http) fn new(source: Source, role: Role) -> Self {
+    pub(in crate::upstream::http) fn new(source: Source, role: Role, doubts: Doubts) -> Self {
         let (awaited, is_push, is_legacy, session, setter, questions) = match role {
             Role::Answer { awaited, is_legacy, session, setter, questions } => {
                 let number = questions.number();
@@ -110,6 +113,7 @@ impl EventBody {
             session,
             setter,
             questions,
+            doubts,
             lost,
             held: BytesMut::new(),
             leaving: None,
@@ -273,6 +277,9 @@ impl EventBody {
     }
 
     fn judge(&mut self, block: &Block) -> Result<Verdict, UpstreamError> {
+        if block.message.is_some_and(|message| message.is_ok_and(|heard| heard.tools_changed)) {
+            self.doubts.raise();
+        }
         if self.is_push {
             return Ok(Verdict::Passes);
         }
