@@ -21,6 +21,7 @@ from pathlib import Path
 # What the suites share lies beside them.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "harness"))
 
+import apart
 import counterparts
 import dataplane
 import matrix
@@ -152,6 +153,8 @@ def run_mode(mode, ostler, kinds, tally, page):
                 for door in doors:
                     check_refusals(world, door)
                 run_clients(world, doors, kinds)
+                if mode == "standalone":
+                    apart.check(world)
                 check_children(world, mode, doors)
                 check_stop(world, mode)
             except Failed as failure:

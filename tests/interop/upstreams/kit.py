@@ -9,6 +9,7 @@ import socket
 import sys
 
 import uvicorn
+from mcp.types import ToolAnnotations
 from pydantic import BaseModel
 
 try:
@@ -33,7 +34,7 @@ def echo(message: str) -> str:
     return f"Echo: {message}"
 
 
-@server.tool()
+@server.tool(annotations=ToolAnnotations(readOnlyHint=True))
 async def count(to: int, ctx: Context) -> str:
     if to < 0:
         raise ValueError(f"cannot count to {to}")
