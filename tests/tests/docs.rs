@@ -115,15 +115,19 @@ fn the_test_command_is_the_one_that_ci_runs() {
 }
 
 #[test]
+fn the_tests_that_stand_against_threats_exist() {
+    let tests = all_tests();
+    let page = read("docs/threats.md");
+    let named = page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3);
+    let (there, missing): (Vec<_>, Vec<_>) = named.partition(|name| tests.contains(*name));
+    assert!(missing.is_empty(), "the page names tests that do not exist: {missing:#?}");
+    assert!(there.len() > 40, "{there:?}");
+}
+
+#[test]
 fn each_row_of_the_recovery_page_has_its_test() {
     let page = read("docs/recovery.md");
-    let tests: BTreeSet<_> = ["tests/tests", "dataplane/tests", "dataplane/src"]
-        .iter()
-        .flat_map(|folder| {
-            files(&root().join(folder), &|path| path.extension().is_some_and(|ext| ext == "rs"))
-        })
-        .flat_map(|file| test_names(&fs::read_to_string(file).unwrap()))
-        .collect();
+    let tests = all_tests();
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what breaks"));
     let footnoted = page.lines().filter(|line| !line.starts_with('|')).collect::<String>();
     let footnoted = footnoted.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3);
@@ -137,11 +141,24 @@ fn each_row_of_the_recovery_page_has_its_test() {
     assert!(missing.is_empty(), "the page names tests that do not exist: {missing:#?}");
 }
 
+/// The names of all tests.
+fn all_tests() -> BTreeSet<String> {
+    ["tests/tests", "dataplane/tests", "dataplane/src", "shared"]
+        .iter()
+        .flat_map(|folder| {
+            files(&root().join(folder), &|path| path.extension().is_some_and(|ext| ext == "rs"))
+        })
+        .flat_map(|file| test_names(&fs::read_to_string(file).unwrap()))
+        .collect()
+}
+
 /// Functions that are marked as tests.
 fn test_names(source: &str) -> Vec<String> {
-    let marked = source.split("test]\n").skip(1).chain(source.split("test(start_paused = true)]\n").skip(1));
-    let name = |after: &str| {
-        let (_, rest) = after.split_once("fn ")?;
+    let is_mark = |line: &str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+    let lines: Vec<_> = source.lines().map(str::trim).collect();
+    let marked = lines.iter().enumerate().filter(|(_, line)| is_mark(line)).map(|(at, _)| &lines[at..]);
+    let name = |lines: &[&str]| {
+        let (_, rest) = lines.iter().find_map(|line| line.split_once("fn "))?;
         rest.split_once('(').map(|(name, _)| name.to_owned())
     };
     marked.filter_map(name).collect()
