@@ -184,6 +184,26 @@ async fn arguments_decide_as_they_will_be_sent_and_what_cannot_be_judged_is_deni
     assert_eq!(world.arrived("pay"), allowed);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_longer_than_rules_look_at_is_denied() {
+    let dir = tempfile::tempdir().unwrap();
+    let world =
+        World::start(dir.path(), json!({"rules": [{"match": {"tool": "x"}, "action": "deny"}]})).await;
+    let addr = world.dataplane.mcp_addr();
+    for (length, is_denied) in [(8 * 1024, false), (8 * 1024 + 1, true)] {
+        let name = "n".repeat(length);
+        let message = json!({"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": name}});
+        let answer = LegacyClient::connect(addr, "old").await.post(&message).await.json();
+        assert_eq!(answer["error"]["data"]["reason"] == "policy_denied", is_denied, "{length}: {answer}");
+        let message = json!({"jsonrpc": "2.0", "id": 5, "method": "n".repeat(length)});
+        let answer = LegacyClient::connect(addr, "old").await.post(&message).await.json();
+        assert_eq!(answer["error"]["data"]["reason"] == "policy_denied", is_denied, "{length}: {answer}");
+    }
+    world.new.change(|script| script.tools = vec!["look".to_owned(), "n".repeat(8 * 1024 + 1)]);
+    let list = modern(addr, "new", 6, "tools/list", json!({})).send().await.json();
+    assert_eq!(names(&list["result"], "tools", "name"), ["look"]);
+}
+
 fn names(result: &Value, list: &str, key: &str) -> Vec<String> {
     let entries = result[list].as_array().unwrap_or_else(|| panic!("{result}"));
     entries.iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()

@@ -412,6 +412,10 @@ fn unreadable(why: Unreadable) -> UpstreamError {
         Unreadable::Unnamed => {
             UpstreamError::new(Reason::InvalidParams, "the call does not say what it is of")
         }
+        Unreadable::TooLong => UpstreamError::denied(
+            "what the call is of has a longer name than rules look at".to_owned(),
+            Denial::default(),
+        ),
         Unreadable::Disguised => UpstreamError::denied(
             "the method is written otherwise than the protocol has it, and cannot be judged; correct it"
                 .to_owned(),

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
+use ostler_core::limits::POLICY_TARGET_BYTES_MAX;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::headers::EVENT_STREAM;
 use ostler_mcp::{Envelope, Era, Reason, splice, sse};
@@ -170,7 +171,9 @@ impl Lists {
     fn may_see(&self, listing: Listing, entry: &str) -> bool {
         let (key, method) = listing.entry();
         let Ok(members) = Members::parse(entry, "an entry") else { return false };
-        let Some(name) = members.text(key) else { return false };
+        let Some(name) = members.text(key).filter(|name| name.len() <= POLICY_TARGET_BYTES_MAX) else {
+            return false;
+        };
         let annotations = (listing == Listing::Tools).then(|| hints(members.get("annotations")));
         let (member, bare) = match &self.mount.bundled {
             None => (&self.mount, name),

@@ -1,5 +1,6 @@
 //! An envelope as rules see it: what it acts on, and whether it is a call.
 
+use ostler_core::limits::POLICY_TARGET_BYTES_MAX;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::{Envelope, method};
 use ostler_policy::{Annotations, Arguments, Caller, Known, Message, Target};
@@ -13,6 +14,8 @@ pub(super) enum Unreadable {
     Unnamed,
     /// A method that an easy-going server may take for a known one.
     Disguised,
+    /// What it is of has a name that is longer than any.
+    TooLong,
 }
 
 /// Shows everything that a message acts on: mostly one thing; nothing where a bundle hands it on to a member, which asks anew.
@@ -70,6 +73,11 @@ pub(super) fn each(
     }
     if let (Target::Tool(name), Some(offered)) = (message.target, way.offered) {
         message.annotations = offered.tool(name);
+    }
+    let named = message.target.named().map_or("", |(_, name)| name);
+    let names = [asked, named].into_iter().chain(subscribed.iter().map(String::as_str));
+    if names.into_iter().any(|name| name.len() > POLICY_TARGET_BYTES_MAX) {
+        return Err(Unreadable::TooLong);
     }
     show(message);
     // A subscription acts on each resource that it names, as if it subscribed to it alone.

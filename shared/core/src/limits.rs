@@ -38,6 +38,8 @@ pub const POLICY_RULES_MAX: usize = 4_096;
 pub const POLICY_PATTERNS_MAX: usize = 256;
 /// A pattern, a rule's name, the name of an environment. Longer than the names of any tools.
 pub const POLICY_TEXT_BYTES_MAX: usize = 512;
+/// The name of a tool or prompt, a URI, or a method that rules are asked about: longer than any that means something. Longer ones are denied.
+pub const POLICY_TARGET_BYTES_MAX: usize = 8 * 1024;
 /// Tools of one mount whose annotations are known. Others count as destructive.
 pub const POLICY_TOOLS_MAX: usize = 10_000;
 /// The first pause before a mount is asked again for its tools, and the longest.
@@ -58,10 +60,15 @@ pub const POLICY_EXPRESSION_BYTES_MAX: usize = 2 * 1024;
 pub const POLICY_EXPRESSION_DEPTH_MAX: usize = 32;
 /// Comprehensions that stand in one another: each multiplies the cost.
 pub const POLICY_EXPRESSION_FOLDS_MAX: usize = 2;
-/// Steps of one evaluation, about a millisecond in all. An expression that wants more denies.
+/// Steps of one evaluation, a few milliseconds in all. An expression that wants more denies.
 pub const POLICY_EXPRESSION_STEPS_MAX: u32 = 20_000;
 /// Text or JSON that is looked through at the price of one step.
-pub const POLICY_EXPRESSION_BYTES_PER_STEP: usize = 1024;
+pub const POLICY_EXPRESSION_BYTES_PER_STEP: usize = 256;
+/// Steps of all rules for one message: enough for fifty in each of as many rules as there may be, some ten milliseconds in all. What wants more
+/// denies.
+pub const POLICY_MESSAGE_STEPS_MAX: u32 = 200_000;
+/// Items of a list that a rule looks through. A longer list denies.
+pub const POLICY_ITEMS_MAX: usize = 20_000;
 /// What a rule tells who is denied: a few sentences.
 pub const POLICY_FEEDBACK_BYTES_MAX: usize = 2 * 1024;
 /// `allowed_hosts` of one listener; each is compared with the `Host` of every request.

@@ -23,3 +23,6 @@ pub use message::{Annotations, Arguments, Known, Message, Target, TargetKind};
 pub use policy::{Bearing, Flag, Policy, Settings};
 pub use rule::{Action, Feedback, Match, Rule, Verdict};
 pub use shadow::shadowed;
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,12 @@
 //! A message as rules see it: what is asked of whom, by whom. Read from the bytes that will be sent, by whoever sends them.
 
+use std::cell::Cell;
+
+use ostler_core::limits::{POLICY_EXPRESSION_BYTES_PER_STEP, POLICY_MESSAGE_STEPS_MAX};
+
 use crate::caller::Caller;
-use crate::fields::Path;
-use crate::json::{Looked, Node};
+use crate::fields::{Path, Untestable};
+use crate::json::{Looked, Node, Step};
 
 /// One message, before it is sent.
 #[derive(Debug, Clone, Copy)]
@@ -32,9 +36,12 @@ pub enum Arguments<'a> {
     Unknown,
 }
 
-/// Arguments as they stand in the message, read once for all rules.
-#[derive(Debug, Default)]
-pub struct Known<'a>(Looked<'a>);
+/// Arguments as they stand in the message, read once for all rules; and what all of these may still cost.
+#[derive(Debug)]
+pub struct Known<'a> {
+    all: Looked<'a>,
+    left: Cell<u32>,
+}
 
 /// What a server says of a tool of its own (2025-11-25, `ToolAnnotations`), with the defaults of what it leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +53,13 @@ pub struct Annotations {
     pub open_world: bool,
 }
 
-/// A field of the arguments.
+/// A field of arguments or claims.
 pub(crate) enum Found<'a> {
     Unknown,
     Absent,
     There(Node<'a>),
+    /// It cannot be looked for: why, as the end of a sentence.
+    Untestable(Untestable),
 }
 
 /// What a message acts on.
@@ -76,34 +85,91 @@ pub enum TargetKind {
 impl<'a> Known<'a> {
     /// `arguments`, raw; a call without any has none of their fields.
     pub fn new(raw: Option<&'a str>) -> Self {
-        Self(Looked::new(raw))
+        let all = Looked::new(Node::Raw(raw.unwrap_or("{}")));
+        Self { all, left: Cell::new(POLICY_MESSAGE_STEPS_MAX) }
     }
 
     pub(crate) fn node(&self) -> Node<'a> {
-        self.0.node()
+        self.all.node()
     }
 
-    pub(crate) fn member(&self, key: &str) -> Option<Node<'a>> {
-        self.0.member(key)
+    /// Takes the price of so many steps off what the rules together may cost.
+    pub(crate) fn charge(&self, steps: u32) -> Result<(), Untestable> {
+        let left = self.left.get().checked_sub(steps).ok_or(TOO_COSTLY)?;
+        self.left.set(left);
+        Ok(())
+    }
+
+    /// A member of the arguments; nothing where there is none.
+    pub(crate) fn member(&self, key: &str) -> Result<Option<Node<'a>>, Untestable> {
+        match self.find(std::iter::once(key)) {
+            Found::There(node) => Ok(Some(node)),
+            Found::Untestable(why) => Err(why),
+            Found::Absent | Found::Unknown => Ok(None),
+        }
+    }
+
+    fn find<'p>(&self, steps: impl Iterator<Item = &'p str>) -> Found<'a> {
+        let mut at = &self.all;
+        for step in steps {
+            let price = if at.is_read() { 1 } else { steps_of(at.node().len()) };
+            if let Err(why) = self.charge(price) {
+                return Found::Untestable(why);
+            }
+            match at.step(step) {
+                Step::There(inner) => at = inner,
+                Step::Absent => return Found::Absent,
+                Step::Blocked => return Found::Untestable(BLOCKED),
+            }
+        }
+        Found::There(at.node())
     }
 }
+
+impl Default for Known<'_> {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+/// What it costs to look through so many bytes, in steps.
+pub(crate) fn steps_of(bytes: usize) -> u32 {
+    1 + u32::try_from(bytes / POLICY_EXPRESSION_BYTES_PER_STEP).unwrap_or(u32::MAX - 1)
+}
+
+const TOO_COSTLY: Untestable =
+    "is not looked at: the rules together take more steps for one message than they may";
+const BLOCKED: Untestable =
+    "cannot be looked for: the path leads through something that is no object, or no list";
 
 // === impl Arguments ===
 
 impl<'a> Arguments<'a> {
     pub(crate) fn find(self, path: &Path) -> Found<'a> {
         let Self::Known(known) = self else { return Found::Unknown };
-        let mut steps = path.steps();
-        let first = steps.next().and_then(|key| known.member(key));
-        first.and_then(|node| down(node, steps)).map_or(Found::Absent, Found::There)
+        known.find(path.steps())
+    }
+
+    /// As [`Known::charge`]; what is not known costs nothing.
+    pub(crate) fn charge(self, bytes: usize) -> Result<(), Untestable> {
+        match self {
+            Self::Known(known) => known.charge(steps_of(bytes)),
+            Self::Unknown => Ok(()),
+        }
     }
 }
 
 /// Down from a value: by a key of an object, or by the number of a list's item.
-pub(crate) fn down<'a, 'p>(node: Node<'a>, mut steps: impl Iterator<Item = &'p str>) -> Option<Node<'a>> {
-    steps.try_fold(node, |node, step| {
-        node.member(step).or_else(|| node.items()?.into_iter().nth(step.parse().ok()?))
-    })
+pub(crate) fn down<'a, 'p>(node: Node<'a>, steps: impl Iterator<Item = &'p str>) -> Found<'a> {
+    let mut at = node;
+    for step in steps {
+        match at.step(step) {
+            Step::There(inner) => at = inner,
+            Step::Absent => return Found::Absent,
+            Step::Blocked => return Found::Untestable(BLOCKED),
+        }
+    }
+    Found::There(at)
 }
 
 // === impl Annotations ===

@@ -1,11 +1,12 @@
 //! One rule: what it matches, and what becomes of it.
 
+use ostler_core::limits::POLICY_ITEMS_MAX;
 use ostler_core::name::ResourceName;
 
 use crate::cel::{self, Expression, Outcome};
-use crate::fields::{Field, Test};
+use crate::fields::{Field, Test, Untestable};
 use crate::json::{Node, View};
-use crate::message::{Found, Message, TargetKind, down};
+use crate::message::{Arguments, Found, Message, TargetKind, down};
 use crate::pattern::Patterns;
 
 /// A rule of a policy.
@@ -90,13 +91,13 @@ impl Match {
             return Verdict::Differs(part);
         }
         let claims = message.caller.claims().map_or(Node::Raw("{}"), Node::Object);
-        let claim = |field: &Field| down(claims, field.path.steps()).map_or(Found::Absent, Found::There);
+        let claim = |field: &Field| down(claims, field.path.steps());
         let mut verdict = Verdict::Matches;
         let fields = self.claims.iter().map(|field| ("claims", field, claim(field)));
         let arguments = self.arguments.iter();
         let arguments = arguments.map(|field| ("arguments", field, message.arguments.find(&field.path)));
         for (part, field, found) in fields.chain(arguments) {
-            match judge_field(part, field, found) {
+            match judge_field(part, field, found, message.arguments) {
                 Verdict::Matches => {}
                 Verdict::Differs(part) => return Verdict::Differs(part),
                 undecided => verdict = worse(verdict, undecided),
@@ -107,7 +108,9 @@ impl Match {
             None | Some(Outcome::True) => verdict,
             Some(Outcome::False) => Verdict::Differs("when"),
             Some(Outcome::Unknown) => worse(verdict, Verdict::Depends),
-            Some(Outcome::Error(why)) => Verdict::Fails(format!("`when` cannot be evaluated: {why}")),
+            Some(Outcome::Error(why)) => {
+                worse(verdict, Verdict::Fails(format!("`when` cannot be evaluated: {why}")))
+            }
         }
     }
 
@@ -168,41 +171,45 @@ impl Match {
     }
 }
 
-fn judge_field(part: &'static str, field: &Field, found: Found<'_>) -> Verdict {
+fn judge_field(part: &'static str, field: &Field, found: Found<'_>, arguments: Arguments<'_>) -> Verdict {
+    let path = field.path.as_str();
+    let fails = |why: Untestable| Verdict::Fails(format!("`{part}.{path}` {why}"));
     let node = match found {
         Found::Unknown => return Verdict::Depends,
+        Found::Untestable(why) => return fails(why),
         Found::Absent => {
             let is_meant = field.tests.iter().all(|test| *test == Test::Exists(false));
             return if is_meant { Verdict::Matches } else { Verdict::Differs(part) };
         }
         Found::There(node) => node,
     };
-    let path = field.path.as_str();
-    let Some(view) = node.view() else {
-        return Verdict::Fails(format!("`{part}.{path}` cannot be read"));
-    };
-    let items = || {
-        let texts = node.items().unwrap_or_default().into_iter().filter_map(Node::view);
-        texts
-            .filter_map(|view| if let View::Text(text) = view { Some(text.into_owned()) } else { None })
-            .collect()
+    if let Err(why) = arguments.charge(node.len()) {
+        return fails(why);
+    }
+    let Some(view) = node.view() else { return fails("cannot be read") };
+    let has_item = |part: &str| {
+        let items = node.items(POLICY_ITEMS_MAX).map_err(|_| "has more items than are looked at")?;
+        let is_it = |item: Node<'_>| matches!(item.view(), Some(View::Text(text)) if text == part);
+        Ok(items.unwrap_or_default().into_iter().any(is_it))
     };
     let mut verdict = Verdict::Matches;
     for test in &field.tests {
-        match test.holds(&view, items) {
+        match arguments.charge(node.len()).and_then(|()| test.holds(&view, has_item)) {
             Ok(true) => {}
             Ok(false) => return Verdict::Differs(part),
-            Err(why) => verdict = Verdict::Fails(format!("`{part}.{path}` {why}")),
+            Err(why) => verdict = fails(why),
         }
     }
     verdict
 }
 
-/// Of two that do not decide by themselves.
+/// Of two that do not decide by themselves. What depends on arguments may not match at all with some of them, whatever cannot be evaluated beside it.
 fn worse(one: Verdict, other: Verdict) -> Verdict {
-    match (&one, &other) {
-        (Verdict::Fails(_), _) | (_, Verdict::Matches) => one,
-        (_, Verdict::Fails(_)) | (Verdict::Matches, _) => other,
-        _ => one,
-    }
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::Matches => 0,
+        Verdict::Fails(_) => 1,
+        Verdict::Depends => 2,
+        Verdict::Differs(_) => 3,
+    };
+    if rank(&other) > rank(&one) { other } else { one }
 }

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use ostler_core::limits::{POLICY_EXPRESSION_BYTES_PER_STEP, POLICY_EXPRESSION_STEPS_MAX};
+use ostler_core::limits::POLICY_EXPRESSION_STEPS_MAX;
 
 use super::parser::{Expr, Fold, FoldKind, Function, Operator};
 use super::value::Value;
 use super::{Expression, Variable};
 use crate::json::Node;
-use crate::message::{Arguments, Known, Message, Target};
+use crate::message::{Arguments, Known, Message, Target, steps_of};
 
 /// What comes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +48,24 @@ type Evaluated<'m> = Result<Value<'m>, String>;
 // === impl Run ===
 
 impl<'m, 'a> Run<'m, 'a> {
+    /// For looking through so many bytes, or making a copy of them; each step has its own price.
     fn charge(&mut self, bytes: usize) -> Result<(), String> {
-        let steps = 1 + u32::try_from(bytes / POLICY_EXPRESSION_BYTES_PER_STEP).unwrap_or(u32::MAX);
-        self.left = self.left.checked_sub(steps).ok_or("it takes more steps than it may")?;
-        Ok(())
+        self.charge_steps(steps_of(bytes).saturating_sub(1))
+    }
+
+    fn charge_steps(&mut self, steps: u32) -> Result<(), String> {
+        // Out of steps, nothing decides any more.
+        let left = self.left.checked_sub(steps);
+        self.left = left.unwrap_or_default();
+        left.ok_or("it takes more steps than it may")?;
+        match self.arguments() {
+            Some(known) => known.charge(steps).map_err(|why| format!("the message {why}")),
+            None => Ok(()),
+        }
     }
 
     fn eval<'e: 'm>(&mut self, expr: &'e Expr) -> Evaluated<'m> {
-        self.charge(0)?;
+        self.charge_steps(1)?;
         match expr {
             Expr::Null => Ok(Value::Null),
             Expr::Bool(value) => Ok(Value::Bool(*value)),
@@ -69,6 +79,9 @@ impl<'m, 'a> Run<'m, 'a> {
             }
             Expr::Variable(variable) => Ok(self.variable(*variable)),
             Expr::Bound(slot) => {
+                let bound = self.bound.get(*slot).ok_or("a name is bound to nothing")?;
+                let bytes = bound.copied();
+                self.charge(bytes)?;
                 self.bound.get(*slot).cloned().ok_or_else(|| "a name is bound to nothing".to_owned())
             }
             Expr::Select(object, field) => {
@@ -145,18 +158,25 @@ impl<'m, 'a> Run<'m, 'a> {
     fn member(&mut self, object: &Value<'m>, field: &str) -> Result<Option<Value<'m>>, String> {
         match object {
             Value::Unknown => Ok(Some(Value::Unknown)),
-            // What is asked most is read once for all rules.
+            // What is asked most is read once for all rules, and its price with it.
             Value::Json(Node::Raw(raw)) if self.is_arguments(raw) => {
-                self.charge(0)?;
-                Ok(self.arguments().and_then(|known| known.member(field)).and_then(Value::of))
+                let found = self.arguments().map_or(Ok(None), |known| known.member(field));
+                self.value(found.map_err(|why| format!("`{field}` {why}"))?)
             }
             Value::Json(node) if !object.is_list() => {
                 self.charge(node.len())?;
-                Ok(object.member(field))
+                self.value(node.member(field))
             }
-            Value::Annotations(_) => Ok(object.member(field)),
+            Value::Annotations(annotations) => Ok(annotations.get(field).map(Value::Bool)),
             other => Err(format!("`{field}` is looked for in {}", other.kind())),
         }
+    }
+
+    /// A part of the message as a value. What is there and cannot be read is an error, and not nothing.
+    fn value(&mut self, node: Option<Node<'m>>) -> Result<Option<Value<'m>>, String> {
+        let Some(node) = node else { return Ok(None) };
+        self.charge(node.len())?;
+        Value::of(node).map(Some).ok_or_else(|| "a value cannot be read".to_owned())
     }
 
     fn arguments(&self) -> Option<&'a Known<'a>> {
@@ -181,17 +201,58 @@ impl<'m, 'a> Run<'m, 'a> {
             (_, Value::Int(at)) if of.is_list() => {
                 let items = self.items(&of)?;
                 let item = usize::try_from(*at).ok().and_then(|at| items.into_iter().nth(at));
-                item.ok_or_else(|| format!("the list has no item {at}"))
+                item.ok_or_else(|| "the list has no such item".to_owned())
             }
             _ => Err(format!("{} is no index of {}", index.kind(), of.kind())),
         }
     }
 
     fn items(&mut self, of: &Value<'m>) -> Result<Vec<Value<'m>>, String> {
-        if let Value::Json(node) = of {
-            self.charge(node.len())?;
+        self.charge(of.looked_through())?;
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let items = of.items(most).map_err(|_| "a list is longer than may be looked through".to_owned())?;
+        let items = items.ok_or_else(|| format!("{} has no items", of.kind()))?;
+        self.charge_steps(u32::try_from(items.len()).unwrap_or(u32::MAX))?;
+        Ok(items)
+    }
+
+    /// Values of different kinds are not equal.
+    fn equal(&mut self, one: &Value<'m>, other: &Value<'m>) -> Result<bool, String> {
+        self.charge(one.looked_through().min(other.looked_through()))?;
+        if let Some(equal) = one.equals_plainly(other) {
+            return Ok(equal);
         }
-        of.items().ok_or_else(|| format!("{} has no items", of.kind()))
+        if one.is_list() {
+            let (one, other) = (self.items(one)?, self.items(other)?);
+            if one.len() != other.len() {
+                return Ok(false);
+            }
+            for (one, other) in one.iter().zip(&other) {
+                if !self.equal(one, other)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let (one, other) = (self.members(one)?, self.members(other)?);
+        if one.len() != other.len() {
+            return Ok(false);
+        }
+        for ((key, one), (other_key, other)) in one.iter().zip(&other) {
+            if key != other_key || !self.equal(one, other)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Of an object, in the order of their keys.
+    fn members(&mut self, of: &Value<'m>) -> Result<Vec<(Cow<'m, str>, Value<'m>)>, String> {
+        self.charge(of.looked_through())?;
+        let mut members = of.members().ok_or("an object cannot be read")?;
+        self.charge_steps(u32::try_from(members.len()).unwrap_or(u32::MAX))?;
+        members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(members)
     }
 
     /// `&&`, or `||`: whichever part decides does so, whatever the others are.
@@ -201,14 +262,13 @@ impl<'m, 'a> Run<'m, 'a> {
             match self.eval(part) {
                 Ok(Value::Bool(value)) if value == decides => return Ok(Value::Bool(decides)),
                 Ok(Value::Bool(_)) => {}
-                Ok(Value::Unknown) if undecided.is_ok() => undecided = Ok(Value::Unknown),
-                Ok(Value::Unknown) => {}
+                // It may decide, whatever cannot be evaluated beside it.
+                Ok(Value::Unknown) => undecided = Ok(Value::Unknown),
+                Ok(_) | Err(_) if matches!(undecided, Ok(Value::Unknown)) => {}
                 Ok(other) => undecided = Err(format!("a part of `&&` or `||` is {}", other.kind())),
                 Err(why) => undecided = Err(why),
             }
         }
-        // Out of steps, nothing decides any more.
-        self.charge(0)?;
         undecided
     }
 
@@ -229,8 +289,7 @@ impl<'m, 'a> Run<'m, 'a> {
         };
         match operator {
             Operator::Equal | Operator::NotEqual => {
-                self.charge(size(one).max(size(other)))?;
-                Ok(Value::Bool(one.equals(other) == (operator == Operator::Equal)))
+                Ok(Value::Bool(self.equal(one, other)? == (operator == Operator::Equal)))
             }
             Operator::Less => ordered(self, Ordering::is_lt),
             Operator::LessOrEqual => ordered(self, Ordering::is_le),
@@ -249,8 +308,7 @@ impl<'m, 'a> Run<'m, 'a> {
         if other.is_list() {
             let items = self.items(other)?;
             for item in &items {
-                self.charge(size(item))?;
-                if item.equals(one) {
+                if self.equal(item, one)? {
                     return Ok(Value::Bool(true));
                 }
             }
@@ -270,7 +328,7 @@ impl<'m, 'a> Run<'m, 'a> {
             }
             (Operator::Add, one, other) if one.is_list() && other.is_list() => {
                 let items: Vec<_> = self.items(one)?.into_iter().chain(self.items(other)?).collect();
-                self.charge(items.len().saturating_mul(POLICY_EXPRESSION_BYTES_PER_STEP))?;
+                self.charge_steps(u32::try_from(items.len()).unwrap_or(u32::MAX))?;
                 Ok(Value::List(items.into()))
             }
             (_, Value::Int(one), Value::Int(other)) => {
@@ -304,10 +362,10 @@ impl<'m, 'a> Run<'m, 'a> {
         if values.iter().any(Value::is_unknown) {
             return Ok(Value::Unknown);
         }
-        self.charge(values.iter().map(size).sum())?;
+        self.charge(values.iter().map(Value::looked_through).fold(0, usize::saturating_add))?;
         let done = match (function, values.as_slice()) {
             (Function::Size, [Value::Text(text)]) => count(text.chars().count()),
-            (Function::Size, [of]) => of.items().and_then(|items| count(items.len())),
+            (Function::Size, [of]) => of.count().and_then(count),
             (Function::StartsWith, [Value::Text(text), Value::Text(part)]) => {
                 Some(Value::Bool(text.starts_with(&**part)))
             }
@@ -346,6 +404,7 @@ impl<'m, 'a> Run<'m, 'a> {
         let items = self.items(&range)?;
         let (mut kept, mut found, mut is_unknown, mut failed) = (Vec::new(), 0_usize, false, None);
         for item in items {
+            self.charge(item.copied())?;
             self.bound.push(item.clone());
             let meant = fold.filter.as_ref().map_or(Ok(Value::Bool(true)), |filter| self.eval(filter));
             let said = match meant {
@@ -367,12 +426,12 @@ impl<'m, 'a> Run<'m, 'a> {
                 (_, Err(why)) => failed = Some(why),
             }
         }
-        self.charge(0)?;
-        if let Some(why) = failed {
-            return Err(why);
-        }
+        // It may decide, whatever cannot be evaluated beside it.
         if is_unknown {
             return Ok(Value::Unknown);
+        }
+        if let Some(why) = failed {
+            return Err(why);
         }
         Ok(match fold.kind {
             FoldKind::All => Value::Bool(true),
@@ -385,16 +444,6 @@ impl<'m, 'a> Run<'m, 'a> {
 
 fn overflow() -> String {
     "a number is too large, or divided by zero".to_owned()
-}
-
-/// What it costs to look through it, in bytes.
-fn size(value: &Value<'_>) -> usize {
-    match value {
-        Value::Text(text) => text.len(),
-        Value::Json(node) => node.len(),
-        Value::List(items) => items.len().saturating_mul(POLICY_EXPRESSION_BYTES_PER_STEP),
-        _ => 0,
-    }
 }
 
 fn count<'a>(count: usize) -> Option<Value<'a>> {

@@ -68,6 +68,13 @@ fn an_expression_sees_the_message_and_the_caller() {
         ("prompt.startsWith('x')", None),
         ("9223372036854775807 + arguments.amount > 0", None),
         ("arguments.amount / 0 == 1", None),
+        ("-(-9223372036854775807 - 1) > 0", None),
+        ("(-9223372036854775807 - 1) / -1 > 0", None),
+        ("(-9223372036854775807 - 1) % -1 == 0", None),
+        ("int(1e300) > 0", None),
+        ("has(arguments.path.x)", None),
+        ("arguments.nested == arguments.nested && arguments.nested != arguments.tags", Some(true)),
+        ("annotations == annotations && annotations != arguments", Some(true)),
     ] {
         assert_eq!(outcome(source, ARGUMENTS), expected, "{source}: {:?}", said(source, Some(ARGUMENTS)));
     }
@@ -84,12 +91,28 @@ fn what_depends_on_unknown_arguments_is_unknown_and_nothing_else_is() {
         ("has(arguments.a)", Outcome::Unknown),
         ("size(arguments) == 0 ? true : true", Outcome::Unknown),
         ("claims.level > 2", Outcome::True),
+        // It may decide, whatever cannot be evaluated beside it.
+        ("claims.none == 1 && arguments.a == 1", Outcome::Unknown),
+        ("arguments.a == 1 || claims.none == 1", Outcome::Unknown),
+        ("claims.groups.all(g, g == 'eng' ? claims.none == 1 : arguments.a == g)", Outcome::Unknown),
     ] {
         assert_eq!(said(source, None), expected, "{source}");
     }
     assert_eq!(Expression::new("1 > 2 && tool == 'x'").unwrap().constant(), Some(Ok(false)));
     assert_eq!(Expression::new("tool == 'x' || tool != 'x'").unwrap().constant(), None);
     assert!(matches!(Expression::new("'text'").unwrap().constant(), Some(Err(_))));
+}
+
+#[test]
+fn arguments_that_are_no_object_have_no_members_that_could_be_missing() {
+    for arguments in ["[1]", "\"{}\"", "7", "true"] {
+        for source in
+            ["has(arguments.path)", "!has(arguments.path)", "arguments.path == 1", "'path' in arguments.path"]
+        {
+            assert!(matches!(said(source, Some(arguments)), Outcome::Error(_)), "{source} {arguments}");
+        }
+    }
+    assert_eq!(said("!has(arguments.path)", Some("{}")), Outcome::True);
 }
 
 #[test]
@@ -121,7 +144,8 @@ fn what_is_no_expression_is_refused_with_its_place() {
     let folds = "[1].all(a, [1].all(b, [1].all(c, true)))";
     let chained = "[1].map(a, [1]).map(b, b).all(c, true)";
     let signs = "!".repeat(1_000);
-    for source in [&*deep, &long, folds, chained, &signs] {
+    let (fields, sums) = (format!("arguments{}", ".a".repeat(40)), format!("1{} > 0", "+1".repeat(40)));
+    for source in [&*deep, &long, folds, chained, &signs, &fields, &sums] {
         assert!(Expression::new(source).is_err(), "{source}");
     }
 }
@@ -142,6 +166,48 @@ fn no_arguments_make_an_expression_cost_more_than_it_may() {
     ] {
         assert!(matches!(said(source, Some(arguments)), Outcome::Error(_)), "{source}");
     }
+    // What is read, unescaped, copied or compared again and again costs each time.
+    let escaped =
+        |bytes: usize, list: &str| format!(r#"{{"root":"\\u0061{}","list":{list}}}"#, "x".repeat(bytes));
+    let items = format!("[{}]", vec!["\"y\""; 3_000].join(","));
+    let object = |keys: usize, is_turned: bool| {
+        let mut members: Vec<_> = (0..keys).map(|key| format!("\"k{key}\":{key}")).collect();
+        if is_turned {
+            members.reverse();
+        }
+        format!("{{{}}}", members.join(","))
+    };
+    let two = |keys| format!(r#"{{"a":{},"b":{}}}"#, object(keys, false), object(keys, true));
+    let nested = format!("{}\"{}\"{}", "[".repeat(100), "x".repeat(300_000), "]".repeat(100));
+    let deep = format!("{}\"{}\"{}", r#"{"k":"#.repeat(100), "x".repeat(300_000), "}".repeat(100));
+    let numbers = format!(r#"{{"list":[{}]}}"#, vec!["0"; 15_000].join(","));
+    for (source, arguments) in [
+        ("arguments.list.all(p, !p.startsWith(arguments.root))", &escaped(100_000, &items)),
+        ("arguments.list.all(p, has(arguments.root))", &escaped(100_000, &items)),
+        ("size(arguments.list.map(p, arguments.root)) > 0", &escaped(100_000, &items)),
+        ("[arguments.root].all(r, arguments.list.all(p, p != r))", &escaped(100_000, &items)),
+        ("arguments.a == arguments.b", &two(20_000)),
+        ("arguments.a in [arguments.b]", &two(20_000)),
+        ("arguments.a == arguments.b", &format!(r#"{{"a":{nested},"b":{nested}}}"#)),
+        ("arguments.a == arguments.b", &format!(r#"{{"a":{deep},"b":{deep}}}"#)),
+        ("arguments.a.all(k, k in arguments.b)", &two(3_000)),
+        ("1 in arguments.list || 2 in arguments.list", &numbers),
+        // Out of steps, the other side decides nothing.
+        ("arguments.root == arguments.root + arguments.root || true", &escaped(4_000_000, "[]")),
+    ] {
+        assert!(matches!(said(source, Some(arguments)), Outcome::Error(_)), "{source}");
+    }
+    for (source, arguments) in [
+        ("arguments.a == arguments.b && !(arguments.a != arguments.b)", &two(2_000)),
+        ("size(arguments.list) == 3000 && size(arguments) == 2", &escaped(10, &items)),
+        ("arguments.list.all(p, !p.startsWith(arguments.root))", &escaped(10, &items)),
+    ] {
+        assert_eq!(said(source, Some(arguments)), Outcome::True, "{source}");
+    }
+    assert_eq!(said("1 in arguments.list || true", Some(&numbers)), Outcome::True);
+    let Outcome::Error(why) = said("arguments.list.all(a, a > 0)", Some(&many)) else { panic!("it is said") };
+    assert!(why.contains("longer"), "no room was made for its items: {why}");
+    assert_eq!(said("size(arguments.list) == 100000", Some(&many)), Outcome::True, "counting makes no room");
     // What is not named costs nothing.
     assert_eq!(
         said("arguments.path == '/tmp'", Some(&large.replace('}', r#","path":"/tmp"}"#))),

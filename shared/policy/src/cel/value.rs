@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use crate::json::{Node, Number, View};
+use crate::json::{Node, Number, TooMany, View};
 use crate::message::Annotations;
 
 #[derive(Debug, Clone)]
@@ -63,17 +63,53 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The items of a list, or the keys of an object. Nothing of anything else.
-    pub(super) fn items(&self) -> Option<Vec<Self>> {
+    /// What it costs to look through it, in bytes.
+    pub(super) fn looked_through(&self) -> usize {
         match self {
+            Self::Text(text) => text.len(),
+            Self::Json(node) => node.len(),
+            Self::List(items) => items.iter().map(Self::copied).fold(0, usize::saturating_add),
+            _ => 0,
+        }
+    }
+
+    /// What it costs to have it twice, in bytes.
+    pub(super) fn copied(&self) -> usize {
+        match self {
+            Self::Text(Cow::Owned(text)) => text.len(),
+            _ => 0,
+        }
+    }
+
+    /// The items of a list, or the keys of an object. Nothing of anything else, and of what cannot be read.
+    ///
+    /// # Errors
+    /// When there are more than so many.
+    pub(super) fn items(&self, most: usize) -> Result<Option<Vec<Self>>, TooMany> {
+        Ok(match self {
+            Self::List(items) if items.len() > most => return Err(TooMany),
             Self::List(items) => Some(items.to_vec()),
-            Self::Json(node) => match node.items() {
+            Self::Json(node) => match node.items(most)? {
                 Some(items) => items.into_iter().map(Self::of).collect(),
-                None => Some(node.members()?.into_iter().map(|(key, _)| Self::Text(key)).collect()),
+                None if node.count().is_some_and(|count| count > most) => return Err(TooMany),
+                None => {
+                    let members = node.members();
+                    members.map(|members| members.into_iter().map(|(key, _)| Self::Text(key)).collect())
+                }
             },
             Self::Annotations(_) => {
                 Some(Annotations::NAMES.iter().map(|name| Self::Text(Cow::Borrowed(*name))).collect())
             }
+            _ => None,
+        })
+    }
+
+    /// Of a list the items, of an object the keys; nothing of anything else.
+    pub(super) fn count(&self) -> Option<usize> {
+        match self {
+            Self::List(items) => Some(items.len()),
+            Self::Json(node) => node.count(),
+            Self::Annotations(_) => Some(Annotations::NAMES.len()),
             _ => None,
         }
     }
@@ -82,46 +118,32 @@ impl<'a> Value<'a> {
         self.kind() == "a list"
     }
 
-    pub(super) fn member(&self, key: &str) -> Option<Self> {
+    /// Of an object. Nothing of anything else, and of what cannot be read.
+    pub(super) fn members(&self) -> Option<Vec<(Cow<'a, str>, Self)>> {
         match self {
-            Self::Json(node) => Self::of(node.member(key)?),
-            Self::Annotations(annotations) => annotations.get(key).map(Self::Bool),
+            Self::Json(node) => {
+                node.members()?.into_iter().map(|(key, value)| Some((key, Self::of(value)?))).collect()
+            }
+            Self::Annotations(annotations) => {
+                let value =
+                    |name: &'static str| Some((Cow::Borrowed(name), Self::Bool(annotations.get(name)?)));
+                Annotations::NAMES.into_iter().map(value).collect()
+            }
             _ => None,
         }
     }
 
-    /// Values of different kinds are not equal.
-    pub(super) fn equals(&self, other: &Self) -> bool {
+    /// Whether both are equal, unless they are lists or objects both, which have to be looked into.
+    pub(super) fn equals_plainly(&self, other: &Self) -> Option<bool> {
         match (self, other) {
-            (Self::Null, Self::Null) => true,
-            (Self::Bool(one), Self::Bool(other)) => one == other,
-            (Self::Text(one), Self::Text(other)) => one == other,
-            (Self::Annotations(one), Self::Annotations(other)) => one == other,
+            (Self::Null, Self::Null) => Some(true),
+            (Self::Bool(one), Self::Bool(other)) => Some(one == other),
+            (Self::Text(one), Self::Text(other)) => Some(one == other),
             _ => match (self.number(), other.number()) {
-                (Some(one), Some(other)) => one.compare(other) == Some(Ordering::Equal),
-                (None, None) => self.equal_contents(other),
-                _ => false,
+                (Some(one), Some(other)) => Some(one.compare(other) == Some(Ordering::Equal)),
+                (None, None) if self.kind() == other.kind() && self.count().is_some() => None,
+                _ => Some(false),
             },
         }
-    }
-
-    fn equal_contents(&self, other: &Self) -> bool {
-        if self.kind() != other.kind() {
-            return false;
-        }
-        let (Some(one), Some(two)) = (self.items(), other.items()) else { return false };
-        if one.len() != two.len() {
-            return false;
-        }
-        if self.is_list() {
-            return one.iter().zip(&two).all(|(one, other)| one.equals(other));
-        }
-        one.iter().all(|key| match key {
-            Self::Text(key) => match (self.member(key), other.member(key)) {
-                (Some(one), Some(other)) => one.equals(&other),
-                _ => false,
-            },
-            _ => false,
-        })
     }
 }
