@@ -462,3 +462,44 @@ async fn an_answer_is_kept_with_its_outcome_where_config_wants_it_and_nowhere_el
         assert_eq!(decision.response, None);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_is_stopped_is_not_gone_around_where_callers_must_have_one() {
+    for (on_unresolved, without) in [("deny", None), ("anonymous", Some(Value::Null))] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = FakeServer::start("up").await;
+        server.behave(Manner::Modern);
+        let control = TestControl::start(&dir.path().join("control")).await;
+        let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+        let identity = json!({"sources": [{"header": "x-agent"}], "on_unresolved": on_unresolved});
+        let answer = control.apply(&config(&server.url(), json!({"identity": identity, "audit": {}}))).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+        control.until("a", "in_sync").await;
+        // As long as a name may be, and stopped by what a record says of it.
+        let bot = "b".repeat(ostler_core::limits::IDENTITY_BYTES_MAX);
+        let state = dir.path().join("a");
+        let ask =
+            || modern(dataplane.mcp_addr(), "up", 1, "tools/call", json!({"name": "who", "arguments": {}}));
+        assert_eq!(ask().header("x-agent", &bot).send().await.status, 200);
+        let identity = decisions(&state, "who").pop().unwrap().identity.unwrap();
+        assert!(identity.ends_with(&bot), "{identity}");
+        post(&control, "kill", json!({"target": {"scope": "identity", "identity": identity}})).await;
+        eventually("it is stopped", async || {
+            let answer = ask().header("x-agent", &bot).send().await.json();
+            (answer["error"]["data"]["reason"] == "kill_switch").then_some(())
+        })
+        .await;
+        let other = ask().header("x-agent", "another").send().await.json();
+        assert!(other["result"].is_object(), "{other}");
+        // Twice is nobody, and so is none.
+        for nobody in [ask().header("x-agent", &bot).header("x-agent", &bot), ask()] {
+            let answer = nobody.send().await;
+            match &without {
+                None => assert!(answer.status.is_client_error(), "{}", answer.text()),
+                Some(reason) => assert_eq!(&answer.json()["error"]["data"]["reason"], reason),
+            }
+        }
+        dataplane.shutdown().await;
+        control.running.shutdown().await;
+    }
+}

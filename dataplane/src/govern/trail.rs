@@ -107,7 +107,7 @@ impl Trail {
         record.upstream = way.upstream.map(str::to_owned);
         record.mount = Some(way.mount.to_owned());
         record.session = session.map(|id| Digest::of(id.as_bytes()).to_short_hex());
-        record.identity = caller.identity().map(|identity| bounded(identity).into_owned());
+        record.identity = caller.identity().map(str::to_owned);
         record.principal = principal(caller.credential());
         record.environment = self.environment.as_deref().map(str::to_owned);
         word.fill(&mut record);

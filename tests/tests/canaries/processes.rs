@@ -11,7 +11,7 @@ use ostler_tests::support::process::{Process, Program, address};
 use ostler_tests::support::server::{FakeServer, Manner};
 use ostler_tests::support::spool::records;
 use ostler_tests::support::stdio_client::ostler;
-use ostler_tests::support::world::{initialize, modern};
+use ostler_tests::support::world::{LegacyClient, call, initialize, modern};
 use serde_json::{Value, json};
 
 /// What is no secret: the name of an upstream, a rule and the node, which is in everything that is shown or kept.
@@ -42,6 +42,10 @@ struct World {
     folder: PathBuf,
     planted: Planted,
     server: FakeServer,
+    /// Answers with what it was sent, as text that is JSON.
+    echo: FakeServer,
+    /// Ids of sessions, each of which is a secret.
+    sessions: Vec<Canary>,
     control: Process,
     dataplane: Process,
     api: SocketAddr,
@@ -118,8 +122,21 @@ impl World {
         let listening = dataplane.listening().await.unwrap();
         let (mcp, admin) = (address(&listening, "mcp"), address(&listening, "admin"));
         let server = FakeServer::start("up").await;
-        let seen = Surfaces::default();
-        Self { folder: folder.to_owned(), planted, server, control, dataplane, api, mcp, admin, seen }
+        let echo = FakeServer::start("echo").await;
+        let (seen, sessions) = (Surfaces::default(), Vec::new());
+        Self {
+            folder: folder.to_owned(),
+            planted,
+            server,
+            echo,
+            sessions,
+            control,
+            dataplane,
+            api,
+            mcp,
+            admin,
+            seen,
+        }
     }
 
     fn config(&self) -> Value {
@@ -135,6 +152,7 @@ impl World {
                     "headers": {"Authorization": format!("Bearer {reference}"), "X-Api-Key": "${CANARY_VARIABLE}"},
                 },
                 "literal": {"http": {"url": self.server.url()}, "headers": {"Authorization": format!("Bearer {}", literal.value)}},
+                "echo": {"http": {"url": self.echo.url()}},
                 "gone": {"http": {"url": format!("http://{reference}.invalid/")}},
                 "refused": {"http": {"url": format!("http://127.0.0.1:1/{reference}")}},
                 "child": {"stdio": {
@@ -143,7 +161,7 @@ impl World {
                 }},
             },
             "auth": {"api_keys": {"ci": {"key": format!("sha256:{digest}")}}},
-            "audit": {"secrets": ["card", "deep.pin_code"]},
+            "audit": {"secrets": ["card", "deep.pin_code"], "responses": "redacted"},
             "policy": {"rules": [{"name": OPEN, "match": {"tool": "never"}, "action": "deny"}]},
         })
     }
@@ -222,6 +240,21 @@ impl World {
         }
     }
 
+    /// A call of a legacy session, whose answer says again what it was sent.
+    async fn call_echo(&mut self) {
+        let Planted { key, answer, .. } = &self.planted;
+        let authorized = |ask: Ask| ask.header("authorization", &format!("Bearer {}", key.value)).send();
+        let greeted = authorized(Ask::mcp(self.mcp, "/mcp/echo", &initialize())).await;
+        let session = greeted.header("mcp-session-id").unwrap().to_owned();
+        let client = LegacyClient::at(self.mcp, "echo", &session);
+        authorized(client.ask(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))).await;
+        let mut call = call(9);
+        call["params"]["arguments"] = json!({"password": answer.value, "kept": "harmless"});
+        let echoed = authorized(client.ask(&call)).await.text();
+        assert!(echoed.contains(&answer.value), "{echoed}");
+        self.sessions.push(Canary { planted: "a session's id", value: session });
+    }
+
     async fn look_at_everything(&mut self) {
         for path in [
             "/metrics",
@@ -286,12 +319,17 @@ async fn a_secret_is_seen_nowhere_whatever_is_shown_kept_or_logged_and_all_of_it
     let first = world.config();
     assert!(world.apply("one.json", &first.to_string()).await.status.success(), "{:?}", world.seen.0.last());
     world.call_all().await;
+    world.call_echo().await;
     let state = dir.path().join("dataplane");
     eventually("what was called is written down", async || {
         let all = records(&state);
         (all.iter().filter(|record| record.tool.as_deref() == Some("who") && record.status.is_none()).count()
             >= 4)
             .then_some(())
+    })
+    .await;
+    eventually("an answer is written down", async || {
+        records(&state).iter().any(|record| record.response.is_some()).then_some(())
     })
     .await;
     // The literal is replaced, the child is gone, and a name is added.
@@ -342,7 +380,7 @@ async fn a_secret_is_seen_nowhere_whatever_is_shown_kept_or_logged_and_all_of_it
         .run(&["dataplane", "--config", &file, "--state-dir", &dir.path().join("new").display().to_string()])
         .await;
 
-    let World { planted, mut seen, server, .. } = world;
+    let World { planted, mut seen, server, sessions, .. } = world;
     let used = |canary: &Canary| {
         server.seen().iter().any(|seen| format!("{:?}", seen.headers).contains(&canary.value))
     };
@@ -386,7 +424,7 @@ async fn a_secret_is_seen_nowhere_whatever_is_shown_kept_or_logged_and_all_of_it
     }
     assert!(not_seen.is_empty(), "these have nothing in them: {not_seen:?}");
     let mut found = Vec::new();
-    for canary in planted.all() {
+    for canary in planted.all().into_iter().chain(&sessions) {
         let mut places = seen.holding(canary);
         // What an operator wrote into a config is in the config, wherever that is kept.
         if canary.value == planted.literal.value {
