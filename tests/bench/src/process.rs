@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A process of ours.
 #[derive(Debug)]
@@ -27,6 +28,14 @@ pub(crate) struct Usage {
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(10);
+
+/// Lets this process and those that it starts have as many connections as the system allows.
+pub(crate) fn raise_open_files() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
+}
+
+// === impl Running ===
 
 impl Running {
     /// With its stdout as lines for us.

@@ -10,7 +10,7 @@ use crate::cases::{self, Case};
 use crate::figures::{CaseFigures, Turn};
 use crate::load::{COUNTING, Done, Order};
 use crate::page;
-use crate::process::Running;
+use crate::process::{Running, raise_open_files};
 use crate::subject::{Kind, Subject};
 
 /// Measures what is planned, and writes it where that says.
@@ -20,6 +20,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
         "{} is no program; build it, or name another with --dataplane",
         plan.dataplane.display()
     );
+    raise_open_files()?;
     let chosen: Vec<Case> = cases::all().into_iter().filter(|case| plan.wants(case)).collect();
     anyhow::ensure!(!chosen.is_empty(), "no case begins like this; `cases` lists them");
     let mut figures = Vec::with_capacity(chosen.len());
