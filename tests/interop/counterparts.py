@@ -108,8 +108,8 @@ class Server:
         if era_of(version) == own:
             return asks
         if own == "legacy":
-            # Only what belongs to a call can be asked of a modern client, and only where it is clear of which.
-            return [what for what in asks if what != "roots"] if self.over == "http" else []
+            # Only what belongs to a call can be asked of a modern client.
+            return [what for what in asks if what != "roots"]
         return asks
 
 

@@ -91,20 +91,19 @@ def missing(kind, server, version):
         return []
     if "modern" in server.eras:
         return ["push"]
-    return ["caller"] if server.over != "http" else ["roots"]
+    return ["roots"]
 
 
 NOTES = {
     "era": "HTTP+SSE is a transport of the legacy era. A client that accepts the modern one alone refuses it by itself; one that asks for "
     "both falls back.",
     "roots": "Not asked for roots: the server asks after the handshake, outside any call, which the modern era has no word for.",
-    "caller": "Asked nothing: what the server asks comes on its one output for all of its modern clients, and nobody could say whom it means.",
     "push": "Asked nothing: the library's own `elicit` is a request to the client, which it makes in the legacy era alone.",
 }
 
 
 def mark(key):
-    return "¹²³⁴"[list(NOTES).index(key)]
+    return "¹²³"[list(NOTES).index(key)]
 
 
 def notes():

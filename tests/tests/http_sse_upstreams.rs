@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use ostler_core::limits::UPSTREAM_STREAMS_MAX;
 use ostler_dataplane::DataPlane;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::{Answer, Ask};
@@ -300,4 +301,24 @@ async fn a_server_of_2024_under_http_is_told_as_one_and_what_to_do() {
     assert_eq!(shown().await, told, "a call knows less than the probe");
     eventually("no stream is left open", async || (server.open() == 0).then_some(())).await;
     assert!(server.all().is_empty());
+}
+
+#[tokio::test]
+async fn the_place_of_a_stream_is_free_again_when_its_session_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, dataplane) = world(dir.path()).await;
+    let addr = dataplane.mcp_addr();
+    let session = async || {
+        let answer = Ask::mcp(addr, "/mcp/up", &initialize()).send().await;
+        let session = answer.header("mcp-session-id").unwrap_or_else(|| panic!("{}", answer.text()));
+        let end = Ask::new(addr, "DELETE", "/mcp/up").header("mcp-session-id", session);
+        assert!(end.send().await.status.is_success());
+    };
+    // More, one after the other, than there may be at once.
+    let at_once = 64;
+    for _ in 0..=UPSTREAM_STREAMS_MAX / at_once {
+        futures_util::future::join_all((0..at_once).map(|_| session())).await;
+        eventually("their streams are closed", async || (server.open() == 0).then_some(())).await;
+    }
+    dataplane.shutdown().await;
 }
