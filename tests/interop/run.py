@@ -312,9 +312,9 @@ def check_refusals(world, door):
 
 
 def check_children(world, mode, doors):
-    """An ended session's child is gone. Two a mount and data plane may stay until they are idle for long: the one that was
-    asked which era it speaks, which modern clients share if it speaks theirs, and the one that is held for them if not; and those
-    of sessions that their clients have left open."""
+    """An ended session's child is gone. Six a mount and data plane may stay until they are idle for long: the one that was
+    asked which era it speaks, which modern clients share if it speaks theirs, and if not the one that is held for those who can be
+    asked nothing and the four that are lent to calls of the others; and those of sessions that their clients have left open."""
     if not os.path.isdir("/proc"):
         return
     nodes = len({door.mcp for door in doors if door.mcp})
@@ -323,7 +323,7 @@ def check_children(world, mode, doors):
     for mount, spec in world.stdio.items():
         mounts[" ".join(spec["args"])].append(mount)
     for wanted, of in mounts.items():
-        allowed = 2 * len(of) * nodes + world.left_open
+        allowed = 6 * len(of) * nodes + world.left_open
         ended = eventually(lambda: count_children(world, wanted) <= allowed)
         world.report(
             f"{mode} · children of ended sessions are gone: {', '.join(of)}",

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
+use ostler_mcp::bridge::Members;
 use ostler_mcp::bridge::modern_client::{Request, discover_result};
 use ostler_mcp::headers::JSON;
 use ostler_mcp::{Reason, error, message, method};
@@ -97,11 +98,24 @@ fn read(mount: &Mount, call: &Call<'_>) -> Result<Option<Request>, UpstreamError
     demands::judge(envelope, Behind::LegacyServer)?;
     mirrors::judge(mount, call.headers, envelope)?;
     let mut request = Request::read(envelope).map_err(|_| unbridgeable("the request"))?;
-    if mount.upstream.asks() == Asks::Nobody {
-        // It is told so: of several callers nobody could say whom it asks.
-        request.capabilities = ASKED_NOTHING.to_owned();
-    }
+    request.capabilities = told(mount.upstream.asks(), request.capabilities);
     Ok(Some(request))
+}
+
+/// The client's capabilities as its server is told of them.
+fn told(asks: Asks, capabilities: String) -> String {
+    match asks {
+        Asks::OnTheCall => capabilities,
+        // Servers ask for roots when they were greeted, which would come in the middle of somebody's call, and keep them for the
+        // next caller.
+        Asks::InTurn(_) => {
+            let mut told = Members::parse(&capabilities, "capabilities").unwrap_or_default();
+            told.retain(|name| name != "roots");
+            told.to_json()
+        }
+        // Of several callers nobody could say whom it asks.
+        Asks::Nobody => ASKED_NOTHING.to_owned(),
+    }
 }
 
 async fn send(mount: &Arc<Mount>, call: &Call<'_>, request: Request) -> Result<Answer, UpstreamError> {
