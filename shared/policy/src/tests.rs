@@ -308,3 +308,21 @@ fn many_rules_read_large_arguments_once_and_what_they_cost_together_is_bounded()
     assert_eq!(decided(&contains, "t", &many), (false, Some(0)));
     assert_eq!(decided(&contains, "t", &json!({"tags": vec!["a"; 100]}).to_string()), (true, None));
 }
+
+#[test]
+fn of_a_message_about_several_things_the_worst_is_said_with_all_that_is_tried_out() {
+    let rules = || vec![rule(on_tools(&["a"]), Action::DryRun), rule(on_tools(&["b"]), Action::Deny)];
+    let dry = Settings { dry_run: true, ..Settings::default() };
+    for (policy, is_allowed, tried) in
+        [(policy(rules()), false, &[0][..]), (Policy::new(rules(), dry), true, &[0, 1])]
+    {
+        let known = Known::new(None);
+        let say = |tool| policy.judge(&message(tool, Arguments::Known(&known)));
+        for said in [say("a").and(say("b")), say("b").and(say("a")), say("c").and(say("a")).and(say("b"))] {
+            let noted: Vec<_> = said.would_deny.iter().map(|rule| rule.index).collect();
+            assert_eq!((said.is_allowed, &*noted), (is_allowed, tried), "{said:?}");
+            assert_eq!(said.rule().map(|rule| rule.index), Some(1), "{said:?}");
+            assert_eq!(said.is_dry_run(), is_allowed);
+        }
+    }
+}
