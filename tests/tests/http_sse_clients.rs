@@ -163,7 +163,7 @@ async fn a_client_that_does_not_read_holds_up_its_own_answers_alone_and_loses_no
     // More waits than a channel and a socket's buffers hold, and its calls are under way until it is read.
     let scrape = Ask::new(dataplane.admin_addr(), "GET", "/metrics").send().await.text();
     let under_way = metric(&scrape, "ostler_mount_in_flight{mount=\"up\",upstream=\"up\"}");
-    assert!(under_way > 2, "besides the streams there are {}", under_way.saturating_sub(2));
+    assert!(under_way > 30, "besides the streams there are {}", under_way.saturating_sub(2));
     let mut answered = Vec::new();
     for _ in ids.clone() {
         let answer = slow.message().await;

@@ -102,6 +102,8 @@ struct Tracked {
     /// The mount is gone, and its time to finish is up.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     is_cut: bool,
+    /// Its record ends with the handle, not with the last piece.
+    lingers: bool,
     /// Where its client may leave it unread.
     pieces: Option<Pieces>,
     /// What swaps of the rules have to say on it.
@@ -410,10 +412,12 @@ impl Tracked {
 
     /// The answer is whole.
     fn complete(&mut self) {
-        if let Some(aftermath) = self.record.as_ref().and_then(|record| record.aftermath.as_ref()) {
+        if let Some(aftermath) = self.record.as_mut().and_then(|record| record.aftermath.take()) {
             aftermath.complete();
         }
-        self.end(None);
+        if !self.lingers {
+            self.end(None);
+        }
     }
 
     /// The answer broke off: what is left to say is the last that is said.
@@ -606,14 +610,21 @@ impl TrackedBody {
         let unread = record.as_mut().and_then(|record| record.unread.take());
         let unread = unread.filter(|_| !body.is_end_stream());
         let pieces = unread.is_some().then(Pieces::new);
-        let tracked =
-            Tracked { body, record, gone: None, cut: None, is_cut: false, pieces, retold: Retold::default() };
+        let (is_cut, lingers, retold) = (false, false, Retold::default());
+        let tracked = Tracked { body, record, gone: None, cut: None, is_cut, lingers, pieces, retold };
         let tracked = Arc::new(Mutex::new(Some(tracked)));
         let _watched = unread.map(|unread| {
             let offered: Weak<Mutex<Option<Tracked>>> = Arc::downgrade(&tracked);
             unread.watch(offered)
         });
         Self { tracked, watchdog: None, turn: Turn::default(), _watched }
+    }
+
+    /// Lets the answer count as under way until this is dropped: where it goes from here it may wait for its client.
+    pub(super) fn linger(&self) {
+        if let Some(tracked) = lock(&self.tracked).as_mut() {
+            tracked.lingers = true;
+        }
     }
 
     fn watch(&mut self, limit: Duration, cut: CancellationToken) {

@@ -120,7 +120,7 @@ impl Pipeline {
             mount.upstream.tasks().spawn_until_stopped("http_sse call", conversation);
         } else {
             // What follows it may rest on it.
-            conversation.await;
+            Box::pin(conversation).await;
         }
         refuse::accepted()
     }
@@ -195,7 +195,10 @@ impl Conversation {
             }
         };
         let asked = envelope.id.as_ref().filter(|_| envelope.is_request()).map(|id| id.raw());
-        let relayed = http_sse::relay(served.into_body(), is_stream, &self.channel, asked, hears).await;
+        // What its client does not read stays among the mount's calls: their limit is what bounds it.
+        let mut body = served.into_body();
+        body.linger();
+        let relayed = http_sse::relay(&mut body, is_stream, &self.channel, asked, hears).await;
         let Ok(relayed) = relayed else { return };
         if envelope.is_request() && !relayed.answered {
             let error = relayed.broken.unwrap_or_else(unanswered);
@@ -238,7 +241,6 @@ impl Conversation {
 
     fn track(&self, answer: Answer, ends: Ends, mut record: Record) -> Served {
         if answer.body().is_at_hand() {
-            record.hold(None);
             return audit::track(answer, record);
         }
         record.watch_end(super::aftermath::Aftermath {

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A request in the making.
 #[derive(Debug, Clone)]
@@ -18,6 +18,7 @@ pub struct Ask {
     method: &'static str,
     path: String,
     body: Bytes,
+    receive_bytes: Option<u32>,
 }
 
 /// An answer, read to its end.
@@ -31,7 +32,7 @@ pub struct Answer {
 impl Ask {
     pub fn new(addr: SocketAddr, method: &'static str, path: &str) -> Self {
         let builder = vec![("host".to_owned(), addr.to_string())];
-        Self { addr, builder, method, path: path.to_owned(), body: Bytes::new() }
+        Self { addr, builder, method, path: path.to_owned(), body: Bytes::new(), receive_bytes: None }
     }
 
     /// A JSON-RPC message as an MCP client posts it.
@@ -58,12 +59,19 @@ impl Ask {
         self
     }
 
+    /// Lets the system hold no more than this of an answer that is not read. Left to itself it may hold 32 MiB.
+    #[must_use]
+    pub fn receiving(mut self, bytes: u32) -> Self {
+        self.receive_bytes = Some(bytes);
+        self
+    }
+
     /// Sends on a connection of its own and returns when the head is there.
     ///
     /// # Panics
     /// When there is no answer.
     pub async fn open(self) -> Response<Incoming> {
-        let stream = connect(self.addr).await.expect("no connection");
+        let stream = connect(self.addr, self.receive_bytes).await.expect("no connection");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("no handshake");
         tokio::spawn(connection);
@@ -83,7 +91,7 @@ impl Ask {
     /// # Errors
     /// When there is no whole answer.
     pub async fn try_send(self) -> anyhow::Result<Answer> {
-        let stream = connect(self.addr).await?;
+        let stream = connect(self.addr, self.receive_bytes).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let (head, body) = sender.send_request(self.request()).await?.into_parts();
@@ -126,8 +134,12 @@ impl Answer {
 }
 
 /// What is written leaves at once: a body in two pieces is not to wait for the first to be acknowledged.
-async fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(addr).await?;
+async fn connect(addr: SocketAddr, receive_bytes: Option<u32>) -> std::io::Result<TcpStream> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(bytes) = receive_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    let stream = socket.connect(addr).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

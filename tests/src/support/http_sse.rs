@@ -21,6 +21,9 @@ pub struct SseClient {
     decoder: Decoder,
 }
 
+/// What the system holds of a stream that is not read.
+const RECEIVE_BYTES: u32 = 64 * 1024;
+
 impl SseClient {
     /// Opens the stream of a mount.
     ///
@@ -38,6 +41,7 @@ impl SseClient {
         let headers: Vec<_> =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let ask = Ask::new(addr, "GET", &format!("/sse/{mount}")).header("accept", "text/event-stream");
+        let ask = ask.receiving(RECEIVE_BYTES);
         let ask = headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value));
         let answer = ask.open().await;
         assert_eq!(answer.status(), 200);
