@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::fetch::{self, Listed};
 use super::{Bundle, Bundled};
 use crate::bridge::ask::Asker;
+use crate::govern::Listing;
 use crate::mount::Mount;
 
 /// What is listed.
@@ -24,10 +25,7 @@ use crate::mount::Mount;
 pub(super) enum Kind {
     /// What the member can do, which is no list but asked for alike.
     Discover,
-    Tools,
-    Prompts,
-    Resources,
-    Templates,
+    List(Listing),
 }
 
 /// A member that a list is made without, and why, in one word.
@@ -63,31 +61,30 @@ const TOO_SLOW: &str = "deadline";
 // === impl Kind ===
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Discover, Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Discover,
+        Self::List(Listing::Tools),
+        Self::List(Listing::Prompts),
+        Self::List(Listing::Resources),
+        Self::List(Listing::Templates),
+    ];
 
     pub(super) fn listed_by(asked: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind != Self::Discover && kind.method() == asked)
+        Listing::asked_by(asked).map(Self::List)
     }
 
     pub(super) fn method(self) -> &'static str {
         match self {
             Self::Discover => method::SERVER_DISCOVER,
-            Self::Tools => method::TOOLS_LIST,
-            Self::Prompts => method::PROMPTS_LIST,
-            Self::Resources => method::RESOURCES_LIST,
-            Self::Templates => method::RESOURCES_TEMPLATES_LIST,
+            Self::List(listing) => listing.method(),
         }
     }
 
-    /// What the list is called in a result.
+    /// What it is called in a result.
     pub(super) fn key(self) -> &'static str {
         match self {
             Self::Discover => "capabilities",
-            Self::Tools => "tools",
-            Self::Prompts => "prompts",
-            Self::Resources => "resources",
-            Self::Templates => "resourceTemplates",
+            Self::List(listing) => listing.key(),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::catalogue::Kind;
 use super::member::{self, Outgoing};
 use super::{Bundle, names};
 use crate::bridge::ask::Asker;
+use crate::govern::Listing;
 use crate::mount::Mount;
 
 /// The whole list of one member.
@@ -82,13 +83,13 @@ pub(super) async fn all(
         let result =
             Members::parse(result, "the result").map_err(|_| Reason::UpstreamInvalidResponse.name())?;
         fresh = fresh.min(freshness(&result));
-        if kind == Kind::Discover {
+        let Kind::List(listing) = kind else {
             listed.discovered = Some(result.to_json());
             return Ok(listed.until(started + fresh));
-        }
+        };
         bytes = bytes.saturating_add(response.len());
         asker.pass().learn(member, kind.method(), &result, cursor.is_none(), doubts);
-        listed.take_in(kind, &result).ok_or(Reason::UpstreamInvalidResponse.name())?;
+        listed.take_in(listing, &result).ok_or(Reason::UpstreamInvalidResponse.name())?;
         if listed.entries.len() > BUNDLE_MEMBER_ENTRIES_MAX || bytes > BUNDLE_MEMBER_BYTES_MAX {
             return Err("too_long");
         }
@@ -127,18 +128,17 @@ impl Listed {
         self
     }
 
-    fn take_in(&mut self, kind: Kind, page: &Members<'_>) -> Option<()> {
-        let entries: Vec<&RawValue> = serde_json::from_str(page.get(kind.key())?).ok()?;
+    fn take_in(&mut self, listing: Listing, page: &Members<'_>) -> Option<()> {
+        let entries: Vec<&RawValue> = serde_json::from_str(page.get(listing.key())?).ok()?;
         for entry in entries {
             let mut members = Members::parse(entry.get(), "an entry").ok()?;
-            match kind {
-                Kind::Resources | Kind::Templates => {
-                    let key = if kind == Kind::Resources { "uri" } else { "uriTemplate" };
-                    let uri = members.text(key)?;
-                    members.set(key, json_text(&names::with_mount(&self.mount, &uri)));
+            let (key, _) = listing.entry();
+            let name = members.text(key)?;
+            match listing {
+                Listing::Resources | Listing::Templates => {
+                    members.set(key, json_text(&names::with_mount(&self.mount, &name)));
                 }
-                _ => {
-                    let name = members.text("name")?;
+                Listing::Tools | Listing::Prompts => {
                     let Some(prefixed) = names::prefixed(&self.mount, &name) else {
                         self.left_out += 1;
                         tracing::warn!(
@@ -148,7 +148,7 @@ impl Listed {
                         );
                         continue;
                     };
-                    members.set("name", json_text(&prefixed));
+                    members.set(key, json_text(&prefixed));
                     self.show_app(&mut members);
                 }
             }

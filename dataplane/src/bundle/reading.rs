@@ -18,6 +18,7 @@ use super::fetch::Listed;
 use super::sealer::Holder;
 use super::{Bundle, Bundled, invalid_params, json};
 use crate::bridge::ask::Asker;
+use crate::govern::Listing;
 use crate::upstream::{Answer, Call, UpstreamError};
 
 /// `_meta` of lists and of what is discovered: members that it is made without.
@@ -205,8 +206,8 @@ impl Bundle {
     fn note_left_out(&self, kind: Kind, lists: &[Arc<Listed>]) {
         let [tools, prompts] = &self.left_out;
         let counted = match kind {
-            Kind::Tools => tools,
-            Kind::Prompts => prompts,
+            Kind::List(Listing::Tools) => tools,
+            Kind::List(Listing::Prompts) => prompts,
             _ => return,
         };
         counted.store(lists.iter().map(|list| list.left_out).sum(), Ordering::Relaxed);

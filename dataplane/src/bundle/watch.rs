@@ -18,6 +18,7 @@ use super::catalogue::Kind;
 use super::listen;
 use super::member;
 use crate::bridge::ask::Asker;
+use crate::govern::Listing;
 use crate::mount::Mount;
 use crate::upstream::{AnswerBody, UpstreamError};
 
@@ -26,12 +27,12 @@ pub(super) type Changes = [u64; 3];
 
 /// A list that clients can listen to: how they ask for it, how they are told, and what is asked for anew.
 pub(super) const LISTS: [(&str, &str, &[Kind]); 3] = [
-    ("toolsListChanged", method::NOTIFICATIONS_TOOLS_LIST_CHANGED, &[Kind::Tools]),
-    ("promptsListChanged", method::NOTIFICATIONS_PROMPTS_LIST_CHANGED, &[Kind::Prompts]),
+    ("toolsListChanged", method::NOTIFICATIONS_TOOLS_LIST_CHANGED, &[Kind::List(Listing::Tools)]),
+    ("promptsListChanged", method::NOTIFICATIONS_PROMPTS_LIST_CHANGED, &[Kind::List(Listing::Prompts)]),
     (
         "resourcesListChanged",
         method::NOTIFICATIONS_RESOURCES_LIST_CHANGED,
-        &[Kind::Resources, Kind::Templates],
+        &[Kind::List(Listing::Resources), Kind::List(Listing::Templates)],
     ),
 ];
 

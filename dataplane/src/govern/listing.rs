@@ -4,8 +4,8 @@ use ostler_mcp::method;
 use ostler_policy::Target;
 
 /// What is listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Listing {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Listing {
     Tools,
     Prompts,
     Resources,
@@ -22,13 +22,13 @@ pub(super) const CHANGES: [(&str, &[Listing]); 3] = [
 // === impl Listing ===
 
 impl Listing {
-    pub(super) const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+    pub(crate) const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
 
-    pub(super) fn asked_by(asked: &str) -> Option<Self> {
+    pub(crate) fn asked_by(asked: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|listing| listing.method() == asked)
     }
 
-    fn method(self) -> &'static str {
+    pub(crate) fn method(self) -> &'static str {
         match self {
             Self::Tools => method::TOOLS_LIST,
             Self::Prompts => method::PROMPTS_LIST,
@@ -38,7 +38,7 @@ impl Listing {
     }
 
     /// What the list is called in a result.
-    pub(super) fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Tools => "tools",
             Self::Prompts => "prompts",
@@ -48,7 +48,7 @@ impl Listing {
     }
 
     /// What an entry is called by, and the method that uses it.
-    pub(super) fn entry(self) -> (&'static str, &'static str) {
+    pub(crate) fn entry(self) -> (&'static str, &'static str) {
         match self {
             Self::Tools => ("name", method::TOOLS_CALL),
             Self::Prompts => ("name", method::PROMPTS_GET),

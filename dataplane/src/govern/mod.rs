@@ -29,6 +29,7 @@ mod trail;
 mod views;
 
 pub use gate::{Asking, Governance, Pass, Permit, Way};
+pub(crate) use listing::Listing;
 pub(crate) use lists::Lists;
 pub use offered::Offered;
 pub use overheard::Overheard;

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 /// Semantic version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What a data plane calls itself where it asks over HTTP in its own name.
+pub const USER_AGENT: &str = concat!("ostler/", env!("CARGO_PKG_VERSION"));
 
 /// A semantic version, as far as an order of releases needs it: a pre-release comes before its release, and two
 /// pre-releases of one release count as equal.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
-use ostler_mcp::bridge::{Members, modern_client};
+use ostler_mcp::bridge::Members;
 use ostler_mcp::headers::MCP_SESSION_ID;
 use ostler_mcp::message::Implementation;
 use ostler_mcp::{Envelope, Kind, Reason, Revision, error, message, method};
@@ -43,7 +43,7 @@ impl Pooled {
     ) -> Result<(Self, Held), UpstreamError> {
         let client = Implementation::OSTLER;
         let asked = mount.handshake_revision();
-        let body = modern_client::initialize(0, asked, capabilities, client);
+        let body = message::initialize_with(0, asked, capabilities, client);
         let answer = asker.legacy(mount, table, None, asked, body).await?;
         let named = answer.headers().get(MCP_SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let session = named.and_then(|id| table.get(&id, asker.caller()));

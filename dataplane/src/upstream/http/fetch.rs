@@ -5,6 +5,7 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use ostler_config::HttpTransport;
+use ostler_core::build;
 
 use super::connect::Connector;
 use super::keep_alive::KeepAlive;
@@ -32,7 +33,7 @@ pub(crate) async fn fetch(
     let connector = Connector::new(source, deps, &std::sync::Arc::new(KeepAlive::new()));
     let mut connection = connector.connect().await.map_err(|error| error.detail)?;
     let Ask { method, mut headers, body } = ask;
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ostler/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(USER_AGENT, HeaderValue::from_static(build::USER_AGENT));
     let mut request = Request::new(RequestBody::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = source.path_and_query.clone().into();

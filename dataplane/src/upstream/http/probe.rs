@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use ostler_config::{HttpTransport, Transport};
+use ostler_core::build;
 use ostler_core::clock::WallClock;
 use ostler_core::limits::{PROBE_BODY_BYTES_MAX, PROBE_STREAM_TIMEOUT};
 use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_METHOD, MCP_PROTOCOL_VERSION};
@@ -178,7 +179,7 @@ fn addressed(
     body: RequestBody,
     from: &From<'_>,
 ) -> Request<RequestBody> {
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ostler/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(USER_AGENT, HeaderValue::from_static(build::USER_AGENT));
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = from.transport.path_and_query.clone().into();

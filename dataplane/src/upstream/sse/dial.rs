@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts};
+use ostler_core::build;
 use ostler_core::limits::PROBE_BODY_BYTES_MAX;
 use ostler_mcp::headers::{EVENT_STREAM, JSON};
 use ostler_mcp::{Era, Reason, sse};
@@ -158,8 +159,7 @@ impl Dialer {
 
     fn request(&self, method: Method, path: &PathAndQuery, body: Bytes) -> Request<RequestBody> {
         let mut headers = HeaderMap::new();
-        let agent = concat!("ostler/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(USER_AGENT, HeaderValue::from_static(build::USER_AGENT));
         if method == Method::GET {
             headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
         } else {

@@ -6,7 +6,7 @@ use super::{BridgeError, META_CLIENT_CAPABILITIES, META_LOG_LEVEL, META_PREFIX, 
 use crate::envelope::Envelope;
 use crate::era::Revision;
 use crate::error::{INVALID_PARAMS, LEGACY_RESOURCE_NOT_FOUND};
-use crate::message::{self, Implementation, json_text};
+use crate::message::{self, json_text};
 use crate::method;
 
 /// What a modern request says of itself, and what is left of it for a legacy upstream.
@@ -91,11 +91,6 @@ impl Request {
             false => message::request(&number, &self.method, &params.to_json()),
         })
     }
-}
-
-/// `initialize` for a session in which clients of these capabilities are served.
-pub fn initialize(id: u64, revision: Revision, capabilities: &str, client: Implementation<'_>) -> Vec<u8> {
-    message::initialize_with(id, revision, capabilities, client)
 }
 
 /// The result of `server/discover`, of what the upstream answered to `initialize`.
