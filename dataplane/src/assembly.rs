@@ -127,6 +127,7 @@ impl DataPlane {
             refusals: pipeline::Refusals::default(),
             panics: Arc::clone(&core.deps.panics),
             stalled: Arc::default(),
+            access: options.access,
             runtimes: pipeline::Runtimes::default(),
         });
         let sync = core.start_sources(options.config).await?;

@@ -10,6 +10,7 @@ use ostler_core::name::FleetName;
 use ostler_core::net::SharedNetwork;
 use ostler_core::state_dir::StateDirError;
 use ostler_core::token::TokenError;
+use ostler_telemetry::access::AccessLog;
 use ostler_tls::{ClientTlsError, ServerTlsError};
 
 use crate::apply::Allowed;
@@ -40,6 +41,8 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// Log lines lost so far, if the process keeps count.
     pub log_lines_dropped: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
+    /// Where the access log goes.
+    pub access: AccessLog,
 }
 
 /// Where config comes from.

@@ -14,7 +14,7 @@ use ostler_core::signal::{Hangups, Termination};
 use ostler_core::state_dir::StateDir;
 use ostler_core::supervisor::Supervisor;
 use ostler_core::{health, parent, token};
-use ostler_telemetry::log::{self, LogOptions};
+use ostler_telemetry::log::{self, Log, LogOptions};
 
 use crate::apply::Allowed;
 use crate::args::{self, DataplaneArgs};
@@ -42,7 +42,7 @@ pub fn run(args: DataplaneArgs) -> anyhow::Result<()> {
         .max_blocking_threads(8)
         .build()
         .context("the runtime cannot start")?;
-    let options = options(&args, Box::new(log.counter()))?;
+    let options = options(&args, &log)?;
     raise_file_limit();
     let ended = runtime.block_on(async {
         let hangups = Hangups::listen().context("signals cannot be watched")?;
@@ -89,10 +89,7 @@ fn raise_file_limit() {
 #[cfg(not(unix))]
 fn raise_file_limit() {}
 
-fn options(
-    args: &DataplaneArgs,
-    log_lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
-) -> anyhow::Result<Options> {
+fn options(args: &DataplaneArgs, log: &Log) -> anyhow::Result<Options> {
     let state_dir = state_dir(args);
     let trusted = args.trusts_config();
     Ok(Options {
@@ -116,7 +113,8 @@ fn options(
         settle: args.settle,
         workers: usize::from(args.workers),
         buffer_bytes: args.buffer_bytes,
-        log_lines_dropped: Some(log_lines_dropped),
+        log_lines_dropped: Some(Box::new(log.counter())),
+        access: log.access(),
         state_dir,
     })
 }

@@ -214,8 +214,12 @@ impl Governance {
         message: Option<&Envelope<'_>>,
         word: &Word<'_>,
     ) -> bool {
+        if !self.trail.keeps(word) {
+            return true;
+        }
         let (caller, session) = (&asker.caller, asker.session.as_deref());
-        self.trail.write(caller, &asker.calls, way, message, word, session).await.is_ok()
+        // Boxed: a record is large, and many calls need none.
+        Box::pin(self.trail.write(caller, &asker.calls, way, message, word, session)).await.is_ok()
     }
 
     /// The worst of what is said of all that the message acts on, with all that is tried out.

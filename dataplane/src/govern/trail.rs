@@ -84,6 +84,15 @@ impl Trail {
         Self { audit, settings: Arc::clone(settings), secrets, environment, revision: Some(revision) }
     }
 
+    /// Whether what was said is written down at all.
+    pub(super) fn keeps(&self, word: &Word<'_>) -> bool {
+        self.audit.is_some() && self.mode(word) != AuditMode::Off
+    }
+
+    fn mode(&self, word: &Word<'_>) -> AuditMode {
+        if word.is_allowed() { self.settings.allowed } else { self.settings.denied }
+    }
+
     /// Writes a decision down, and returns when the call may go on as far as the record is concerned.
     ///
     /// # Errors
@@ -97,11 +106,7 @@ impl Trail {
         word: &Word<'_>,
         session: Option<&str>,
     ) -> Result<(), Unavailable> {
-        let Some(audit) = &self.audit else { return Ok(()) };
-        let mode = if word.is_allowed() { self.settings.allowed } else { self.settings.denied };
-        if mode == AuditMode::Off {
-            return Ok(());
-        }
+        let Some(audit) = self.audit.as_ref().filter(|_| self.keeps(word)) else { return Ok(()) };
         let number = calls.next.fetch_add(1, Ordering::Relaxed);
         let mut record = self.record(Kind::Decision, calls, number);
         record.upstream = way.upstream.map(str::to_owned);
@@ -119,7 +124,7 @@ impl Trail {
         if word.is_allowed() {
             calls.begin(number, way);
         }
-        let written = audit.write(record, mode).await;
+        let written = audit.write(record, self.mode(word)).await;
         if written.is_err() {
             calls.withdraw(number);
         }

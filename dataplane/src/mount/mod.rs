@@ -119,7 +119,8 @@ impl Mount {
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
         match &self.bundled {
             None => self.upstream.call(call).await,
-            Some(bundled) => bundle::serve(bundled, call).await,
+            // Boxed: the future of every call would be as large.
+            Some(bundled) => Box::pin(bundle::serve(bundled, call)).await,
         }
     }
 

@@ -13,10 +13,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
-use ostler_core::name::ResourceName;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::headers::EVENT_STREAM;
 use ostler_mcp::{Envelope, Era, message, method, sse};
+use ostler_telemetry::access::{AccessLine, AccessLog};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -44,6 +44,7 @@ use crate::upstream::{AnswerBody, BodyError, Cause, InFlight, Tail, Verb};
 #[derive(Debug)]
 pub(super) struct Record {
     id: RequestId,
+    access: AccessLog,
     started: Instant,
     headed: Option<Duration>,
     mount: Option<MountRecord>,
@@ -78,9 +79,7 @@ pub(super) struct Record {
 
 #[derive(Debug)]
 struct MountRecord {
-    name: ResourceName,
-    upstream: ResourceName,
-    metrics: Arc<MountMetrics>,
+    mount: Arc<Mount>,
     version: u64,
 }
 
@@ -207,9 +206,10 @@ pub(super) fn untracked(answer: Response<AnswerBody>) -> Served {
 
 impl Record {
     /// The trace context of the HTTP headers wins over that of the message's `_meta`.
-    pub(super) fn start(id: RequestId, traceparent: Option<&str>) -> Self {
+    pub(super) fn start(id: RequestId, access: AccessLog, traceparent: Option<&str>) -> Self {
         Self {
             id,
+            access,
             started: Instant::now(),
             headed: None,
             mount: None,
@@ -244,12 +244,8 @@ impl Record {
         mount.runtime.metrics.in_flight.add(1);
         self.call = Some(mount.runtime.calls.token());
         self.verb = Some(routed.verb);
-        self.mount = Some(MountRecord {
-            name: mount.name().clone(),
-            upstream: mount.upstream.name.clone(),
-            metrics: Arc::clone(&mount.runtime.metrics),
-            version: routed.snapshot.revision.version,
-        });
+        self.mount =
+            Some(MountRecord { mount: Arc::clone(mount), version: routed.snapshot.revision.version });
     }
 
     pub(super) fn message(&mut self, envelope: Option<&Envelope<'_>>, era: Era) {
@@ -317,14 +313,18 @@ impl Record {
         self.outcome = outcome;
     }
 
+    fn metrics(&self) -> Option<&MountMetrics> {
+        self.mount.as_ref().map(|record| &*record.mount.runtime.metrics)
+    }
+
     fn headed(&mut self, status: StatusCode) {
         self.status = status;
         self.headed = Some(self.started.elapsed());
         if self.outcome == Outcome::Ok && (status.is_client_error() || status.is_server_error()) {
             self.outcome = Outcome::JsonRpcError;
         }
-        if let (Some(mount), Some(headed)) = (&self.mount, self.headed) {
-            mount.metrics.duration.record(headed);
+        if let (Some(metrics), Some(headed)) = (self.metrics(), self.headed) {
+            metrics.duration.record(headed);
         }
     }
 
@@ -348,33 +348,33 @@ impl Record {
     }
 
     fn log(&self) {
-        let empty = "";
-        tracing::info!(
-            target: "ostler::access",
-            request_id = %self.id,
-            mount = self.mount.as_ref().map_or(empty, |mount| mount.name.as_str()),
-            upstream = self.mount.as_ref().map_or(empty, |mount| mount.upstream.as_str()),
-            verb = self.verb.map_or(empty, verb_name),
-            method = self.method.as_deref().unwrap_or(empty),
-            target_name = self.target.as_deref().unwrap_or(empty),
-            era = self.era.map_or(empty, Era::as_str),
-            status = self.status.as_u16(),
-            outcome = self.outcome.as_str(),
-            head_us = self.headed.map_or(0, micros),
-            total_us = micros(self.started.elapsed()),
-            bytes = self.bytes,
-            cut = self.cut.unwrap_or(empty),
-            config_version = self.mount.as_ref().map_or(0, |mount| mount.version),
-            traceparent = self.trace.as_deref().unwrap_or(empty),
-        );
+        let id = self.id.digits();
+        let mount = self.mount.as_ref().map(|record| &*record.mount);
+        self.access.write(&AccessLine {
+            request_id: id.as_str(),
+            mount: mount.map_or("", |mount| mount.name().as_str()),
+            upstream: mount.map_or("", |mount| mount.upstream.name.as_str()),
+            verb: self.verb.map_or("", verb_name),
+            method: self.method.as_deref().unwrap_or_default(),
+            target_name: self.target.as_deref().unwrap_or_default(),
+            era: self.era.map_or("", Era::as_str),
+            status: self.status.as_u16(),
+            outcome: self.outcome.as_str(),
+            head_us: self.headed.map_or(0, micros),
+            total_us: micros(self.started.elapsed()),
+            bytes: self.bytes,
+            cut: self.cut.unwrap_or_default(),
+            config_version: self.mount.as_ref().map_or(0, |record| record.version),
+            traceparent: self.trace.as_deref().unwrap_or_default(),
+        });
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(mount) = &self.mount {
-            mount.metrics.in_flight.add(-1);
-            mount.metrics.count(self.outcome);
+        if let Some(metrics) = self.metrics() {
+            metrics.in_flight.add(-1);
+            metrics.count(self.outcome);
         }
         if let Some(permit) = &self.permit {
             permit.ended(self.ended(), self.overheard.take().map(|overheard| *overheard));

@@ -19,6 +19,10 @@ pub struct RequestId {
     count: u64,
 }
 
+/// A request's id as it is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Digits([u8; 24]);
+
 impl RequestIds {
     pub fn from_entropy() -> Self {
         Self { prefix: Jitter::from_entropy().below(1 << 48), next: AtomicU64::new(1) }
@@ -29,8 +33,41 @@ impl RequestIds {
     }
 }
 
+impl RequestId {
+    /// Its digits, in memory of their own.
+    pub fn digits(self) -> Digits {
+        let mut digits = [0; 24];
+        let halves = digits.chunks_exact_mut(12).zip([self.prefix, self.count]);
+        for (half, mut number) in halves {
+            for digit in half.iter_mut().rev() {
+                let value = u8::try_from(number & 0xf).unwrap_or_default();
+                *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+                number >>= 4;
+            }
+        }
+        Digits(digits)
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:012x}{:012x}", self.prefix, self.count)
+        f.write_str(self.digits().as_str())
+    }
+}
+
+impl Digits {
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_shown_as_its_prefix_and_its_count() {
+        let id = RequestId { prefix: 0xc995_0ad4_4a55, count: 0x1f };
+        assert_eq!(id.to_string(), "c9950ad44a5500000000001f");
     }
 }

@@ -35,6 +35,7 @@ use ostler_mcp::headers::{
 };
 use ostler_mcp::{Envelope, EnvelopeError, Era, Reason, method};
 use ostler_policy::Caller;
+use ostler_telemetry::access::AccessLog;
 use ostler_telemetry::metrics::Counter;
 use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::sync::Semaphore;
@@ -84,6 +85,7 @@ pub struct Shared {
     pub panics: Arc<Counter>,
     /// Clients that were given up because they read nothing any more.
     pub stalled: Arc<Counter>,
+    pub access: AccessLog,
     pub runtimes: Runtimes,
 }
 
@@ -156,7 +158,8 @@ impl Pipeline {
 
     async fn judge_and_forward(&self, entrance: &Entrance, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
-        let mut record = Record::start(self.ids.next(), text(&head.headers, TRACEPARENT));
+        let mut record =
+            Record::start(self.ids.next(), self.shared.access.clone(), text(&head.headers, TRACEPARENT));
         let snapshot = self.shared.snapshots.load();
         let listener = Arc::clone(entrance.listener(snapshot.as_deref()));
         if let Err(error) = guard(&listener.guard, &head.headers, &head.uri) {
@@ -543,4 +546,22 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each call is moved and cleared as. What few calls need is boxed where it begins.
+    const CALL_BYTES: usize = 6_656;
+
+    fn size_of_returned<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_call_is_no_larger_than_what_most_calls_need() {
+        let size = size_of_returned(Pipeline::serve);
+        assert!(size <= CALL_BYTES, "{size} bytes; box what grew and is seldom needed");
+    }
 }

@@ -254,9 +254,10 @@ impl Upstream {
             UpstreamTransport::Http(http) => http.call(call, &self.metrics).await,
             UpstreamTransport::Sse(dialer, sessions) => {
                 dialer.follow(&call.config.timeouts);
-                sessions.call(call).await
+                Box::pin(sessions.call(call)).await
             }
-            UpstreamTransport::Stdio(stdio) => stdio.call(call).await,
+            // Boxed: a child costs more than that, and a call over HTTP should not be as large.
+            UpstreamTransport::Stdio(stdio) => Box::pin(stdio.call(call)).await,
             UpstreamTransport::Bundle => {
                 Err(UpstreamError::new(Reason::InternalError, "a bundle has no upstream of its own"))
             }

@@ -76,6 +76,7 @@ pub fn options(dir: &Path, config: &Value) -> Options {
         workers: 1,
         buffer_bytes: BUFFER_BYTES_MAX,
         log_lines_dropped: None,
+        access: AccessLog::default(),
     }
 }
 

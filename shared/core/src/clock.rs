@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where calendar time comes from: the system, or a test.
 #[derive(Debug, Clone)]
@@ -27,6 +27,14 @@ impl WallClock {
         }
     }
 
+    /// Microseconds since 1970-01-01T00:00:00Z, as exact as the clock has them.
+    pub fn unix_us(&self) -> u64 {
+        match &self.0 {
+            Some(manual) => manual.load(Ordering::Relaxed).saturating_mul(1_000),
+            None => u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
     /// Moves a manual clock; the system's clock is left alone.
     pub fn advance(&self, ms: u64) {
         if let Some(manual) = &self.0 {
@@ -35,20 +43,55 @@ impl WallClock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
 fn system_unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// RFC 3339 in UTC with milliseconds, for people and for logs.
 pub fn rfc3339(unix_ms: u64) -> String {
-    let (secs, ms) = (unix_ms / 1_000, unix_ms % 1_000);
-    let (days, time) = (secs / 86_400, secs % 86_400);
-    let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    let text = Rfc3339::of_us(unix_ms.saturating_mul(1_000));
+    format!("{}Z", text.as_str().get(..Rfc3339::MILLIS_END).unwrap_or_default())
+}
+
+/// A moment in RFC 3339, in UTC with microseconds, without memory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rfc3339([u8; 27]);
+
+impl Rfc3339 {
+    const MILLIS_END: usize = 23;
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub fn of_us(unix_us: u64) -> Self {
+        let (secs, us) = (unix_us / 1_000_000, unix_us % 1_000_000);
+        let (days, time) = (secs / 86_400, secs % 86_400);
+        let (year, month, day) = civil_from_days(days);
+        let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (place, mut number) in [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, hour),
+            (14..16, minute),
+            (17..19, second),
+            (20..26, us),
+        ] {
+            for digit in text.get_mut(place).into_iter().flatten().rev() {
+                *digit += u8::try_from(number % 10).unwrap_or_default();
+                number /= 10;
+            }
+        }
+        Self(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// Days since 1970-01-01 to a proleptic Gregorian date, by counting 400-year eras that begin on 1 March.
@@ -72,6 +115,7 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(951_782_400_123), "2000-02-29T00:00:00.123Z");
         assert_eq!(rfc3339(1_763_510_399_999), "2025-11-18T23:59:59.999Z");
+        assert_eq!(Rfc3339::of_us(951_782_400_123_456).as_str(), "2000-02-29T00:00:00.123456Z");
     }
 
     #[test]

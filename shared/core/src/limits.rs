@@ -664,12 +664,14 @@ const _: () = assert!(4 * KILL_SWITCHES_MAX * KILL_TEXT_BYTES_MAX < KILL_FILE_BY
 
 // Telemetry.
 
-/// Lines waiting for the log writer; beyond it lines are dropped and counted.
-pub const LOG_LINES_MAX: usize = 8_192;
-/// Of log lines that are written at once: some hundred of the access log's.
-pub const LOG_WRITE_BYTES_MAX: usize = 64 * 1024;
-/// Between two writes of the log: nobody who reads it along notices, and at 100 000 lines a second a quarter of the queue fills.
+/// Log lines waiting to be written; beyond it lines are dropped and counted.
+pub const LOG_GATHERED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Memory that the log keeps for what it writes next: what gathers at 10 000 lines a second.
+pub const LOG_KEPT_BYTES_MAX: usize = 128 * 1024;
+/// Between two writes of the log: nobody who reads it along notices, and at 100 000 lines a second a tenth of its memory fills.
 pub const LOG_PAUSE: Duration = Duration::from_millis(20);
+/// For the last lines of a process to be written.
+pub const LOG_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Series per metric and process.
 pub const SERIES_PER_METRIC_MAX: usize = 40_000;
 /// Length of a client's string in a log line.

@@ -14,6 +14,7 @@ use ostler_core::token;
 use ostler_dataplane::apply::Allowed;
 use ostler_dataplane::sync::SyncOptions;
 use ostler_dataplane::{ConfigFrom, DataPlane, Options, StartError};
+use ostler_telemetry::access::AccessLog;
 use serde_json::{Value, json};
 
 use super::eventually;
@@ -48,6 +49,7 @@ pub fn options(state_dir: &Path, config: ConfigFrom) -> Options {
         workers: 1,
         buffer_bytes: ostler_core::limits::BUFFER_BYTES_MAX,
         log_lines_dropped: None,
+        access: AccessLog::default(),
     }
 }
 

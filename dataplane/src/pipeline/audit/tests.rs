@@ -22,7 +22,7 @@ async fn a_stream_that_nobody_reads_ends_with_its_mount_its_listener_and_its_cre
         let ends = StreamEnds::default();
         let (unwelcome, is_unwelcome) = tokio::sync::oneshot::channel::<()>();
         let until = async move { drop(is_unwelcome.await) };
-        let record = Record::start(RequestIds::from_entropy().next(), None);
+        let record = Record::start(RequestIds::from_entropy().next(), AccessLog::default(), None);
         let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone(), until);
         tokio::time::sleep(DRAIN_CUT_GRACE * 100).await;
         assert!(!events.is_closed());
@@ -47,7 +47,7 @@ async fn connection(
     let answers = Arc::new(Mutex::new(answers));
     tokio::spawn(async move {
         let answer = |request: Request<Incoming>| {
-            let mut record = Record::start(RequestIds::from_entropy().next(), None);
+            let mut record = Record::start(RequestIds::from_entropy().next(), AccessLog::default(), None);
             record.watch_unread(&unread);
             let body = answers.lock().unwrap().remove(request.uri().path()).unwrap();
             let limit = CLIENT_STALL_TIMEOUT * 1_000;

@@ -157,7 +157,8 @@ impl HttpUpstream {
         loop {
             let (mut lease, reused) = match self.pools.take(worker) {
                 Some(lease) => (lease, true),
-                None => (self.open(worker, timeouts.connect, metrics).await?, false),
+                // Boxed: it is large, and connections are used again.
+                None => (Box::pin(self.open(worker, timeouts.connect, metrics)).await?, false),
             };
             let answered = within(timeouts.answer, lease.send(request)).await;
             let answered = answered.map_err(|error| sent.mark(error))?;

@@ -1,0 +1,190 @@
+//! The access log: one line for each request. In JSON it is written straight into the log's memory, because it is written for every
+//! call; in text, and where a data plane is embedded, it is an event like any other.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use ostler_core::clock::{Rfc3339, WallClock};
+use serde::Serialize;
+
+use crate::log::Lines;
+
+/// The target of the access log, by which its level is set.
+pub const TARGET: &str = "ostler::access";
+
+/// Where lines of the access log go. The default hands them to the subscriber there is.
+#[derive(Clone, Default)]
+pub struct AccessLog(Option<Arc<Straight>>);
+
+struct Straight {
+    lines: Arc<Lines>,
+    clock: WallClock,
+}
+
+/// What is known of a request when its answer has ended. What is not known is empty or 0.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct AccessLine<'a> {
+    pub request_id: &'a str,
+    pub mount: &'a str,
+    pub upstream: &'a str,
+    pub verb: &'a str,
+    pub method: &'a str,
+    pub target_name: &'a str,
+    pub era: &'a str,
+    pub status: u16,
+    pub outcome: &'a str,
+    /// Microseconds until the head of the answer.
+    pub head_us: u64,
+    /// Microseconds until the end of the answer.
+    pub total_us: u64,
+    /// Of the answer's body.
+    pub bytes: u64,
+    pub cut: &'a str,
+    pub config_version: u64,
+    pub traceparent: &'a str,
+}
+
+/// What a line is, for whoever reads the whole log.
+#[derive(Serialize)]
+struct Entry<'a> {
+    timestamp: &'a str,
+    level: &'static str,
+    #[serde(flatten)]
+    line: &'a AccessLine<'a>,
+    target: &'static str,
+}
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+// === impl AccessLog ===
+
+impl AccessLog {
+    pub(crate) fn straight(lines: Arc<Lines>) -> Self {
+        Self(Some(Arc::new(Straight { lines, clock: WallClock::system() })))
+    }
+
+    pub fn write(&self, line: &AccessLine<'_>) {
+        match &self.0 {
+            Some(straight) => straight.write(line),
+            None => line.emit(),
+        }
+    }
+}
+
+impl fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "AccessLog(straight)" } else { "AccessLog(subscriber)" })
+    }
+}
+
+// === impl Straight ===
+
+impl Straight {
+    fn write(&self, line: &AccessLine<'_>) {
+        let timestamp = Rfc3339::of_us(self.clock.unix_us());
+        let entry = Entry { timestamp: timestamp.as_str(), level: "INFO", line, target: TARGET };
+        LINE.with_borrow_mut(|text| {
+            text.clear();
+            // Strings and numbers in memory: nothing that could fail.
+            if serde_json::to_writer(&mut *text, &entry).is_ok() {
+                text.push(b'\n');
+                self.lines.add(text);
+            }
+        });
+    }
+}
+
+// === impl AccessLine ===
+
+impl AccessLine<'_> {
+    fn emit(&self) {
+        tracing::info!(
+            target: TARGET,
+            request_id = self.request_id,
+            mount = self.mount,
+            upstream = self.upstream,
+            verb = self.verb,
+            method = self.method,
+            target_name = self.target_name,
+            era = self.era,
+            status = self.status,
+            outcome = self.outcome,
+            head_us = self.head_us,
+            total_us = self.total_us,
+            bytes = self.bytes,
+            cut = self.cut,
+            config_version = self.config_version,
+            traceparent = self.traceparent,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Memory {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn line() -> AccessLine<'static> {
+        AccessLine {
+            request_id: "c9950ad44a55000000000006",
+            mount: "files",
+            upstream: "files",
+            verb: "POST",
+            method: "tools/call",
+            target_name: "a \"quoted\" name\\ of \u{fc} \u{fffd}",
+            era: "legacy",
+            status: 200,
+            outcome: "ok",
+            head_us: 6_093,
+            total_us: 6_106,
+            bytes: 172,
+            cut: "",
+            config_version: 1,
+            traceparent: "",
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_written_straight_is_the_one_that_the_subscriber_writes() {
+        let (straight, through) = (Memory::default(), Memory::default());
+        let (lines, writing) = Lines::written_to(straight.clone()).unwrap();
+        AccessLog::straight(lines).write(&line());
+        drop(writing);
+        let writer = Mutex::new(through.clone());
+        let layer = tracing_subscriber::fmt::layer().with_writer(writer).json().flatten_event(true);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            AccessLog::default().write(&line());
+        });
+        let bare = |text: String| {
+            let (begin, rest) = text.split_once("Z\"").unwrap();
+            (begin.len(), rest.to_owned())
+        };
+        assert_eq!(bare(straight.text()), bare(through.text()));
+    }
+}
