@@ -83,10 +83,13 @@ pub(super) async fn shakes_hands(mount: &Arc<Mount>, asker: &Asker) -> Option<bo
 /// Whether this may be the answer of an upstream that was spoken to in this era and has it not.
 pub(super) fn may_be_refusal(answer: &Result<Answer, UpstreamError>, spoken: Era) -> bool {
     let Ok(answer) = answer else { return false };
+    if !answer.status().is_client_error() {
+        return false;
+    }
     let AnswerBody::Full(Some(bytes)) = answer.body() else { return false };
     let code = Envelope::scan(bytes).ok().and_then(|envelope| envelope.error_code);
     let is_modern = |code: i64| i32::try_from(code).is_ok_and(is_of_modern);
-    answer.status().is_client_error() && code.is_some_and(|code| spoken == Era::Legacy || !is_modern(code))
+    code.is_some_and(|code| spoken == Era::Legacy || !is_modern(code))
 }
 
 /// Errors with which a modern server refuses what is not of its era, or is wrong in it. Legacy ones have others for those

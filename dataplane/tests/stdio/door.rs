@@ -19,6 +19,7 @@ use ostler_dataplane::apply::Allowed;
 use ostler_dataplane::upstream::{Children, Upstream};
 use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use ostler_mcp::sse;
+use ostler_telemetry::access::AccessLog;
 use serde_json::{Value, json};
 
 use crate::fake::{self, Mood};

@@ -27,6 +27,7 @@ pub mod error;
 pub mod headers;
 pub mod message;
 pub mod method;
+mod plain;
 mod scan;
 pub mod splice;
 pub mod sse;

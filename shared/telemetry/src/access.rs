@@ -6,7 +6,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use ostler_core::clock::{Rfc3339, WallClock};
-use serde::Serialize;
 
 use crate::log::Lines;
 
@@ -23,7 +22,7 @@ struct Straight {
 }
 
 /// What is known of a request when its answer has ended. What is not known is empty or 0.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct AccessLine<'a> {
     pub request_id: &'a str,
     pub mount: &'a str,
@@ -45,15 +44,8 @@ pub struct AccessLine<'a> {
     pub traceparent: &'a str,
 }
 
-/// What a line is, for whoever reads the whole log.
-#[derive(Serialize)]
-struct Entry<'a> {
-    timestamp: &'a str,
-    level: &'static str,
-    #[serde(flatten)]
-    line: &'a AccessLine<'a>,
-    target: &'static str,
-}
+/// Adds members of one JSON object to a text. Names are plain; a serializer of whole objects costs several times as much.
+struct Members<'a>(&'a mut Vec<u8>);
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -85,21 +77,72 @@ impl fmt::Debug for AccessLog {
 impl Straight {
     fn write(&self, line: &AccessLine<'_>) {
         let timestamp = Rfc3339::of_us(self.clock.unix_us());
-        let entry = Entry { timestamp: timestamp.as_str(), level: "INFO", line, target: TARGET };
         LINE.with_borrow_mut(|text| {
             text.clear();
-            // Strings and numbers in memory: nothing that could fail.
-            if serde_json::to_writer(&mut *text, &entry).is_ok() {
-                text.push(b'\n');
-                self.lines.add(text);
-            }
+            text.extend_from_slice(br#"{"timestamp":""#);
+            text.extend_from_slice(timestamp.as_str().as_bytes());
+            text.extend_from_slice(br#"","level":"INFO""#);
+            line.write_members(&mut Members(text));
+            text.extend_from_slice(b"}\n");
+            self.lines.add(text);
         });
     }
+}
+
+// === impl Members ===
+
+impl Members<'_> {
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        if value.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+            // A string in memory: nothing that could fail.
+            let _ = serde_json::to_writer(&mut *self.0, value);
+            return;
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        let _ = serde_json::to_writer(&mut *self.0, &value);
+    }
+
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+}
+
+/// Whether JSON has another way to write it (RFC 8259, section 7).
+const fn is_escaped(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 // === impl AccessLine ===
 
 impl AccessLine<'_> {
+    fn write_members(&self, members: &mut Members<'_>) {
+        members.text("request_id", self.request_id);
+        members.text("mount", self.mount);
+        members.text("upstream", self.upstream);
+        members.text("verb", self.verb);
+        members.text("method", self.method);
+        members.text("target_name", self.target_name);
+        members.text("era", self.era);
+        members.number("status", u64::from(self.status));
+        members.text("outcome", self.outcome);
+        members.number("head_us", self.head_us);
+        members.number("total_us", self.total_us);
+        members.number("bytes", self.bytes);
+        members.text("cut", self.cut);
+        members.number("config_version", self.config_version);
+        members.text("traceparent", self.traceparent);
+        members.text("target", TARGET);
+    }
+
     fn emit(&self) {
         tracing::info!(
             target: TARGET,

@@ -7,6 +7,7 @@
 use ostler_core::limits::{ANSWER_DEPTH_MAX, MESSAGE_ID_BYTES_MAX};
 
 use super::Malformed;
+use crate::plain;
 
 /// Texts that are kept: the longest id, its quotes, and one more byte that shows it to be too long.
 const TEXT_BYTES_MAX: usize = MESSAGE_ID_BYTES_MAX + 1;
@@ -214,7 +215,7 @@ impl Json {
 
     /// Reads a string up to its end, an escape, or the end of the piece.
     fn text_on(&mut self, chunk: &mut &[u8], key: bool) -> Result<Option<Token>, Malformed> {
-        let length = memchr::memchr2(b'"', b'\\', chunk);
+        let length = plain::end(chunk);
         let (plain, rest) = chunk.split_at_checked(length.unwrap_or(chunk.len())).unwrap_or((chunk, &[]));
         // A fold without early exit: the compiler makes it as fast as the search before it.
         if plain.iter().fold(false, |found, byte| found | (*byte < 0x20)) {

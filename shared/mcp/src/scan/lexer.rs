@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::envelope::ErrorKind;
+use crate::plain;
 
 /// Bytes of a long run that are looked at together.
 const RUN_BYTES: usize = 32;
@@ -133,7 +134,7 @@ impl<'a> Lexer<'a> {
     pub fn string(&mut self, until: usize) -> Result<Option<Text<'a>>, Fault> {
         loop {
             let (from, rest) = (self.position, self.rest());
-            let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
+            let Some(length) = plain::end(rest) else {
                 return Err(self.parse_fault("the string does not end"));
             };
             // A fold without early exit: the compiler makes it as fast as the search before it.

@@ -30,7 +30,7 @@ struct Gathered {
 }
 
 /// Keeps the writing going; what has gathered is written before it is gone.
-pub(super) struct Writing(Arc<Lines>);
+pub(crate) struct Writing(Arc<Lines>);
 
 // === impl Lines ===
 
