@@ -1,5 +1,5 @@
-//! What the turns of a case come to: medians with their spread, and the ratio to nginx, round by round, because only what is measured
-//! next to each other can be compared.
+//! What the turns of a case come to: medians with their spread, and ratios round by round, because only what is measured next to each
+//! other can be compared.
 
 use serde::Serialize;
 
@@ -33,6 +33,9 @@ pub(crate) struct CaseFigures {
     pub(crate) case: String,
     pub(crate) about: String,
     pub(crate) subjects: Vec<SubjectFigures>,
+    pub(crate) beside: Vec<Beside>,
+    /// Peers that were to be measured and could not be, and why.
+    pub(crate) left_out: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,6 +46,8 @@ pub(crate) struct SubjectFigures {
     pub(crate) to_nginx: Option<Spread>,
     pub(crate) calls_per_second: Spread,
     pub(crate) p50_us: Spread,
+    /// Over the median time of a call without anything between, in the same round.
+    pub(crate) added_p50_us: Option<Spread>,
     pub(crate) p90_us: Spread,
     pub(crate) p99_us: Spread,
     pub(crate) p999_us: Spread,
@@ -50,11 +55,22 @@ pub(crate) struct SubjectFigures {
     pub(crate) resident_mib: Spread,
 }
 
+/// The data plane's figures, divided by those of something that stands where it stands.
+#[derive(Debug, Serialize)]
+pub(crate) struct Beside {
+    pub(crate) subject: &'static str,
+    pub(crate) cpu: Spread,
+    pub(crate) calls_per_second: Spread,
+    /// Of what each adds to the median time of a call.
+    pub(crate) added_p50: Option<Spread>,
+}
+
 impl CaseFigures {
-    pub(crate) fn of(case: &Case, turns: &[Turn]) -> Self {
-        let kinds = [Kind::Direct, Kind::Nginx, Kind::Ostler];
+    /// `kinds` in the order in which they are shown.
+    pub(crate) fn of(case: &Case, kinds: &[Kind], turns: &[Turn], left_out: Vec<String>) -> Self {
         let subjects = kinds.iter().filter_map(|kind| SubjectFigures::of(*kind, turns)).collect();
-        Self { case: case.name.clone(), about: case.about.clone(), subjects }
+        let beside = kinds.iter().filter_map(|kind| Beside::of(*kind, turns)).collect();
+        Self { case: case.name.clone(), about: case.about.clone(), subjects, beside, left_out }
     }
 }
 
@@ -63,16 +79,16 @@ impl SubjectFigures {
         let own: Vec<_> = turns.iter().filter(|turn| turn.subject == kind).collect();
         let spread =
             |figure: &dyn Fn(&Turn) -> f64| Spread::of(own.iter().map(|turn| figure(turn)).collect());
-        let nginx =
-            |round: usize| turns.iter().find(|turn| turn.subject == Kind::Nginx && turn.round == round);
-        let ratio = |turn: &&Turn| nginx(turn.round).map(|nginx| turn.cpu_us / nginx.cpu_us);
-        let is_compared = kind == Kind::Ostler;
+        let ratio = |turn: &&Turn| Some(turn.cpu_us / beside(turns, turn, Kind::Nginx)?.cpu_us);
+        let is_compared = !matches!(kind, Kind::Direct | Kind::Nginx);
+        let added = |turn: &&Turn| added_p50_us(turns, turn);
         Some(Self {
             subject: kind.name(),
             cpu_us: spread(&|turn| turn.cpu_us)?,
             to_nginx: Spread::of(own.iter().filter_map(ratio).filter(|_| is_compared).collect()),
             calls_per_second: spread(&|turn| turn.done.calls as f64 / turn.done.seconds)?,
             p50_us: spread(&|turn| turn.done.p50_us)?,
+            added_p50_us: Spread::of(own.iter().filter_map(added).collect()),
             p90_us: spread(&|turn| turn.done.p90_us)?,
             p99_us: spread(&|turn| turn.done.p99_us)?,
             p999_us: spread(&|turn| turn.done.p999_us)?,
@@ -80,6 +96,37 @@ impl SubjectFigures {
             resident_mib: spread(&|turn| turn.resident_kib as f64 / 1024.0)?,
         })
     }
+}
+
+impl Beside {
+    /// Nothing for the data plane itself, and for no program.
+    fn of(kind: Kind, turns: &[Turn]) -> Option<Self> {
+        if matches!(kind, Kind::Direct | Kind::Ostler) {
+            return None;
+        }
+        let own: Vec<_> = turns.iter().filter(|turn| turn.subject == kind).collect();
+        let spread = |figure: &dyn Fn(&Turn) -> Option<f64>| {
+            let ratio = |turn: &&Turn| Some(figure(beside(turns, turn, Kind::Ostler)?)? / figure(turn)?);
+            Spread::of(own.iter().filter_map(ratio).collect())
+        };
+        Some(Self {
+            subject: kind.name(),
+            cpu: spread(&|turn| Some(turn.cpu_us))?,
+            calls_per_second: spread(&|turn| Some(turn.done.calls as f64 / turn.done.seconds))?,
+            added_p50: spread(&|turn| added_p50_us(turns, turn)),
+        })
+    }
+}
+
+/// The turn of another subject in the same round.
+fn beside<'a>(turns: &'a [Turn], turn: &Turn, subject: Kind) -> Option<&'a Turn> {
+    turns.iter().find(|other| other.subject == subject && other.round == turn.round)
+}
+
+/// Nothing for what is not between.
+fn added_p50_us(turns: &[Turn], turn: &Turn) -> Option<f64> {
+    let direct = beside(turns, turn, Kind::Direct).filter(|_| turn.subject != Kind::Direct)?;
+    Some(turn.done.p50_us - direct.done.p50_us)
 }
 
 impl Spread {
@@ -96,6 +143,7 @@ impl Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::peer::Peer;
 
     fn turn(subject: Kind, round: usize, cpu_us: f64) -> Turn {
         let done = Done { calls: 10, seconds: 2.0, p50_us: 1.0, p90_us: 2.0, p99_us: 3.0, p999_us: 4.0 };
@@ -115,6 +163,24 @@ mod tests {
         assert!((ratio.least - 1.2).abs() < 1e-9 && (ratio.most - 1.2).abs() < 1e-9, "{ratio:?}");
         assert!((ostler.calls_per_second.median - 5.0).abs() < 1e-9);
         assert!(SubjectFigures::of(Kind::Direct, &turns).is_none());
+    }
+
+    #[test]
+    fn what_stands_beside_the_data_plane_is_compared_with_it_in_the_same_round() {
+        let slow = |turn: Turn, p50_us| Turn { done: Done { p50_us, ..turn.done.clone() }, ..turn };
+        let envoy = Kind::Peer(Peer::Envoy);
+        let turns = [
+            slow(turn(Kind::Direct, 0, 0.0), 40.0),
+            slow(turn(Kind::Ostler, 0, 12.0), 60.0),
+            slow(turn(envoy, 0, 48.0), 120.0),
+            turn(Kind::Ostler, 1, 30.0),
+            turn(envoy, 1, 120.0),
+        ];
+        let (beside, ostler) = (Beside::of(envoy, &turns).unwrap(), SubjectFigures::of(Kind::Ostler, &turns));
+        assert!((beside.cpu.least - 0.25).abs() < 1e-9 && (beside.cpu.most - 0.25).abs() < 1e-9);
+        assert!((beside.added_p50.unwrap().median - 0.25).abs() < 1e-9, "{beside:?}");
+        assert!((ostler.unwrap().added_p50_us.unwrap().median - 20.0).abs() < 1e-9);
+        assert!(Beside::of(Kind::Ostler, &turns).is_none() && Beside::of(Kind::Direct, &turns).is_none());
     }
 
     #[test]

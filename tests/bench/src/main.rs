@@ -1,4 +1,4 @@
-//! `ostler-bench`: what a call costs through Ostler, through a plain reverse proxy, and without either, in one run.
+//! `ostler-bench`: what a call costs through Ostler, through other programs that are there, and through nothing, in one run.
 //!
 //! One process makes the load, one is the upstream, one is measured; this one starts them, takes turns between them and counts. It
 //! never says what a figure should be: bounds are in `cargo xtask full` and in the report's reader.
@@ -58,6 +58,9 @@ pub(crate) struct Plan {
     /// The data plane's binary, of a release build.
     #[arg(long, value_name = "FILE")]
     dataplane: PathBuf,
+    /// A folder of other programs to measure beside it; `tests/bench/README.md` says which.
+    #[arg(long, value_name = "FOLDER")]
+    peers: Option<PathBuf>,
     /// A sentence for the page's beginning, such as what was built.
     #[arg(long, default_value = "")]
     about: String,

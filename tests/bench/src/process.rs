@@ -79,14 +79,16 @@ impl Running {
         }
     }
 
-    /// Of it and of its children.
+    /// Of it and of its descendants.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         let mut whole = usage_of(self.pid())?;
-        for child in children(self.pid()) {
-            let child = usage_of(child)?;
+        let mut left = children(self.pid());
+        while let Some(pid) = left.pop() {
+            let child = usage_of(pid)?;
             whole.cpu += child.cpu;
             whole.switches += child.switches;
             whole.resident_kib += child.resident_kib;
+            left.extend(children(pid));
         }
         Ok(whole)
     }

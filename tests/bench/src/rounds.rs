@@ -11,7 +11,8 @@ use crate::figures::{CaseFigures, Turn};
 use crate::load::{COUNTING, Done, Order};
 use crate::page;
 use crate::process::{Running, raise_open_files};
-use crate::subject::{Kind, Subject};
+use crate::subject::peer::Peers;
+use crate::subject::{Kind, Programs, Subject};
 
 /// Measures what is planned, and writes it where that says.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
@@ -23,13 +24,18 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
     raise_open_files()?;
     let chosen: Vec<Case> = cases::all().into_iter().filter(|case| plan.wants(case)).collect();
     anyhow::ensure!(!chosen.is_empty(), "no case begins like this; `cases` lists them");
+    let peers = plan.peers.as_deref().map(Peers::find).unwrap_or_default();
+    if plan.peers.is_some() && !peers.missing().is_empty() {
+        eprintln!("not measured, because they are not there: {}", peers.missing().join(", "));
+    }
+    let programs = Programs { dataplane: plan.dataplane.clone(), peers };
     let mut figures = Vec::with_capacity(chosen.len());
     let mut failed = Vec::new();
     for case in chosen {
-        match measure(plan, &case) {
-            Ok(turns) => {
-                let found = CaseFigures::of(&case, &turns);
+        match measure(plan, &programs, &case) {
+            Ok(found) => {
                 eprint!("{}", page::rows(&found));
+                found.left_out.iter().for_each(|line| eprintln!("left out of {}: {line}", case.name));
                 figures.push(found);
             }
             Err(error) => {
@@ -50,23 +56,44 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(plan: &Plan, case: &Case) -> anyhow::Result<Vec<Turn>> {
+fn measure(plan: &Plan, programs: &Programs, case: &Case) -> anyhow::Result<CaseFigures> {
     let folder = tempfile::tempdir()?;
     let mut upstream = Running::talking(Command::new(std::env::current_exe()?).arg("upstream"))?;
     let upstream = (upstream.line()?.parse()?, upstream);
-    let start = |kind: Kind| {
-        Subject::start(kind, case, upstream.0, &plan.dataplane, &folder.path().join(kind.name()))
-    };
-    let mut subjects = Kind::of(case).into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut turns = Vec::with_capacity(plan.rounds * subjects.len());
-    for round in 0..plan.rounds {
-        for subject in &subjects {
-            let turn = turn(subject, &subject.order(case, plan.seconds), round);
-            turns.push(turn.with_context(|| subject.kind.name())?);
+    let kinds = Kind::of(case, &programs.peers);
+    let (mut subjects, mut left_out) = (Vec::new(), Vec::new());
+    for kind in &kinds {
+        let folder = folder.path().join(kind.name());
+        match Subject::start(*kind, case, upstream.0, programs, &folder) {
+            Ok(subject) => subjects.push(subject),
+            Err(error) => excuse(*kind, error, &mut left_out)?,
         }
+    }
+    let mut turns: Vec<Turn> = Vec::with_capacity(plan.rounds * subjects.len());
+    for round in 0..plan.rounds {
+        let mut lost = Vec::new();
+        for subject in &subjects {
+            match turn(subject, &subject.order(case, plan.seconds), round) {
+                Ok(turn) => turns.push(turn),
+                Err(error) => {
+                    excuse(subject.kind, error, &mut left_out)?;
+                    lost.push(subject.kind);
+                }
+            }
+        }
+        // One that does not serve throughout is measured not at all.
+        turns.retain(|turn| !lost.contains(&turn.subject));
+        subjects.retain(|subject| !lost.contains(&subject.kind));
         subjects.rotate_left(1);
     }
-    Ok(turns)
+    Ok(CaseFigures::of(case, &kinds, &turns, left_out))
+}
+
+/// A peer that does not serve is left out; nothing else may be.
+fn excuse(kind: Kind, error: anyhow::Error, left_out: &mut Vec<String>) -> anyhow::Result<()> {
+    let Kind::Peer(_) = kind else { return Err(error.context(kind.name())) };
+    left_out.push(format!("{}: {error:#}", kind.name()));
+    Ok(())
 }
 
 fn turn(subject: &Subject, order: &Order, round: usize) -> anyhow::Result<Turn> {

@@ -30,7 +30,7 @@ enum Length {
 
 const HEADERS_MAX: usize = 64;
 const READ_BYTES: usize = 64 * 1024;
-/// The id stands at the front of an answer.
+/// The id and the beginning of its text stand at the front of an answer.
 const FRONT_BYTES: usize = 1024;
 
 impl Connection {
@@ -40,11 +40,11 @@ impl Connection {
         Ok(Self { stream, read: Vec::with_capacity(READ_BYTES) })
     }
 
-    /// Sends a request and reads its response, which has `expected` at its front. The session that it names.
+    /// Sends a request and reads its response, which has all that is `expected` at its front. The session that it names.
     pub(super) async fn exchange(
         &mut self,
         request: &[u8],
-        expected: &[u8],
+        expected: &[&[u8]],
     ) -> anyhow::Result<Option<String>> {
         self.stream.write_all(request).await?;
         self.read.clear();
@@ -59,7 +59,8 @@ impl Connection {
         }
         let front = self.read.get(head.bytes..).unwrap_or_default();
         let front = front.get(..FRONT_BYTES).unwrap_or(front);
-        if !(200..300).contains(&head.status) || memmem::find(front, expected).is_none() {
+        let is_there = expected.iter().all(|part| memmem::find(front, part).is_some());
+        if !(200..300).contains(&head.status) || !is_there {
             anyhow::bail!("answered with {}: {}", head.status, String::from_utf8_lossy(front));
         }
         Ok(head.session)

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::calls::{self, Era, Prepared};
+use crate::upstream::ANSWERED;
 use connection::Connection;
 
 /// What load is made.
@@ -115,9 +116,9 @@ async fn greet(order: &Order) -> anyhow::Result<(Connection, Prepared)> {
     let mut session = None;
     if order.era == Era::Legacy {
         let greeting = calls::post(&host, &order.path, &with_credentials(Vec::new()), &calls::initialize());
-        session = connection.exchange(&greeting, b"protocolVersion").await?;
+        session = connection.exchange(&greeting, &[b"protocolVersion"]).await?;
         let headers = with_credentials(calls::headers(order.era, &order.tool, session.as_deref()));
-        connection.exchange(&calls::post(&host, &order.path, &headers, calls::INITIALIZED), b"").await?;
+        connection.exchange(&calls::post(&host, &order.path, &headers, calls::INITIALIZED), &[]).await?;
     }
     let headers = with_credentials(calls::headers(order.era, &order.tool, session.as_deref()));
     let body = calls::call(order.era, &order.tool, order.argument_bytes);
@@ -147,7 +148,7 @@ async fn call_on(
         }
         let began = if pace.is_some() { due } else { Instant::now() };
         let id = call.number(number);
-        connection.exchange(&call.bytes, &id).await?;
+        connection.exchange(&call.bytes, &[&id, ANSWERED]).await?;
         if *phase.borrow() == Phase::Counting {
             times.saturating_record(u64::try_from(began.elapsed().as_nanos()).unwrap_or(NANOS_MAX));
         }

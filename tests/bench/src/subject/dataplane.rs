@@ -14,12 +14,7 @@ use crate::cases::{Case, Shape};
 use crate::process::Running;
 use crate::token::Issuer;
 
-pub(super) struct Served {
-    pub(super) process: Running,
-    pub(super) to: SocketAddr,
-    pub(super) path: String,
-    pub(super) authorization: Option<String>,
-}
+use super::{Served, Setting};
 
 /// What tokens are made for.
 const RESOURCE: &str = "https://bench.example";
@@ -27,12 +22,8 @@ const RESOURCE: &str = "https://bench.example";
 const MOUNT: &str = "m0";
 const BUNDLE: &str = "all";
 
-pub(super) fn start(
-    binary: &Path,
-    case: &Case,
-    upstream: SocketAddr,
-    folder: &Path,
-) -> anyhow::Result<Served> {
+pub(super) fn start(binary: &Path, setting: &Setting<'_>) -> anyhow::Result<Served> {
+    let Setting { case, upstream, folder } = *setting;
     let issuer = Issuer::new()?;
     // Alone in its folder, which the data plane watches.
     let config = folder.join("config").join("ostler.yaml");
@@ -53,7 +44,8 @@ pub(super) fn start(
     let door = if matches!(case.shape, Shape::Bundle(_)) { BUNDLE } else { MOUNT };
     let token = (case.shape == Shape::Governed).then(|| issuer.token(RESOURCE)).transpose()?;
     let authorization = token.map(|token| format!("Bearer {token}"));
-    Ok(Served { process, to, path: format!("/mcp/{door}"), authorization })
+    let plain = Served::plain(setting, Some(process), to);
+    Ok(Served { path: format!("/mcp/{door}"), authorization, ..plain })
 }
 
 fn document(case: &Case, upstream: SocketAddr, issuer: &Issuer) -> anyhow::Result<Value> {

@@ -1,24 +1,21 @@
 //! nginx as a reverse proxy that keeps its connections and logs the fields that a data plane logs, on one thread.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::process::Running;
+use super::{Served, Setting, free};
 
 /// Whether it is installed.
 pub(super) fn is_here() -> bool {
     Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-pub(super) fn start(upstream: SocketAddr, folder: &Path) -> anyhow::Result<(Running, SocketAddr)> {
-    let addr = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.local_addr()?;
-    let config = folder.join("nginx.conf");
-    std::fs::write(&config, text(upstream, addr, folder))?;
-    let errors = std::fs::File::create(folder.join("stderr"))?;
-    let mut process = Running::start(Command::new("nginx").arg("-c").arg(&config).stderr(errors))?;
-    process.await_sign(|_| TcpStream::connect(addr).ok())?;
-    Ok((process, addr))
+pub(super) fn start(setting: &Setting<'_>) -> anyhow::Result<Served> {
+    let addr = free()?;
+    let config = setting.write("nginx.conf", text(setting.upstream, addr, setting.folder))?;
+    let process = setting.start(Command::new("nginx").arg("-c").arg(&config), addr)?;
+    Ok(Served::plain(setting, Some(process), addr))
 }
 
 fn text(upstream: SocketAddr, addr: SocketAddr, folder: &Path) -> String {

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::calls::{LEGACY_REVISION, MODERN_REVISION, TOOL};
 
+/// In every answer to a call that the upstream made, and in no other.
+pub(crate) const ANSWERED: &[u8] = b"yyyyyyyy";
+
 /// What of a message an answer needs.
 #[derive(Deserialize)]
 struct Message<'a> {

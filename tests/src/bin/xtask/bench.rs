@@ -1,5 +1,6 @@
 //! What a call costs: builds the data plane as it is published, and `ostler-bench`, and lets that measure.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::{processes, report};
@@ -18,6 +19,9 @@ pub(crate) struct Bench {
     /// Profile of the data plane's build; what is published is built with `dist`, which takes several minutes.
     #[arg(long, default_value = "dist")]
     profile: String,
+    /// A folder of other programs to measure beside it; `tests/bench/README.md` says which.
+    #[arg(long, env = "OSTLER_BENCH_PEERS", value_name = "FOLDER")]
+    peers: Option<PathBuf>,
     /// Only print; leave docs/reports as it is. So does a run of only some cases.
     #[arg(long)]
     no_report: bool,
@@ -39,6 +43,9 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<bool> {
     command.arg("--json").arg(processes::target().join("bench.json"));
     for case in &bench.cases {
         command.args(["--case", case]);
+    }
+    if let Some(folder) = &bench.peers {
+        command.arg("--peers").arg(folder);
     }
     // A part of the cases is no report.
     if bench.cases.is_empty() && !bench.no_report {
