@@ -24,6 +24,8 @@ pub fn run() {
         std::process::exit(3);
     }
     let (mut client, mut asked) = (Value::Null, HashMap::new());
+    // Calls of `hold`, answered by `release`.
+    let mut held = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
         let message: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -60,6 +62,18 @@ pub fn run() {
             "tools/call" => match message["params"]["name"].as_str().unwrap_or_default() {
                 "exit" => std::process::exit(3),
                 "hang" => continue,
+                "hold" => {
+                    held.push(id.clone());
+                    continue;
+                }
+                "held" => json!({"content": [], "held": held.len(), "pid": std::process::id()}),
+                "release" => {
+                    for id in held.drain(..) {
+                        let told = json!({"content": [], "pid": std::process::id()});
+                        say(&json!({"jsonrpc": "2.0", "id": id, "result": told}).to_string());
+                    }
+                    json!({"content": []})
+                }
                 "ask" => {
                     asked.insert(format!("\"question-{id}\""), id.clone());
                     question(&format!("question-{id}"), arguments);
@@ -80,6 +94,10 @@ pub fn run() {
                     json!({"content": []})
                 }
                 "flood" => flood(),
+                "large" => {
+                    let bytes = arguments["bytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+                    json!({"content": [], "x": "x".repeat(bytes.unwrap_or_default())})
+                }
                 "chatter" => {
                     let token = &message["params"]["_meta"]["progressToken"];
                     for token in [&json!("of another"), token, &json!(0)] {
