@@ -93,7 +93,7 @@ impl HttpSession {
             questions: Arc::default(),
             changed,
             is_doubted: AtomicBool::new(true),
-            state: Mutex::new(State { current: UpstreamSession::new(id), opening: None }),
+            state: Mutex::new(State { current: UpstreamSession::new(&id), opening: None }),
         }
     }
 
@@ -176,7 +176,7 @@ impl HttpSession {
 
     /// Puts another session behind the client's id. Streams of the one before end, so that their clients open them anew.
     pub(super) fn replace(&self, id: HeaderValue) -> Arc<UpstreamSession> {
-        let next = UpstreamSession::new(id);
+        let next = UpstreamSession::new(&id);
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.current, Arc::clone(&next));
         state.opening = None;
@@ -217,7 +217,11 @@ impl Greeting {
 // === impl UpstreamSession ===
 
 impl UpstreamSession {
-    fn new(mut id: HeaderValue) -> Arc<Self> {
+    /// Keeps a copy of the id: one that came in an answer's head is a slice of the buffer that the whole connection is read into, and
+    /// would hold all of it for as long as the session lives.
+    fn new(id: &HeaderValue) -> Arc<Self> {
+        // What was a header value is one.
+        let mut id = HeaderValue::from_bytes(id.as_bytes()).unwrap_or_else(|_| id.clone());
         id.set_sensitive(true);
         Arc::new(Self { id, lost: CancellationToken::new(), awaits_resumption: AtomicBool::new(false) })
     }
@@ -251,5 +255,20 @@ impl Setter {
                 "a setting of a client is not remembered, there are too many; a session that is opened in place of a lost one will not have it"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_does_not_hold_the_buffer_that_its_id_was_read_into() {
+        let read = Bytes::from(vec![b'x'; 8192]);
+        let id = HeaderValue::from_maybe_shared(read.slice(..16)).unwrap();
+        let session = UpstreamSession::new(&id);
+        drop(id);
+        assert_eq!(session.id.as_bytes(), [b'x'; 16]);
+        assert!(read.is_unique(), "the id is a slice of what was read");
     }
 }
