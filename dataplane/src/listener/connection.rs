@@ -33,9 +33,11 @@ pub(super) async fn serve(stream: Stream, entrance: Entrance, pipeline: Arc<Pipe
     let Some(stream) = secured else { return };
     let entrance = Arc::new(entrance);
     let stream = Impatient::new(stream, Arc::clone(&pipeline.shared.stalled));
+    // In a box of its own: what a request needs on its way would otherwise be kept room for as long as the connection is open,
+    // and an idle one would cost as much as a busy one.
     let handle = move |request| {
         let (pipeline, entrance) = (Arc::clone(&pipeline), Arc::clone(&entrance));
-        async move { pipeline.serve(&entrance, request).await }
+        Box::pin(async move { pipeline.serve(&entrance, request).await })
     };
     serve_with(stream, handle, watcher).await;
 }
