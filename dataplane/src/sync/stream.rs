@@ -140,6 +140,8 @@ struct Session<'a> {
     answered: VecDeque<(String, Option<proto::Revision>)>,
     /// For what sends records on; nobody listens where none are kept.
     acks: mpsc::Sender<Heard>,
+    /// The mounts that control was told of last on this stream.
+    told: Option<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -153,6 +155,7 @@ impl<'a> Session<'a> {
             settling: None,
             answered: VecDeque::new(),
             acks,
+            told: None,
         }
     }
 
@@ -349,13 +352,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn ack(&self, nonce: String, revision: &Revision, stage: proto::ack::Stage) -> Next {
+    /// With the mounts, unless control knows them as they are: of ten thousand they are most of what an apply costs.
+    async fn ack(&mut self, nonce: String, revision: &Revision, stage: proto::ack::Stage) -> Next {
+        let snapshots = &self.client.applier.snapshots;
+        let now = wire::fingerprint(snapshots);
+        let is_known = self.told == Some(now);
         let ack = proto::Ack {
             nonce,
             revision: Some(wire::revision_out(revision)),
             stage: stage.into(),
-            mounts: wire::mounts_out(&self.client.applier.snapshots),
+            mounts: if is_known { Vec::new() } else { wire::mounts_out(snapshots) },
         };
+        self.told = Some(now);
         self.send(ToControl::Ack(ack)).await
     }
 
@@ -368,13 +376,14 @@ impl<'a> Session<'a> {
     }
 
     /// Status is the newest of its kind: when the outbox is full the next one will do.
-    fn report(&self) {
+    fn report(&mut self) {
         let applier = &self.client.applier;
         let reading = applier.status.read();
         let snapshots = &applier.snapshots;
         let in_flight: i64 = snapshots
             .load()
             .map_or(0, |snapshot| snapshot.mounts().map(|mount| mount.runtime.metrics.in_flight.get()).sum());
+        let now = wire::fingerprint(snapshots);
         let status = proto::Status {
             applied: reading.applied.as_ref().map(wire::revision_out),
             mounts: wire::all_mounts_out(snapshots, &applier.draining),
@@ -384,7 +393,9 @@ impl<'a> Session<'a> {
             disk: wire::disk_out(&applier.keeper.reading()),
         };
         // Full outbox: see above. Closed: the stream's end will be seen by the reader.
-        let _ = self.outbox.try_send(NodeMessage { message: Some(ToControl::Status(status)) });
+        if self.outbox.try_send(NodeMessage { message: Some(ToControl::Status(status)) }).is_ok() {
+            self.told = Some(now);
+        }
     }
 
     fn ended(&self, reason: &str, reconnect_after: Option<Duration>) -> Ended {

@@ -3,6 +3,8 @@
 //! What reads a message is public, so that a program that receives configs in another way follows the same rules, and so
 //! that it can be tried with any message, without a stream.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use ostler_config::{Diagnostic, Part, PartKind, Severity};
 use ostler_core::build::{Build, VERSION};
 use ostler_core::digest::Digest;
@@ -157,6 +159,17 @@ pub(super) fn skipped_out(findings: &[Finding]) -> Vec<proto::Skipped> {
             reason: finding.reason.clone(),
         })
         .collect()
+}
+
+/// What there is to be said of the mounts, in short: the same only while [`mounts_out`] is the same. Much cheaper than that.
+pub(super) fn fingerprint(snapshots: &SnapshotCell) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for mount in snapshots.load().iter().flat_map(|snapshot| snapshot.mounts()) {
+        let Reading { state, reason, since_unix_ms, next_probe_unix_ms, era: _ } = mount.reading();
+        let names = (mount.name().as_str(), mount.upstream.name.as_str());
+        (names, state.as_str(), reason, since_unix_ms, next_probe_unix_ms).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The mounts that are served.

@@ -135,6 +135,7 @@ pub struct Ack {
     pub revision: ::core::option::Option<Revision>,
     #[prost(enumeration = "ack::Stage", tag = "3")]
     pub stage: i32,
+    /// Empty when they are as the node said last on this stream.
     #[prost(message, repeated, tag = "4")]
     pub mounts: ::prost::alloc::vec::Vec<MountStatus>,
 }

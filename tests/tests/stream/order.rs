@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ostler_proto::sync::v1::control_message::Message as Said;
 use ostler_proto::sync::v1::{self as wire, ack::Stage};
+use ostler_tests::support::scripted_control::snapshot;
 use ostler_tests::support::world;
 
-use super::{Scene, start, version};
+use super::{EPOCH, Scene, start, version};
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_that_comes_twice_is_applied_once_and_acked_twice() {
@@ -24,6 +25,30 @@ async fn a_snapshot_that_comes_twice_is_applied_once_and_acked_twice() {
     }
     assert_eq!(stages, [Stage::Applied, Stage::Applied, Stage::Healthy]);
     assert_eq!((scene.counted("applied"), scene.counted("unchanged")), (2, 1));
+    scene.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ack_says_nothing_of_mounts_that_are_as_the_stream_said_last() {
+    let mut scene = Scene::start().await;
+    let mut told = Vec::new();
+    // Nobody asks how a command is before somebody uses it.
+    for (number, names, in_flight) in
+        [(6, &["a", "b"][..], 10), (7, &["a", "b"], 20), (8, &["a", "b", "c"], 20)]
+    {
+        let upstream = |name: &str| {
+            format!("  {name}: {{ stdio: {{ command: cat }}, limits: {{ in_flight: {in_flight} }} }}\n")
+        };
+        let upstreams: String = names.iter().map(|name| upstream(name)).collect();
+        let text = format!("version: 1\nupstreams:\n{upstreams}");
+        scene.stream.say(Said::Snapshot(snapshot(&number.to_string(), EPOCH, number, &text))).await;
+        for stage in [Stage::Applied, Stage::Healthy] {
+            let ack = scene.stream.ack().await;
+            assert_eq!(ack.stage(), stage);
+            told.push(ack.mounts.len());
+        }
+    }
+    assert_eq!(told, [2, 0, 0, 0, 3, 0]);
     scene.end().await;
 }
 
