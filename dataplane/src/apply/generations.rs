@@ -127,7 +127,7 @@ impl Generations {
     pub fn keep(&self, revision: &Revision, parts: &[Part], now_unix_ms: u64) -> Result<(), StateDirError> {
         let mut attempts = self.lock();
         self.dir.ensure()?;
-        let there = survey(self.dir.root());
+        let mut there = survey(self.dir.root());
         let is_there = there.iter().any(|(_, inspected)| {
             inspected.as_ref().is_ok_and(|intact| {
                 intact.header.revision == *revision && intact.parts().is_ok_and(|held| held == parts)
@@ -135,11 +135,15 @@ impl Generations {
         });
         if !is_there {
             let bytes = file::encode(revision, parts, next_order(&there), now_unix_ms);
-            self.dir.write_atomic(&file::name_of(revision), &bytes)?;
-            self.prune();
+            let name = file::name_of(revision);
+            self.dir.write_atomic(&name, &bytes)?;
+            let path = self.dir.root().join(name);
+            there.retain(|(other, _)| *other != path);
+            there.push((path.clone(), file::inspect(&path)));
+            self.prune(&mut there);
         }
         attempts.settled(&key(revision));
-        attempts.forget_beyond_limit(&self.digests());
+        attempts.forget_beyond_limit(&digests(&there));
         self.write_attempts(&attempts)
     }
 
@@ -192,21 +196,24 @@ impl Generations {
 
     /// Removes what is older than the newest few. Damaged files go once there are enough whole ones, and files of later
     /// builds never: they are that build's to remove.
-    fn prune(&self) {
-        let (mut whole, mut damaged) = (Vec::new(), Vec::new());
-        for (path, inspected) in survey(self.dir.root()) {
-            match inspected {
-                Ok(intact) => whole.push((intact.header.kept_order, path)),
-                Err(Flaw::Damaged(_)) => damaged.push(path),
-                Err(Flaw::Unreadable(_) | Flaw::Later { .. }) => {}
-            }
-        }
-        whole.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
-        if whole.len() < GENERATIONS_MAX {
+    fn prune(&self, there: &mut Vec<(PathBuf, Result<Intact, Flaw>)>) {
+        there.sort_by_key(|(_, inspected)| {
+            std::cmp::Reverse(inspected.as_ref().map_or(0, |intact| intact.header.kept_order))
+        });
+        let whole = there.iter().filter(|(_, inspected)| inspected.is_ok()).count();
+        if whole < GENERATIONS_MAX {
             return;
         }
-        let stale = whole.into_iter().skip(GENERATIONS_MAX).map(|(_, path)| path);
-        for path in stale.chain(damaged) {
+        let mut newest = GENERATIONS_MAX;
+        let mut is_to_go = |inspected: &Result<Intact, Flaw>| match inspected {
+            Ok(_) if newest > 0 => {
+                newest -= 1;
+                false
+            }
+            Ok(_) | Err(Flaw::Damaged(_)) => true,
+            Err(Flaw::Unreadable(_) | Flaw::Later { .. }) => false,
+        };
+        for (path, _) in there.extract_if(.., |(_, inspected)| is_to_go(inspected)) {
             // A file that stays is only read again if the newer ones are unusable.
             if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
                 let _ = self.dir.remove(name);
@@ -221,11 +228,6 @@ impl Generations {
         let finding =
             Finding { kind: FindingKind::Damaged, file: self.dir.root().to_owned(), revision: None, reason };
         Some(finding).filter(|_| error.kind() != std::io::ErrorKind::NotFound)
-    }
-
-    fn digests(&self) -> BTreeSet<String> {
-        let files = survey(self.dir.root()).into_iter();
-        files.filter_map(|(_, inspected)| Some(key(&inspected.ok()?.header.revision))).collect()
     }
 
     fn change_attempts(&self, change: impl FnOnce(&mut Attempts)) -> Result<(), StateDirError> {
@@ -299,6 +301,11 @@ fn suspicion(header: &Header, now_unix_ms: u64) -> Option<String> {
     } else {
         None
     }
+}
+
+fn digests(there: &[(PathBuf, Result<Intact, Flaw>)]) -> BTreeSet<String> {
+    let whole = there.iter().filter_map(|(_, inspected)| inspected.as_ref().ok());
+    whole.map(|intact| key(&intact.header.revision)).collect()
 }
 
 fn key(revision: &Revision) -> String {
