@@ -174,6 +174,14 @@ impl LegacyClient {
             .header("mcp-protocol-version", "2025-11-25")
     }
 
+    /// Asks for the server's own stream.
+    pub fn stream(&self) -> Ask {
+        Ask::new(self.addr, "GET", &self.path)
+            .header("accept", "text/event-stream")
+            .header("mcp-session-id", &self.session)
+            .header("mcp-protocol-version", "2025-11-25")
+    }
+
     /// Calls the tool that every fake server has.
     pub async fn who(&self, id: u64) -> Answer {
         self.post(&call(id)).await

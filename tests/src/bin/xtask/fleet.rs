@@ -1,5 +1,6 @@
 //! Control and one data plane that follows it, as release processes on loopback.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub(crate) struct Fleet {
     pub(crate) control: Arc<Mutex<Option<Running>>>,
     pub(crate) dataplane: Running,
     pub(crate) target: Target,
+    sync: SocketAddr,
 }
 
 impl Fleet {
@@ -24,7 +26,8 @@ impl Fleet {
     pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
         let (control_dir, dataplane_dir) = (dir.join("control"), dir.join("dataplane"));
         let control = start_control(&control_dir, LOOPBACK, LOOPBACK).await?;
-        let sync = format!("http://{}", control.addr("sync")?);
+        let sync_addr = control.addr("sync")?;
+        let sync = format!("http://{sync_addr}");
         let node_token = control_dir.join("node.token").display().to_string();
         let child = processes::release("fake-mcp").display().to_string();
         let arguments = [
@@ -51,7 +54,23 @@ impl Fleet {
             control_dir,
             dataplane_dir,
         };
-        Ok(Self { control: Arc::new(Mutex::new(Some(control))), dataplane, target })
+        Ok(Self { control: Arc::new(Mutex::new(Some(control))), dataplane, target, sync: sync_addr })
+    }
+
+    /// Kills control.
+    pub(crate) async fn kill_control(&self) {
+        // Dropped, it is killed.
+        *self.control.lock().await = None;
+    }
+
+    /// Starts control where it was, after it was killed; returns when it answers.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub(crate) async fn start_control_again(&self) {
+        let (api, sync) = (self.target.api.to_string(), self.sync.to_string());
+        let control = start_control(&self.target.control_dir, &api, &sync).await;
+        *self.control.lock().await = Some(control.expect("control comes back"));
     }
 
     /// Kills control and starts it again where it was; returns when it answers.

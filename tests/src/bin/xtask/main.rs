@@ -8,14 +8,19 @@
 mod apply_latency;
 mod bench;
 mod bundle;
+mod change_latency;
 mod control_dead;
 mod crash_audit;
 mod crash_control;
 mod crash_dataplane;
 mod fleet;
 mod fuzz;
+#[cfg(target_os = "linux")]
+mod held_memory;
 mod idle_memory;
 mod isolation;
+#[cfg(target_os = "linux")]
+mod many_mounts;
 #[cfg(target_os = "linux")]
 mod policy_cost;
 mod processes;
@@ -70,6 +75,11 @@ enum Task {
 enum Process {
     Dataplane(Box<DataplaneArgs>),
     Control(Box<ControlArgs>),
+    /// A scripted MCP server.
+    Upstream {
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,6 +88,8 @@ enum Suite {
     ApplyLatency,
     /// A bundle of 50 mounts, 10 of them dead, with 10 000 tools.
     Bundle,
+    /// Calls at a pace while config is swapped each 10 ms, control is killed, an upstream is killed and comes back.
+    ChangeLatency,
     /// The data plane and control killed at 200 moments each, while each decision is to be on disk before its call goes out.
     CrashAudit,
     /// Control killed at 200 moments drawn from a seed.
@@ -88,8 +100,14 @@ enum Suite {
     CrashDataplane,
     /// Each fuzz target for a minute.
     Fuzz,
+    /// Resident memory for each session, stream and answer under way.
+    #[cfg(target_os = "linux")]
+    HeldMemory,
     /// Resident memory of a data plane with 100 mounts that nobody uses.
     IdleMemory,
+    /// 10 000 mounts of which one is used: memory, calls, a change, a start.
+    #[cfg(target_os = "linux")]
+    ManyMounts,
     /// Processor time of a decision.
     #[cfg(target_os = "linux")]
     PolicyCost,
@@ -120,6 +138,7 @@ fn main() -> ExitCode {
         Task::Docs => docs(),
         Task::Process { process: Process::Dataplane(args) } => ostler_dataplane::run(*args).map(|()| true),
         Task::Process { process: Process::Control(args) } => ostler_control::run(*args).map(|()| true),
+        Task::Process { process: Process::Upstream { listen } } => change_latency::serve(listen),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -138,7 +157,14 @@ impl Suite {
         if self == Self::Sessions {
             return true;
         }
-        matches!(self, Self::IsolationFlood | Self::IsolationStall | Self::Soak | Self::Swaps)
+        #[cfg(target_os = "linux")]
+        if matches!(self, Self::HeldMemory | Self::ManyMounts) {
+            return true;
+        }
+        matches!(
+            self,
+            Self::ChangeLatency | Self::IsolationFlood | Self::IsolationStall | Self::Soak | Self::Swaps
+        )
     }
 }
 
@@ -161,11 +187,16 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(bundle::run())?
         }
+        Suite::ChangeLatency => on_release(change_latency::run())?,
         Suite::CrashAudit => on_release(crash_audit::run())?,
         Suite::CrashControl => on_release(crash_control::run())?,
         Suite::ControlDead => on_release(control_dead::run())?,
         Suite::CrashDataplane => on_release(crash_dataplane::run())?,
+        #[cfg(target_os = "linux")]
+        Suite::HeldMemory => on_release(held_memory::run())?,
         Suite::IdleMemory => on_release(idle_memory::run())?,
+        #[cfg(target_os = "linux")]
+        Suite::ManyMounts => on_release(many_mounts::run())?,
         #[cfg(target_os = "linux")]
         Suite::PolicyCost if cfg!(debug_assertions) => return processes::run_release(&suite, write),
         #[cfg(target_os = "linux")]

@@ -58,6 +58,14 @@ pub(crate) fn run_release(suite: &impl ValueEnum, write: bool) -> anyhow::Result
     Ok(again.status()?.success())
 }
 
+/// Lets this process, and those that it starts, have as many connections as the system allows.
+#[cfg(target_os = "linux")]
+pub(crate) fn raise_open_files() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
 /// Where a release binary is.
 pub(crate) fn release(binary: &str) -> PathBuf {
     target().join("release").join(binary)
