@@ -1,5 +1,6 @@
 //! Names that operators choose. A name is a permanent id: it is validated once, cheap to clone, and never rewritten.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub enum NameError {
 macro_rules! name_type {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $max:expr, $allowed:literal, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, PartialEq, Eq, Hash)]
         pub struct $type(Arc<str>);
 
         impl $type {
@@ -57,6 +58,20 @@ macro_rules! name_type {
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        /// Of the text. A name and its clone are the same without a look at it: maps of thousands of names that are walked side by
+        /// side mostly hold clones.
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+            }
+        }
+
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
             }
         }
 
