@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ostler_core::hex::Hex;
 use ostler_core::rng::Jitter;
 
 /// Mints ids: a random prefix per worker and a count.
@@ -19,10 +20,6 @@ pub struct RequestId {
     count: u64,
 }
 
-/// A request's id as it is shown.
-#[derive(Debug, Clone, Copy)]
-pub struct Digits([u8; 24]);
-
 impl RequestIds {
     pub fn from_entropy() -> Self {
         Self { prefix: Jitter::from_entropy().below(1 << 48), next: AtomicU64::new(1) }
@@ -35,29 +32,15 @@ impl RequestIds {
 
 impl RequestId {
     /// Its digits, in memory of their own.
-    pub fn digits(self) -> Digits {
-        let mut digits = [0; 24];
-        let halves = digits.chunks_exact_mut(12).zip([self.prefix, self.count]);
-        for (half, mut number) in halves {
-            for digit in half.iter_mut().rev() {
-                let value = u8::try_from(number & 0xf).unwrap_or_default();
-                *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
-                number >>= 4;
-            }
-        }
-        Digits(digits)
+    pub fn digits(self) -> Hex<24> {
+        let lower_six = |number: u64| number.to_be_bytes().into_iter().skip(2);
+        Hex::of(lower_six(self.prefix).chain(lower_six(self.count)))
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.digits().as_str())
-    }
-}
-
-impl Digits {
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

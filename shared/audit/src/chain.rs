@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ostler_core::digest::{Digest, DigestBuilder};
+use ostler_core::hex::Hex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Names one chain among all: 128 random bits as 32 hexadecimal digits.
@@ -36,7 +37,7 @@ impl ChainId {
 
 impl fmt::Display for ChainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(Hex::<32>::of(self.0).as_str())
     }
 }
 

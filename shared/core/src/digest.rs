@@ -6,6 +6,8 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::hex::Hex;
+
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -33,14 +35,16 @@ impl Digest {
     }
 
     pub fn to_hex(self) -> String {
-        self.to_string()
+        self.hex().as_str().to_owned()
     }
 
     /// Its first 16 digits: enough to recognise an id that is itself a secret, and never enough to find it.
     pub fn to_short_hex(self) -> String {
-        let mut hex = self.to_hex();
-        hex.truncate(16);
-        hex
+        Hex::<16>::of(self.0).as_str().to_owned()
+    }
+
+    fn hex(self) -> Hex<64> {
+        Hex::of(self.0)
     }
 
     fn from_aws(value: &aws_lc_rs::digest::Digest) -> Self {
@@ -52,7 +56,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(self.hex().as_str())
     }
 }
 

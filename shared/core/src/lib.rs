@@ -11,6 +11,7 @@ pub mod disk;
 pub mod glob;
 pub mod guard;
 pub mod health;
+pub mod hex;
 pub mod jwt;
 pub mod limits;
 pub mod lines;
