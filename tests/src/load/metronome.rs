@@ -13,15 +13,16 @@ use super::client::{LoadClient, Outcome};
 use super::pace::Window;
 
 /// When the next call is due, for whoever is free.
-type Dues = Arc<Mutex<mpsc::UnboundedReceiver<Instant>>>;
+type Dues = Arc<Mutex<mpsc::Receiver<Instant>>>;
 
 /// Sends at `rate` calls a second for so long, over these clients; waits for the last answer.
 ///
 /// # Panics
 /// When a client does, or a thread cannot be had.
 pub async fn on_time(clients: Vec<LoadClient>, rate: f64, length: Duration) -> (Vec<LoadClient>, Window) {
-    let calls = (length.as_secs_f64() * rate) as u64;
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let calls = (length.as_secs_f64() * rate) as usize;
+    // Room for all: whoever is late does not make the beat late.
+    let (sender, receiver) = mpsc::channel(calls.max(1));
     let started = Instant::now();
     let beat = std::thread::Builder::new().name("metronome".to_owned());
     beat.spawn(move || beat_out(started, rate, calls, &sender)).expect("a thread");
@@ -53,11 +54,11 @@ pub async fn on_time(clients: Vec<LoadClient>, rate: f64, length: Duration) -> (
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread that is there for nothing else")]
-fn beat_out(started: Instant, rate: f64, calls: u64, dues: &mpsc::UnboundedSender<Instant>) {
+fn beat_out(started: Instant, rate: f64, calls: usize, dues: &mpsc::Sender<Instant>) {
     for number in 0..calls {
         let due = started + Duration::from_secs_f64(number as f64 / rate);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        if dues.send(due).is_err() {
+        if dues.try_send(due).is_err() {
             return;
         }
     }
