@@ -67,6 +67,7 @@ impl Fleet {
     ///
     /// # Panics
     /// When it does not come back.
+    #[expect(clippy::expect_used, reason = "a run without it measures nothing")]
     pub(crate) async fn start_control_again(&self) {
         let (api, sync) = (self.target.api.to_string(), self.sync.to_string());
         let control = start_control(&self.target.control_dir, &api, &sync).await;
