@@ -2,11 +2,13 @@
 //!
 //! - `cargo xtask full <suite>` runs a suite at its full size, checks its bound, and writes `docs/reports/<suite>.md`.
 //! - `cargo xtask bench` measures what a call costs, beside nginx and without either, and writes `docs/reports/bench.md`.
+//! - `cargo xtask budget` counts the instructions of a call and compares them with what is kept.
 //! - `cargo xtask fuzz` builds and runs the fuzz targets of `tests/fuzz`.
 //! - `cargo xtask docs` writes all generated reference pages anew.
 
 mod apply_latency;
 mod bench;
+mod budget;
 mod bundle;
 mod change_latency;
 mod control_dead;
@@ -58,6 +60,8 @@ enum Task {
     },
     /// Measure what a call costs through the data plane, through nginx, and directly.
     Bench(bench::Bench),
+    /// Count the instructions of a call, and compare them with what it may cost.
+    Budget(budget::Budget),
     /// Search for inputs that break a property, guided by coverage.
     #[command(subcommand)]
     Fuzz(fuzz::Fuzz),
@@ -86,6 +90,9 @@ enum Process {
 enum Suite {
     /// From `PUT` to served on a connected data plane.
     ApplyLatency,
+    /// Processor time of a call's stages.
+    #[cfg(target_os = "linux")]
+    Budget,
     /// A bundle of 50 mounts, 10 of them dead, with 10 000 tools.
     Bundle,
     /// Calls at a pace while config is swapped each 10 ms, control is killed, an upstream is killed and comes back.
@@ -134,6 +141,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Full { suite, no_report } => full(suite, !no_report),
         Task::Bench(task) => bench::run(&task),
+        Task::Budget(task) => budget::run(&task),
         Task::Fuzz(task) => fuzz::run(&task),
         Task::Docs => docs(),
         Task::Process { process: Process::Dataplane(args) } => ostler_dataplane::run(*args).map(|()| true),
@@ -175,6 +183,8 @@ fn full(suite: Suite, write: bool) -> anyhow::Result<bool> {
     }
     let report = match suite {
         Suite::Fuzz => fuzz::full()?,
+        #[cfg(target_os = "linux")]
+        Suite::Budget => budget::full()?,
         Suite::ApplyLatency => on_release(apply_latency::run())?,
         #[cfg(unix)]
         Suite::Ungoverned => {
