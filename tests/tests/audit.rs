@@ -292,6 +292,8 @@ async fn a_tool_is_stopped_by_every_door_and_others_go_on() {
     let mut message = call(1);
     message["params"]["name"] = json!("pay");
     assert_eq!(legacy.post(&message).await.json()["error"]["data"]["reason"], "kill_switch");
+    let batched = legacy.post(&json!([message])).await;
+    assert_eq!(batched.json()[0]["error"]["data"]["reason"], "kill_switch");
     post(&control, "kill", json!({"target": {"scope": "fleet"}})).await;
     eventually("all is stopped", async || (reason("other", "look").await == "kill_switch").then_some(()))
         .await;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use ostler_core::limits::{BATCH_AT_ONCE_MAX, SSE_EVENT_BYTES_MAX, SSE_KEEP_ALIVE};
 use ostler_mcp::headers::{EVENT_STREAM, JSON, MCP_PROTOCOL_VERSION};
-use ostler_mcp::{Envelope, Era, ErrorBody, Reason, Revision, sse};
+use ostler_mcp::{Envelope, Era, Reason, Revision, sse};
 use ostler_policy::Caller;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -163,14 +163,16 @@ impl Part {
     }
 
     fn error(&self, id: &str, error: &UpstreamError) -> Bytes {
-        ErrorBody::new(error.reason)
-            .message(error.detail.as_str())
+        let request_id = self.pass.request_id().map(|request_id| request_id.to_string());
+        let mut body = error
+            .body()
             .mount(self.mount.name().as_str())
             .upstream(self.mount.upstream.name.as_str())
-            .retryable(error.retryable)
-            .id(Some(id))
-            .to_bytes()
-            .into()
+            .id(Some(id));
+        if let Some(request_id) = &request_id {
+            body = body.request_id(request_id);
+        }
+        body.to_bytes().into()
     }
 }
 

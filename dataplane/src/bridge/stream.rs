@@ -8,11 +8,19 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 
-use crate::upstream::BodyError;
+use crate::upstream::{AnswerBody, BodyError};
 
 /// A stream of events.
 pub struct Bridged(BoxStream<'static, Result<Bytes, BodyError>>);
+
+/// Events before those of a body.
+struct After {
+    first: Option<Bytes>,
+    body: AnswerBody,
+}
 
 /// What writes one.
 pub(crate) trait Writer: Send + 'static {
@@ -33,8 +41,30 @@ impl Bridged {
         })))
     }
 
+    /// These events, then those of a body.
+    pub(crate) fn after(first: Bytes, body: AnswerBody) -> Self {
+        Self::new(After { first: Some(first), body })
+    }
+
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         Pin::new(&mut self.0).poll_next(cx)
+    }
+}
+
+// === impl After ===
+
+impl Writer for After {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
+        loop {
+            match self.body.frame().await?.map(Frame::into_data) {
+                Ok(Ok(data)) => return Some(Ok(data)),
+                Ok(Err(_)) => {}
+                Err(broken) => return Some(Err(broken)),
+            }
+        }
     }
 }
 

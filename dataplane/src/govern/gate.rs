@@ -3,24 +3,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::{Envelope, Kind, Reason, method};
 use ostler_policy::{Caller, Decision, Message, Policy, Why};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch;
 
+use super::denial;
 use super::judged::Judged;
 use super::listing::Listing;
 use super::offered::Offered;
 use super::overheard::Overheard;
-use super::reading::{self, Unreadable};
+use super::reading;
 use super::tools;
 use super::trail::{self, Calls, Ended, Trail, Word};
 use super::views::Views;
 use crate::kills::Kills;
 use crate::mount::Mount;
 use crate::pipeline::RequestId;
-use crate::upstream::{Call, Denial, UpstreamError};
+use crate::upstream::{Call, UpstreamError};
 
 /// What governs, as one snapshot has it. The default governs nothing.
 #[derive(Debug, Default)]
@@ -60,8 +62,18 @@ pub struct Way<'a> {
 #[derive(Debug)]
 pub struct Permit {
     pass: Pass,
-    /// One for each message; none for what is the data plane's own, or has no message.
+    /// One for each message that it is for; none for what is the data plane's own, or has no message.
     decisions: Vec<Decision>,
+    /// Messages of the batch that it is not for, in their order.
+    denied: Vec<Denied>,
+}
+
+/// A message of a batch that may not be sent.
+#[derive(Debug)]
+pub struct Denied {
+    /// Among the messages of the batch.
+    pub place: usize,
+    pub error: UpstreamError,
 }
 
 /// Proof of a permit, for all that is sent on account of it. Cheap to clone.
@@ -89,7 +101,8 @@ struct Asker {
 // === impl Governance ===
 
 impl Governance {
-    /// Asks for leave to send. In durable mode it is given when the decision is on disk.
+    /// Asks for leave to send. In durable mode it is given when the decision is on disk. For a batch it is given for those of its
+    /// messages that are allowed, be it for none of them: see [`Permit::take_denied`].
     ///
     /// # Errors
     /// The denial, as the caller is told.
@@ -142,42 +155,55 @@ impl Governance {
         envelope: Option<&Envelope<'_>>,
         body: &Bytes,
     ) -> Result<Permit, UpstreamError> {
-        let mut decisions = Vec::new();
-        let mut judged = Vec::new();
-        if envelope.is_none() {
-            self.refuse_killed(&asker, way, None).await?;
-        }
-        let messages = || envelope.into_iter().flat_map(Envelope::messages);
-        // All of a batch is decided before any of it is written down as let through.
-        for message in messages() {
-            self.refuse_killed(&asker, way, Some(message)).await?;
-            let decision = match self.decide(&asker.caller, way, message) {
-                Ok(decision) => decision,
-                Err(error) => {
-                    let word = Word::Denied { reason: error.reason.name(), detail: &error.detail };
-                    self.write(&asker, way, Some(message), &word).await;
-                    return Err(error);
-                }
-            };
-            asker.log(way, message, &decision);
-            if !decision.is_allowed {
-                self.write(&asker, way, Some(message), &Word::Decided(&decision)).await;
-                return Err(denied(&decision, envelope.is_some_and(|envelope| envelope.kind == Kind::Batch)));
-            }
-            decisions.push(decision);
-        }
-        for (message, decision) in messages().zip(&decisions) {
-            if trail::is_of_interest(message, way)
-                && !self.write(&asker, way, Some(message), &Word::Decided(decision)).await
-            {
-                return Err(unrecorded());
-            }
+        let (mut decisions, mut judged, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+        let mut take = |message: &Envelope<'_>, decision| {
             if way.upstream.is_some() {
                 Judged::add(message, body, &mut judged);
             }
+            decisions.push(decision);
+        };
+        match envelope {
+            None => self.refuse_killed(&asker, way, None).await?,
+            Some(batch) if batch.kind == Kind::Batch => {
+                let verdicts = batch.messages().map(|message| self.judge(&asker, way, message));
+                let verdicts = Box::pin(join_all(verdicts)).await;
+                for (place, (message, verdict)) in batch.messages().zip(verdicts).enumerate() {
+                    match verdict {
+                        Ok(decision) => take(message, decision),
+                        Err(error) => denied.push(Denied { place, error }),
+                    }
+                }
+            }
+            Some(message) => take(message, self.judge(&asker, way, message).await?),
         }
         let inner = Inner { governance: Arc::clone(self), asker: Some(asker), judged };
-        Ok(Permit { pass: Pass(Arc::new(inner)), decisions })
+        Ok(Permit { pass: Pass(Arc::new(inner)), decisions, denied })
+    }
+
+    /// What becomes of one message, which is written down.
+    async fn judge(
+        &self,
+        asker: &Asker,
+        way: Way<'_>,
+        message: &Envelope<'_>,
+    ) -> Result<Decision, UpstreamError> {
+        self.refuse_killed(asker, way, Some(message)).await?;
+        let decision = match self.decide(&asker.caller, way, message) {
+            Ok(decision) => decision,
+            Err(error) => {
+                let word = Word::Denied { reason: error.reason.name(), detail: &error.detail };
+                self.write(asker, way, Some(message), &word).await;
+                return Err(error);
+            }
+        };
+        asker.log(way, message, &decision);
+        let is_kept = !decision.is_allowed || trail::is_of_interest(message, way);
+        let is_written = !is_kept || self.write(asker, way, Some(message), &Word::Decided(&decision)).await;
+        match (decision.is_allowed, is_written) {
+            (false, _) => Err(denial::by(&decision)),
+            (true, false) => Err(denial::unrecorded()),
+            (true, true) => Ok(decision),
+        }
     }
 
     /// What an operator has stopped is not asked of the rules. Answers to what a server has asked are let through.
@@ -232,7 +258,7 @@ impl Governance {
         let Some(policy) = &self.policy else {
             // What hides which tool it calls is no way around a tool that is stopped.
             if self.kills.load().stops_tools() {
-                reading::each(envelope, caller, way, None, |_| {}).map_err(unreadable)?;
+                reading::each(envelope, caller, way, None, |_| {}).map_err(denial::unreadable)?;
             }
             return Ok(Decision::allowed(Why::NoPolicy));
         };
@@ -244,7 +270,7 @@ impl Governance {
                 None => said,
             });
         })
-        .map_err(unreadable)?;
+        .map_err(denial::unreadable)?;
         // What is handed on to members is judged there.
         Ok(decision.unwrap_or_else(|| Decision::allowed(Why::NotACall)))
     }
@@ -295,6 +321,11 @@ impl Permit {
         Some(Views::new(mount, caller, subscribed, &inner.governance, now))
     }
 
+    /// Messages of the batch that must not be sent; nothing of a message that is no batch.
+    pub fn take_denied(&mut self) -> Vec<Denied> {
+        std::mem::take(&mut self.denied)
+    }
+
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
     }
@@ -336,9 +367,14 @@ impl Pass {
         self.0.asker.as_ref()?.caller.principal()
     }
 
+    /// The client's request that it was given for; nothing for what is the data plane's own.
+    pub(crate) fn request_id(&self) -> Option<RequestId> {
+        Some(self.0.asker.as_ref()?.request_id)
+    }
+
     /// A permit for what the data plane sends of its own accord, which covers no call.
     pub fn own(&self) -> Permit {
-        Permit { pass: self.0.governance.own(), decisions: Vec::new() }
+        Permit { pass: self.0.governance.own(), decisions: Vec::new(), denied: Vec::new() }
     }
 
     /// What governs the caller; nothing governs the data plane itself.
@@ -383,47 +419,5 @@ impl<'a> From<&'a Mount> for Way<'a> {
         let upstream = mount.bundled.is_none().then(|| mount.upstream.name.as_str());
         mount.runtime.offered.heed(mount.upstream.health.doubts.count());
         Self { mount: mount.name().as_str(), upstream, offered: Some(&mount.runtime.offered) }
-    }
-}
-
-fn unrecorded() -> UpstreamError {
-    let detail = "the call was not sent, because its audit record could not be kept";
-    UpstreamError::new(Reason::AuditUnavailable, detail)
-}
-
-fn denied(decision: &Decision, is_of_batch: bool) -> UpstreamError {
-    let rule = decision.rule();
-    let feedback = rule.map(|rule| &rule.feedback);
-    let detail = match feedback.and_then(|feedback| feedback.message.as_deref()) {
-        Some(message) => message.to_owned(),
-        None => format!("the policy of this data plane denies it: {}", decision.why),
-    };
-    let detail = match is_of_batch {
-        true => format!("the batch is not sent, because of one of its calls: {detail}"),
-        false => detail,
-    };
-    UpstreamError::denied(
-        detail,
-        Denial {
-            rule: rule.map(|rule| rule.label.clone()),
-            suggestion: feedback.and_then(|feedback| feedback.suggestion.clone()),
-        },
-    )
-}
-
-fn unreadable(why: Unreadable) -> UpstreamError {
-    match why {
-        Unreadable::Unnamed => {
-            UpstreamError::new(Reason::InvalidParams, "the call does not say what it is of")
-        }
-        Unreadable::TooLong => UpstreamError::denied(
-            "what the call is of has a longer name than rules look at".to_owned(),
-            Denial::default(),
-        ),
-        Unreadable::Disguised => UpstreamError::denied(
-            "the method is written otherwise than the protocol has it, and cannot be judged; correct it"
-                .to_owned(),
-            Denial::default(),
-        ),
     }
 }

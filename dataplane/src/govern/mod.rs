@@ -5,6 +5,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `gate` | the question, the answer, and what holds them for as long as the call lives |
+//! | `denial` | what callers are told who may not |
 //! | `reading` | an envelope as rules see it |
 //! | `trail` | what is written down of both, and how calls ended |
 //! | `overheard` | what is kept of an answer while it passes |
@@ -17,6 +18,7 @@
 //!
 //! It must never judge anything else than the bytes that will be sent, and never let through what it cannot read.
 
+mod denial;
 mod gate;
 mod judged;
 mod listing;
@@ -28,7 +30,7 @@ mod tools;
 mod trail;
 mod views;
 
-pub use gate::{Asking, Governance, Pass, Permit, Way};
+pub use gate::{Asking, Denied, Governance, Pass, Permit, Way};
 pub(crate) use listing::Listing;
 pub(crate) use lists::Lists;
 pub use offered::Offered;

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
 use ostler_mcp::bridge::Members;
 use ostler_mcp::headers::EVENT_STREAM;
-use ostler_mcp::{Envelope, Era, message, method, sse};
+use ostler_mcp::{Envelope, Era, Reason, message, method, sse};
 use ostler_telemetry::access::{AccessLine, AccessLog};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch;
@@ -315,6 +315,13 @@ impl Record {
 
     fn metrics(&self) -> Option<&MountMetrics> {
         self.mount.as_ref().map(|record| &*record.mount.runtime.metrics)
+    }
+
+    /// Counts a message of a batch that is denied while others are not.
+    pub(super) fn denied(&self, reason: Reason) {
+        if let Some(metrics) = self.metrics() {
+            metrics.count(Outcome::Refused(reason));
+        }
     }
 
     fn headed(&mut self, status: StatusCode) {

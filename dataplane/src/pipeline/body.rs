@@ -60,7 +60,7 @@ pub(super) async fn collect<'m>(
                 "request body did not arrive in time; send it without pause",
             ))
         });
-    if collected.as_ref().is_err_and(|refusal| refusal.reason == Reason::BodyTooLarge) {
+    if collected.as_ref().is_err_and(|refusal| refusal.reason() == Reason::BodyTooLarge) {
         discard(incoming).await;
     }
     collected
@@ -214,7 +214,7 @@ mod tests {
         let mut a = reserved(&budget, &one);
         let mut b = reserved(&budget, &two);
         a.grow_to(60).unwrap();
-        assert_eq!(b.grow_to(41).unwrap_err().reason, Reason::Overloaded);
+        assert_eq!(b.grow_to(41).unwrap_err().reason(), Reason::Overloaded);
         b.grow_to(40).unwrap();
         assert_eq!(budget.used(), 100);
         drop(a);
@@ -228,7 +228,7 @@ mod tests {
         let (budget, greedy, neighbour) = (BufferBudget::new(32 * MIB), Bodies::default(), Bodies::default());
         let mut held: Vec<_> = (0..3).map(|_| reserved(&budget, &greedy)).collect();
         assert!(held.iter_mut().take(2).all(|body| body.grow_to(4 * MIB).is_ok()));
-        assert_eq!(held[2].grow_to(1).unwrap_err().reason, Reason::Overloaded);
+        assert_eq!(held[2].grow_to(1).unwrap_err().reason(), Reason::Overloaded);
         assert!(reserved(&budget, &neighbour).grow_to(4 * MIB).is_ok());
         drop(held);
         assert_eq!((budget.used(), greedy.bytes()), (0, 0));
@@ -249,6 +249,6 @@ mod tests {
     fn one_body_is_bounded_whatever_the_budget() {
         let (budget, mount) = (BufferBudget::new(usize::MAX), Bodies::default());
         let mut reserved = reserved(&budget, &mount);
-        assert_eq!(reserved.grow_to(MCP_BODY_BYTES_MAX + 1).unwrap_err().reason, Reason::BodyTooLarge);
+        assert_eq!(reserved.grow_to(MCP_BODY_BYTES_MAX + 1).unwrap_err().reason(), Reason::BodyTooLarge);
     }
 }

@@ -221,7 +221,8 @@ impl Conversation {
         let session = self.channel.session();
         let (worker, caller) = (self.worker, &self.routed.caller);
         let asked = permit(worker, &self.routed, caller, Some(envelope), body, session.as_deref(), record);
-        let pass = asked.await?;
+        // No batches come this way.
+        let (pass, _) = asked.await?;
         let mount = &self.routed.mount;
         let call = Call {
             verb: Verb::Post,

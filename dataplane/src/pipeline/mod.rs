@@ -11,6 +11,7 @@
 mod aftermath;
 mod audit;
 mod authn;
+mod batch;
 mod body;
 mod http_sse;
 mod ids;
@@ -42,7 +43,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Denial;
 use crate::bridge;
-use crate::govern::{Asking, Lists, Pass};
+use crate::govern::{Asking, Denied, Lists, Pass};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
 use crate::mount::session::Session;
@@ -274,7 +275,7 @@ impl Pipeline {
             ));
         }
         body::collect(incoming, &self.shared.budget, bodies).await.inspect_err(|refusal| {
-            match refusal.reason {
+            match refusal.reason() {
                 Reason::BodyTooLarge => self.shared.refusals.too_large.increment(),
                 Reason::Overloaded => self.shared.refusals.overloaded.increment(),
                 _ => self.shared.refusals.malformed.increment(),
@@ -325,7 +326,7 @@ impl Pipeline {
         let caller = caller.map_err(|refusal| (refusal, id()))?;
         let named = session.as_deref();
         let asked = permit(self.worker, routed, &caller, envelope.as_ref(), body, named, record);
-        let pass = asked.await.map_err(|refusal| (refusal, id()))?;
+        let (pass, denied) = asked.await.map_err(|refusal| (refusal, id()))?;
         let call = Call {
             verb: routed.verb,
             worker: self.worker,
@@ -339,6 +340,9 @@ impl Pipeline {
             config: &routed.mount.upstream_config,
             pass: &pass,
         };
+        if let Some(batch) = envelope.as_ref().filter(|_| !denied.is_empty()) {
+            return Box::pin(self.forward_rest(batch, denied, call, routed, record)).await;
+        }
         self.shared.call(call, routed, record).await.map_err(|refusal| (refusal, id()))
     }
 }
@@ -394,7 +398,7 @@ impl Shared {
     }
 }
 
-/// Asks the gate. The permit is held until the answer has ended.
+/// Asks the gate. The permit is held until the answer has ended. Of a batch, what it is not for comes with it.
 async fn permit(
     worker: usize,
     routed: &Routed,
@@ -403,7 +407,7 @@ async fn permit(
     body: &Bytes,
     session: Option<&Session>,
     record: &mut Record,
-) -> Result<Pass, Refusal> {
+) -> Result<(Pass, Vec<Denied>), Refusal> {
     let asking = Asking {
         caller,
         request_id: record.id(),
@@ -415,8 +419,10 @@ async fn permit(
     let governance = routed.snapshot.governance();
     governance.look_at_tools(&routed.mount, worker);
     let asked = governance.ask(asking).await;
-    let permit = asked.map_err(|denied| Refusal::upstream(denied, is_unanswered(routed.verb, envelope)))?;
-    Ok(record.permitted(permit))
+    let mut permit =
+        asked.map_err(|denied| Refusal::upstream(denied, is_unanswered(routed.verb, envelope)))?;
+    let denied = permit.take_denied();
+    Ok((record.permitted(permit), denied))
 }
 
 /// Whether nobody waits for an answer to it.

@@ -9,7 +9,7 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHEN
 use http::{HeaderValue, Response, StatusCode};
 use ostler_core::guard::GuardError;
 use ostler_mcp::headers::JSON;
-use ostler_mcp::{Envelope, EnvelopeError, ErrorBody, Kind, Reason, Revision, envelope, sse};
+use ostler_mcp::{Envelope, EnvelopeError, ErrorBody, Kind, Reason, envelope, sse};
 
 use super::audit::{self, Record};
 use super::authn::Asker;
@@ -20,20 +20,16 @@ use crate::auth::Denied;
 use crate::listener::Listener;
 use crate::mount::Mount;
 use crate::mount::metrics::Outcome;
-use crate::upstream::{AnswerBody, Denial, UpstreamError, Verb};
+use crate::upstream::{AnswerBody, Responses, UpstreamError, Verb};
 
 /// Why a request that reached its mount gets no answer from its upstream.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) reason: Reason,
-    detail: String,
-    retry_after: Option<Duration>,
-    retryable: bool,
+    error: UpstreamError,
     /// Nobody waits for an answer to it.
     is_notification: bool,
-    /// The protocol version that was asked for, where it is not served.
-    requested_version: Option<Box<str>>,
-    denial: Option<Box<Denial>>,
+    /// What answers the rest of the batch that it is of.
+    beside: Responses,
 }
 
 /// Whom an error answers, by raw ids.
@@ -71,21 +67,12 @@ impl Asked {
 
 impl Refusal {
     pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        let retryable = reason.retryable();
-        Self {
-            reason,
-            detail: detail.into(),
-            retry_after: None,
-            retryable,
-            is_notification: false,
-            requested_version: None,
-            denial: None,
-        }
+        Self::upstream(UpstreamError::new(reason, detail), false)
     }
 
     #[must_use]
     pub(super) fn retry_after(mut self, delay: Duration) -> Self {
-        self.retry_after = Some(delay);
+        self.error.retry_after = Some(delay);
         self
     }
 
@@ -98,22 +85,32 @@ impl Refusal {
     }
 
     pub(super) fn upstream(error: UpstreamError, is_notification: bool) -> Self {
-        let UpstreamError { reason, detail, retry_after, retryable, requested_version, denial, .. } = error;
-        Self { reason, detail, retry_after, retryable, is_notification, requested_version, denial }
+        Self { error, is_notification, beside: Responses::default() }
+    }
+
+    /// Is told with these responses, to the rest of the batch.
+    #[must_use]
+    pub(super) fn beside(mut self, responses: Responses) -> Self {
+        self.beside = responses;
+        self
+    }
+
+    pub(super) fn reason(&self) -> Reason {
+        self.error.reason
     }
 
     /// The error that answers what was asked: to each request of a batch one.
     fn answer(&self, asked: &Asked, mount: &Mount, request_id: RequestId) -> Vec<u8> {
         let request_id = request_id.to_string();
         let to = |id| self.to_json(id, mount, &request_id);
-        match asked {
-            Asked::Nothing => to(None).into_bytes(),
-            Asked::One(id) => to(Some(id)).into_bytes(),
-            Asked::Batch(ids) => {
-                let errors: Vec<_> = ids.iter().map(|id| to(Some(id))).collect();
-                format!("[{}]", errors.join(",")).into_bytes()
-            }
-        }
+        let errors: Vec<_> = match asked {
+            Asked::Nothing if self.beside.is_empty() => return to(None).into_bytes(),
+            Asked::Nothing => Vec::new(),
+            Asked::One(id) => return to(Some(id)).into_bytes(),
+            Asked::Batch(ids) => ids.iter().map(|id| to(Some(id))).collect(),
+        };
+        let all: Vec<_> = errors.iter().map(String::as_str).chain(self.beside.iter()).collect();
+        format!("[{}]", all.join(",")).into_bytes()
     }
 
     /// The same as events of a stream that has begun.
@@ -126,42 +123,25 @@ impl Refusal {
         events
     }
 
-    fn to_json(&self, id: Option<&str>, mount: &Mount, request_id: &str) -> String {
-        let mut body = ErrorBody::new(self.reason)
-            .message(self.detail.as_str())
-            .mount(mount.name().as_str())
-            .upstream(mount.upstream.name.as_str())
-            .request_id(request_id)
-            .retryable(self.retryable)
-            .id(id);
-        if let Some(version) = &self.requested_version {
-            let supported = format!("[\"{}\"]", Revision::LATEST);
-            body = body.json_field("supported", supported).text_field("requested", version);
-        }
-        if let Some(denial) = &self.denial {
-            for (key, told) in [("rule", &denial.rule), ("suggestion", &denial.suggestion)] {
-                if let Some(told) = told {
-                    body = body.text_field(key, told);
-                }
-            }
-        }
-        if let Some(delay) = self.retry_after {
-            body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
-        }
-        body.to_json()
+    /// The error that answers the request with this id.
+    pub(super) fn to_json(&self, id: Option<&str>, mount: &Mount, request_id: &str) -> String {
+        let body = self.error.body().mount(mount.name().as_str()).upstream(mount.upstream.name.as_str());
+        body.request_id(request_id).id(id).to_json()
     }
 }
 
 /// A refusal on a mount.
 pub(super) fn mount(refusal: Refusal, routed: &Routed, asked: &Asked, mut record: Record) -> Served {
-    record.outcome(Outcome::Refused(refusal.reason));
-    tracing::debug!(mount = %routed.mount.name(), reason = refusal.reason.name(), detail = refusal.detail, "request refused");
-    if refusal.is_notification {
+    let UpstreamError { reason, detail, .. } = &refusal.error;
+    record.outcome(Outcome::Refused(*reason));
+    tracing::debug!(mount = %routed.mount.name(), reason = reason.name(), detail, "request refused");
+    if refusal.is_notification && refusal.beside.is_empty() {
         return audit::track(plain(StatusCode::ACCEPTED), record);
     }
     let body = refusal.answer(asked, &routed.mount, record.id());
-    let mut response = json(status_of(refusal.reason, routed.verb), body);
-    if let Some(delay) = refusal.retry_after.filter(|_| response.status() != StatusCode::OK) {
+    let status = if refusal.is_notification { StatusCode::OK } else { status_of(*reason, routed.verb) };
+    let mut response = json(status, body);
+    if let Some(delay) = refusal.error.retry_after.filter(|_| response.status() != StatusCode::OK) {
         set_retry_after(&mut response, delay);
     }
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
@@ -272,14 +252,16 @@ fn unmounted(reason: Reason, detail: &str, available: Option<&[&str]>, mut recor
     audit::track(json(status, body.to_bytes()), record)
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::full(Bytes::from(body)));
+/// JSON of our own.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 
-fn plain(status: StatusCode) -> Response<AnswerBody> {
+/// No more than a status.
+pub(super) fn plain(status: StatusCode) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Empty);
     *response.status_mut() = status;
     response

@@ -9,7 +9,7 @@ use ostler_mcp::Reason;
 use tokio::sync::mpsc;
 
 use super::http::{EventBody, JsonBody};
-use super::{Cause, Fault, UpstreamError};
+use super::{Cause, Fault, Responses, UpstreamError};
 use crate::bridge::Bridged;
 
 /// A body on its way to the client. Dropping it cancels what feeds it.
@@ -111,6 +111,36 @@ impl AnswerBody {
         if let Self::Stream(body) = self {
             body.put_back(read);
         }
+    }
+
+    /// The same answer with these responses before its own. `is_stream` says whether it is one of events.
+    ///
+    /// # Errors
+    /// When it is no answer to a batch.
+    pub fn beside(self, responses: &Responses, is_stream: bool) -> Result<Self, UpstreamError> {
+        let unreadable = || {
+            let detail = "upstream's answer to a batch is none; report it to the upstream's authors";
+            UpstreamError::new(Reason::UpstreamInvalidResponse, detail)
+        };
+        Ok(match self {
+            Self::Empty => Self::full(responses.to_array()),
+            Self::Full(bytes) if is_stream => {
+                Self::full([responses.to_events(), bytes.unwrap_or_default()].concat())
+            }
+            Self::Full(bytes) => {
+                let bytes = bytes.unwrap_or_default();
+                let (joined, is_open) = responses.before(&bytes).ok_or_else(unreadable)?;
+                Self::full(if is_open { Bytes::from([&*joined, b"]"].concat()) } else { joined })
+            }
+            Self::Json(body) => Self::Json(Box::new(body.join(responses)?)),
+            Self::Stream(mut body) => {
+                body.put_back(vec![responses.to_events()]);
+                Self::Stream(body)
+            }
+            body @ (Self::Events(_) | Self::Bridged(_) | Self::Ending(_)) => {
+                Self::Bridged(Bridged::after(responses.to_events(), body))
+            }
+        })
     }
 
     /// It was left unread for a reason, and its silence meanwhile is not the upstream's.

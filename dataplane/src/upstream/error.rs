@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ostler_mcp::error::Reason;
-use ostler_mcp::{Revision, method};
+use ostler_mcp::{ErrorBody, Revision, method};
 
 use super::Cause;
 
@@ -98,6 +98,26 @@ impl UpstreamError {
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
+    }
+
+    /// What the caller is told, but for where and of which request.
+    pub(crate) fn body(&self) -> ErrorBody<'_> {
+        let mut body = ErrorBody::new(self.reason).message(self.detail.as_str()).retryable(self.retryable);
+        if let Some(version) = &self.requested_version {
+            let supported = format!("[\"{}\"]", Revision::LATEST);
+            body = body.json_field("supported", supported).text_field("requested", version);
+        }
+        if let Some(denial) = &self.denial {
+            for (key, told) in [("rule", &denial.rule), ("suggestion", &denial.suggestion)] {
+                if let Some(told) = told {
+                    body = body.text_field(key, told);
+                }
+            }
+        }
+        if let Some(delay) = self.retry_after {
+            body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
+        }
+        body
     }
 
     /// The request had been sent when this happened. Nobody knows whether it was executed, so only one that changes

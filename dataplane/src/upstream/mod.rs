@@ -3,6 +3,7 @@
 //! long as the upstream's identity does.
 
 mod answer;
+mod beside;
 mod buffered;
 mod cause;
 mod credential;
@@ -33,6 +34,7 @@ use ostler_policy::Caller;
 use ostler_telemetry::metrics::{Counter, Gauge};
 
 pub use answer::{AnswerBody, BodyError, Tail};
+pub use beside::Responses;
 pub use cause::{Cause, reference_markdown};
 pub use credential::{Credential, Credentials};
 pub use error::{Denial, Fault, UpstreamError};

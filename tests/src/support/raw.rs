@@ -35,6 +35,8 @@ pub struct RawRequest {
     pub verb: String,
     pub headers: HeaderMap,
     pub body: Value,
+    /// The same as it was written.
+    pub text: String,
     /// How many requests this connection has brought before.
     pub earlier: usize,
     pub at: Instant,
@@ -311,6 +313,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, earlier: usize) -> O
         verb,
         headers,
         body: serde_json::from_slice(&body).unwrap_or_default(),
+        text: String::from_utf8_lossy(&body).into_owned(),
         earlier,
         at: Instant::now(),
     })

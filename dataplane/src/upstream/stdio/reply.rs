@@ -111,14 +111,7 @@ pub(super) fn event(line: &[u8]) -> Bytes {
 
 /// An error of ours in a stream that has begun; `id` is the request's, raw.
 pub(super) fn error_event(id: &str, error: &UpstreamError, upstream: &ResourceName) -> Bytes {
-    let mut body = ErrorBody::new(error.reason)
-        .id(Some(id))
-        .message(&*error.detail)
-        .upstream(upstream.as_str())
-        .retryable(error.retryable);
-    if let Some(delay) = error.retry_after {
-        body = body.retry_after_ms(u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX));
-    }
+    let body = error.body().id(Some(id)).upstream(upstream.as_str());
     event(&body.to_bytes())
 }
 

@@ -53,7 +53,7 @@ metrics! {
     Panics: Counter "ostler_panics_total" ["listener"] "Requests that ended in a panic; each was answered with 500.";
 
     // Data plane: traffic per mount.
-    Requests: Counter "ostler_mount_requests_total" ["mount", "upstream", "outcome"] "Requests answered, by outcome: ok, jsonrpc_error, or the reason of Ostler's own error.";
+    Requests: Counter "ostler_mount_requests_total" ["mount", "upstream", "outcome"] "Requests answered, by outcome: ok, jsonrpc_error, or the reason of Ostler's own error. What is denied of a batch counts message by message, beside the rest of it.";
     RequestDuration: Histogram "ostler_mount_request_duration_seconds" ["mount", "upstream"] "From the request's head to the head of its answer.";
     MountInFlight: Gauge "ostler_mount_in_flight" ["mount", "upstream"] "Requests and streams under way.";
     MountSessions: Gauge "ostler_mount_sessions" ["mount", "upstream"] "Legacy sessions held.";

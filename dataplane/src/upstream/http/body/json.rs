@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::SizeHint;
 use ostler_mcp::Awaited;
-use ostler_mcp::answer::AnswerScan;
+use ostler_mcp::answer::{AnswerScan, Malformed};
 
 use super::{ANOTHER_ID, Source};
-use crate::upstream::{BodyError, Tail, UpstreamError};
+use crate::upstream::{BodyError, Responses, Tail, UpstreamError};
 
 /// A large answer on its way.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct JsonBody {
     awaited: Awaited,
     /// What came last; it leaves when more has come.
     held: Option<Bytes>,
+    /// What has to follow its end.
+    close: &'static [u8],
 }
 
 // === impl JsonBody ===
@@ -33,9 +35,24 @@ impl JsonBody {
         begun: Bytes,
         awaited: Awaited,
     ) -> Result<Self, UpstreamError> {
-        let mut body = Self { source, scan: AnswerScan::default(), awaited, held: None };
+        let mut body = Self { source, scan: AnswerScan::default(), awaited, held: None, close: b"" };
         body.take(begun)?;
         Ok(body)
+    }
+
+    /// Has these responses leave before its own. Must be called before it is read.
+    ///
+    /// # Errors
+    /// When nothing of it can be seen yet.
+    pub(in crate::upstream) fn join(mut self, responses: &Responses) -> Result<Self, UpstreamError> {
+        let begun = self.held.take().unwrap_or_default();
+        let (begun, is_open) =
+            responses.before(&begun).ok_or_else(|| self.source.invalid(Malformed::NotMessage))?;
+        self.held = Some(begun);
+        if is_open {
+            self.close = b"]";
+        }
+        Ok(self)
     }
 
     pub(in crate::upstream) fn poll_next(
@@ -58,10 +75,9 @@ impl JsonBody {
 
     pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
         let held = self.held.as_ref().map_or(0, |held| held.len() as u64);
-        self.source
-            .size_hint()
-            .exact()
-            .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + held))
+        self.source.size_hint().exact().map_or_else(SizeHint::default, |rest| {
+            SizeHint::with_exact(rest + held + self.close.len() as u64)
+        })
     }
 
     /// Holds the new piece and lets go of the one before it.
@@ -80,7 +96,10 @@ impl JsonBody {
     fn end(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let Some(last) = self.held.take() else { return Ok(None) };
         match self.scan.finish() {
-            Ok(heard) if heard.answers(&self.awaited) => Ok(Some(last)),
+            Ok(heard) if heard.answers(&self.awaited) => Ok(Some(match self.close {
+                b"" => last,
+                close => [&*last, close].concat().into(),
+            })),
             Ok(_) => Err(self.source.invalid(ANOTHER_ID)),
             Err(malformed) => Err(self.source.invalid(malformed)),
         }
