@@ -12,7 +12,7 @@ use ostler_tests::support::eventually;
 use ostler_tests::support::member::MemberServer;
 use ostler_tests::support::server::{FakeServer, Manner};
 use ostler_tests::support::spool::{decisions, events, outcome, records};
-use ostler_tests::support::world::{LegacyClient, admin, call, modern, standalone};
+use ostler_tests::support::world::{LegacyClient, admin, call, modern, standalone, until_legacy_at};
 use serde_json::{Value, json};
 
 fn config(server: &str, more: Value) -> String {
@@ -88,11 +88,7 @@ async fn records_name_what_a_call_was_routed_to_whatever_client_and_server_say_o
     });
     let dataplane = standalone(dir.path(), &text.to_string()).await;
     let (addr, state) = (dataplane.mcp_addr(), dir.path().join("state"));
-    eventually("the era of the old server is known", async || {
-        let list = modern(addr, "old", 1, "tools/list", json!({})).send().await;
-        list.json()["result"].is_object().then_some(())
-    })
-    .await;
+    until_legacy_at(&dataplane, dir.path(), "old").await;
     let lie = |name: &str| json!({"name": name, "arguments": {"mount": "new"}, "_meta": {"upstream": "new", "identity": "root"}});
     modern(addr, "new", 1, "tools/call", lie("pay")).send().await;
     modern(addr, "old", 2, "tools/call", lie("pay")).send().await;

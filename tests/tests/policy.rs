@@ -6,7 +6,7 @@ use ostler_dataplane::DataPlane;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http_sse::SseClient;
 use ostler_tests::support::member::MemberServer;
-use ostler_tests::support::world::{LegacyClient, modern, standalone};
+use ostler_tests::support::world::{LegacyClient, modern, standalone, until_legacy_at};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -29,12 +29,7 @@ impl World {
             "policy": policy,
         });
         let dataplane = standalone(dir, &config.to_string()).await;
-        let addr = dataplane.mcp_addr();
-        eventually("the era of the old server is known", async || {
-            let list = modern(addr, "old", 1, "tools/list", json!({})).send().await;
-            (list.status == 200).then_some(())
-        })
-        .await;
+        until_legacy_at(&dataplane, dir, "old").await;
         Self { new, old, dataplane }
     }
 

@@ -10,11 +10,10 @@ use fastrand::Rng;
 use ostler_dataplane::DataPlane;
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::http::Ask;
 use crate::support::http_sse::SseClient;
 use crate::support::member::MemberServer;
-use crate::support::world::{LegacyClient, modern, standalone};
+use crate::support::world::{LegacyClient, standalone, until_legacy_at};
 
 /// The tool that is denied, and one that is not.
 const DENIED: &str = "pay";
@@ -160,11 +159,7 @@ impl World {
         }
         let dataplane = standalone(dir, &config.to_string()).await;
         let addr = dataplane.mcp_addr();
-        eventually("the era of the old server is known", async || {
-            let list = modern(addr, "old", 1, "tools/list", json!({})).send().await;
-            (list.status == 200).then_some(())
-        })
-        .await;
+        until_legacy_at(&dataplane, dir, "old").await;
         let (mut sessions, mut endpoints, mut streams) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for mount in MOUNTS {
             sessions.insert(mount, LegacyClient::connect(addr, mount).await);

@@ -9,9 +9,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response, Sse, sse};
+use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -20,6 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
+
+use super::reply::{error, events, result, text};
 
 const VERSION: &str = "2026-07-28";
 const META: &str = "io.modelcontextprotocol";
@@ -476,33 +478,6 @@ fn list(script: &Script, message: &Value, key: &str, entries: Vec<Value>) -> Res
         return events(futures_util::stream::iter([answered]));
     }
     result(message, listed)
-}
-
-fn text(value: &Value) -> Value {
-    json!({"content": [{"type": "text", "text": value.to_string()}]})
-}
-
-fn result(message: &Value, mut result: Value) -> Response {
-    if result.get("resultType").is_none() {
-        result["resultType"] = json!("complete");
-    }
-    typed(200, &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}))
-}
-
-fn error(status: u16, message: &Value, code: i32, text: &str) -> Response {
-    typed(status, &json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}))
-}
-
-fn typed(status: u16, body: &Value) -> Response {
-    let status = StatusCode::from_u16(status).expect("a status");
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-fn events(messages: impl Stream<Item = Value> + Send + 'static) -> Response {
-    let event = |message: Value| {
-        Ok::<_, std::convert::Infallible>(sse::Event::default().event("message").data(message.to_string()))
-    };
-    Sse::new(messages.map(event)).into_response()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

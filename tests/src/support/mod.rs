@@ -14,6 +14,7 @@ pub mod modern;
 pub mod net;
 pub mod process;
 pub mod raw;
+mod reply;
 pub mod scripted_control;
 pub mod scripted_node;
 pub mod server;

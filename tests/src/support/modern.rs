@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response, Sse, sse};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
+
+use super::reply::{error, events, response, result, text, typed};
 
 /// A running server.
 #[derive(Debug)]
@@ -272,37 +274,6 @@ fn listen(shared: &Shared, message: &Value) -> Response {
         json!({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": wanted}});
     let first = futures_util::stream::iter([acknowledged]);
     events(first.chain(ReceiverStream::new(said)).map(stamped))
-}
-
-fn text(value: &Value) -> Value {
-    json!({"content": [{"type": "text", "text": value.to_string()}]})
-}
-
-fn response(message: &Value, mut result: Value) -> Value {
-    if result.get("resultType").is_none() {
-        result["resultType"] = json!("complete");
-    }
-    json!({"jsonrpc": "2.0", "id": message["id"], "result": result})
-}
-
-fn result(message: &Value, result: Value) -> Response {
-    typed(200, &response(message, result))
-}
-
-fn error(status: u16, message: &Value, code: i32, text: &str) -> Response {
-    typed(status, &json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}))
-}
-
-fn typed(status: u16, body: &Value) -> Response {
-    let status = StatusCode::from_u16(status).expect("a status");
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-fn events(messages: impl Stream<Item = Value> + Send + 'static) -> Response {
-    let event = |message: Value| {
-        Ok::<_, std::convert::Infallible>(sse::Event::default().event("message").data(message.to_string()))
-    };
-    Sse::new(messages.map(event)).into_response()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -88,9 +88,19 @@ pub async fn until_healthy(dataplane: &DataPlane, state_dir: &Path) {
 
 /// Waits until the servers of all mounts are known for speaking the legacy era alone. `dir` is what the data plane was started in.
 pub async fn until_legacy(dataplane: &DataPlane, dir: &Path) {
+    until_all_legacy(dataplane, dir, |_| true).await;
+}
+
+/// The same of this mount's server.
+pub async fn until_legacy_at(dataplane: &DataPlane, dir: &Path, mount: &str) {
+    until_all_legacy(dataplane, dir, |shown| shown["name"] == mount).await;
+}
+
+async fn until_all_legacy(dataplane: &DataPlane, dir: &Path, is_meant: impl Fn(&Value) -> bool) {
     eventually("the era is known", async || {
         let mounts = admin(dataplane, &dir.join("state"), "/mounts").await;
-        mounts["mounts"].as_array()?.iter().all(|mount| mount["era"] == "legacy").then_some(())
+        let mut meant = mounts["mounts"].as_array()?.iter().filter(|mount| is_meant(mount)).peekable();
+        (meant.peek().is_some() && meant.all(|mount| mount["era"] == "legacy")).then_some(())
     })
     .await;
 }

@@ -128,7 +128,7 @@ impl HttpUpstream {
         };
         // Boxed: it is large, and upstreams seldom lose sessions.
         if heal::is_lost(response.status(), &call, lost) {
-            return Box::pin(asked.heal(session, lost, response, lease)).await;
+            return Box::pin(asked.heal(session, lost, Lost::NotFound(response, lease))).await;
         }
         if heal::may_be_lost(response.status(), &call, session, lost) {
             return Box::pin(asked.heal_if_lost(session, lost, response, lease)).await;
@@ -226,6 +226,13 @@ struct Asked<'a> {
     started: Instant,
 }
 
+/// How an upstream says that it has lost a session.
+enum Lost {
+    NotFound(Response<Incoming>, Lease),
+    /// In words that may mean something else.
+    Refused(Refused),
+}
+
 // === impl Asked ===
 
 impl Asked<'_> {
@@ -244,28 +251,7 @@ impl Asked<'_> {
         self.upstream.send(self.call.worker, request, sent, &timeouts, self.metrics).await
     }
 
-    /// Goes on in another session than the one that the upstream has lost; passes its 404 on where there is none.
-    async fn heal(
-        &self,
-        session: &HttpSession,
-        lost: &Arc<UpstreamSession>,
-        response: Response<Incoming>,
-        lease: Lease,
-    ) -> Result<Answer, UpstreamError> {
-        let healed = heal::heal(self.upstream, self.call, self.transport, session, lost, self.metrics).await;
-        match healed.map_err(heal::Unhealed::into_error) {
-            Ok(_) if !heal::is_sent_again(self.call) => Ok(accepted()),
-            Ok(current) => {
-                drop((response, lease));
-                let (response, lease) = self.send(Some(&current), false).await?;
-                self.judge(response, lease, Some(&current)).await
-            }
-            Err(Some(error)) => Err(error),
-            Err(None) => self.judge(response, lease, Some(lost)).await,
-        }
-    }
-
-    /// The same for a refusal that may mean something else; then it is passed on as it came.
+    /// Goes on in another session if a refusal means that the upstream has lost this one; else it is passed on as it came.
     async fn heal_if_lost(
         &self,
         session: &HttpSession,
@@ -278,21 +264,36 @@ impl Asked<'_> {
         if !heal::is_refused_for_its_session(upstream, call, transport, lost, &refused, metrics).await {
             return response::judge_refused(refused, call, upstream).await;
         }
-        let healed = heal::heal(upstream, call, transport, session, lost, metrics).await;
+        self.heal(session, lost, Lost::Refused(refused)).await
+    }
+
+    /// Goes on in another session than the one that the upstream has lost; passes on what it has said where there is none.
+    async fn heal(
+        &self,
+        session: &HttpSession,
+        lost: &Arc<UpstreamSession>,
+        said: Lost,
+    ) -> Result<Answer, UpstreamError> {
+        let healed = heal::heal(self.upstream, self.call, self.transport, session, lost, self.metrics).await;
         match healed.map_err(heal::Unhealed::into_error) {
-            Ok(_) if !heal::is_sent_again(call) => Ok(accepted()),
+            Ok(_) if !heal::is_sent_again(self.call) => Ok(accepted()),
             Ok(current) => {
+                let was_refused = matches!(said, Lost::Refused(_));
+                drop(said);
                 let (response, lease) = self.send(Some(&current), false).await?;
-                if response.status() == StatusCode::BAD_REQUEST {
+                if was_refused && response.status() == StatusCode::BAD_REQUEST {
                     session.trust();
                 }
                 self.judge(response, lease, Some(&current)).await
             }
             Err(Some(error)) => Err(error),
-            Err(None) => {
-                session.trust();
-                response::judge_refused(refused, call, upstream).await
-            }
+            Err(None) => match said {
+                Lost::NotFound(response, lease) => self.judge(response, lease, Some(lost)).await,
+                Lost::Refused(refused) => {
+                    session.trust();
+                    response::judge_refused(refused, self.call, self.upstream).await
+                }
+            },
         }
     }
 
