@@ -344,17 +344,17 @@ impl Record {
     }
 
     /// How the calls that the request was permitted have ended.
-    fn ended(&self) -> Ended {
+    fn ended(&self, total: Duration) -> Ended {
         let is_whole = self.headed.is_some() && self.cut.is_none();
         let status = match self.outcome {
             Outcome::Refused(reason) => reason.name(),
             answered if is_whole => answered.as_str(),
             _ => "unknown",
         };
-        Ended { status, cut: self.cut, head: self.headed, total: Some(self.started.elapsed()) }
+        Ended { status, cut: self.cut, head: self.headed, total: Some(total) }
     }
 
-    fn log(&self) {
+    fn log(&self, total: Duration) {
         let id = self.id.digits();
         let mount = self.mount.as_ref().map(|record| &*record.mount);
         self.access.write(&AccessLine {
@@ -368,7 +368,7 @@ impl Record {
             status: self.status.as_u16(),
             outcome: self.outcome.as_str(),
             head_us: self.headed.map_or(0, micros),
-            total_us: micros(self.started.elapsed()),
+            total_us: micros(total),
             bytes: self.bytes,
             cut: self.cut.unwrap_or_default(),
             config_version: self.mount.as_ref().map_or(0, |record| record.version),
@@ -379,14 +379,15 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let total = self.started.elapsed();
         if let Some(metrics) = self.metrics() {
             metrics.in_flight.add(-1);
             metrics.count(self.outcome);
         }
         if let Some(permit) = &self.permit {
-            permit.ended(self.ended(), self.overheard.take().map(|overheard| *overheard));
+            permit.ended(self.ended(total), self.overheard.take().map(|overheard| *overheard));
         }
-        self.log();
+        self.log(total);
     }
 }
 
