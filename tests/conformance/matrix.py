@@ -1,6 +1,5 @@
 """docs/reference/conformance.md: what the suite says of each fixture, directly and through a mount."""
 
-import difflib
 from pathlib import Path
 
 from known import Authorization, Known
@@ -79,15 +78,6 @@ class Page:
 
     def cross_era(self, fixture, era, requirements, way, outcome):
         self.crossed.setdefault((fixture.sdk, era, requirements), {})[way] = outcome
-
-    def settle(self, tally, bless):
-        """Writes the page, or reports where it says something else than was seen."""
-        written = self.text()
-        if bless:
-            PAGE.write_text(written)
-        kept = PAGE.read_text() if PAGE.exists() else ""
-        change = "\n".join(difflib.unified_diff(kept.splitlines(), written.splitlines(), "kept", "seen", lineterm="", n=0))
-        tally.report(f"{PAGE.name} says what was seen", kept == written, f"write it anew with --bless:\n{change}")
 
     def text(self):
         servers = [

@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent / "harness"))
 import dataplane
 import fixtures
 import matrix
+import pages
 import suite
 from known import Authorization, Known
 from processes import Failed, Processes, eventually, tail
@@ -43,7 +44,7 @@ def main():
             stale = known[part].stale()
             tally.report(f"{part} · every exception still holds", not stale, "\n      ".join(stale))
     if not (args.fixture or args.part):
-        page.settle(tally, args.bless)
+        pages.settle(matrix.PAGE, page.text(), tally, args.bless)
     return tally.exit_code()
 
 

@@ -8,8 +8,9 @@ from processes import http
 ANY_PORT = "127.0.0.1:0"
 
 
-def config_text(upstreams):
-    """An ostler.yaml with one mount for each of `{name: {url}}`, `{name: {sse}}` and `{name: {command, args, env}}`.
+def config_text(upstreams, bundle=None):
+    """An ostler.yaml with one mount for each of `{name: {url}}`, `{name: {sse}}` and `{name: {command, args, env}}`, and with all of
+    them in a bundle of this name, if there is one.
 
     Beside `url`, `oauth` is written as it is.
 
@@ -33,6 +34,8 @@ def config_text(upstreams):
             "      env:",
             *(f"        {key}: {literal(value)}" for key, value in spec["env"].items()),
         ]
+    if bundle:
+        lines += ["bundles:", f"  {bundle}: {{ mounts: [{', '.join(upstreams)}] }}"]
     return "\n".join(lines) + "\n"
 
 

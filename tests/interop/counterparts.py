@@ -1,5 +1,6 @@
 """The programs that Ostler is run against: what they are, how each is started, and what can come about between any two."""
 
+import json
 from pathlib import Path
 
 from installed import Installed, tool
@@ -28,8 +29,10 @@ class ClientKind:
     # The Inspector makes one call, and leaves its session over HTTP to whoever tires of it.
     one_call = False
 
-    def __init__(self, name, library, argv, variant):
+    def __init__(self, name, library, argv, variant, elicits=("form", "url")):
         self.name, self.library, self.argv, self.variant = name, library, argv, variant
+        # What it says that it can be asked, as JSON: servers list by that.
+        self.can = json.dumps({"sampling": {}, "elicitation": {form: {} for form in elicits}, "roots": {}})
 
     def version_with(self, server):
         """The revision that this client and that server must agree on by themselves; None where they share none."""
@@ -61,9 +64,9 @@ def clients():
         ClientKind("python-v1", f"Python `mcp` {pypi('mcp', 'v1')}", on_python("python_v1", "v1"), "legacy"),
         ClientKind("fastmcp-auto", fastmcp, on_python("fast_mcp"), "auto"),
         ClientKind("fastmcp-legacy", fastmcp, on_python("fast_mcp"), "legacy"),
-        ClientKind("ts-v1", ts_v1, on_node("ts_v1"), "legacy"),
-        ClientKind("ts-v2-default", ts_v2, on_node("ts_v2"), "legacy"),
-        ClientKind("ts-v2-auto", ts_v2, on_node("ts_v2"), "auto"),
+        ClientKind("ts-v1", ts_v1, on_node("ts_v1"), "legacy", ["form"]),
+        ClientKind("ts-v2-default", ts_v2, on_node("ts_v2"), "legacy", ["form"]),
+        ClientKind("ts-v2-auto", ts_v2, on_node("ts_v2"), "auto", ["form"]),
         *(inspector(era) for era in ("legacy", "auto", "modern")),
     ]
 

@@ -1,6 +1,5 @@
 """docs/reference/interop.md: which client worked with which server, by which way and through which door."""
 
-import difflib
 from pathlib import Path
 
 import counterparts
@@ -23,37 +22,38 @@ of every door that its client went through by that way, and the same at each unl
 
 """
 
+BUNDLE = """
+## All mounts in one bundle
+
+The same through `/mcp/all`, a bundle of all mounts, by which each client reaches every server: by the names that the bundle gives, `<mount>__<name>` and
+URIs with the mount in them. What a client is shown of tools is compared whole with what each mount lists by itself. A bundle speaks the modern era to its
+members, whatever its client does.
+"""
+
 
 class Page:
     def __init__(self):
-        # (way, client) -> server -> place -> (era, checks passed)
-        self.cells = {}
+        # whether by a bundle -> (way, client) -> server -> place -> (era, checks passed)
+        self.cells = {False: {}, True: {}}
         # place -> way -> clients
         self.places = {}
 
     def passed(self, plan, mount):
         if plan.door.is_direct:
             return
-        row = self.cells.setdefault((plan.door.way, plan.kind.name), {})
+        row = self.cells[plan.door.is_bundle].setdefault((plan.door.way, plan.kind.name), {})
         places = row.setdefault(mount, {})
         era = counterparts.era_of(plan.mounts[mount]["version"])
         places[plan.door.place] = era, places.get(plan.door.place, (era, 0))[1] + 1
         self.places.setdefault(plan.door.place, {}).setdefault(plan.door.way, set()).add(plan.kind.name)
 
-    def settle(self, tally, bless):
-        """Writes the page, or reports where it says something else than was seen."""
-        written = self.text()
-        if bless:
-            PAGE.write_text(written)
-        kept = PAGE.read_text() if PAGE.exists() else ""
-        change = "\n".join(difflib.unified_diff(kept.splitlines(), written.splitlines(), "kept", "seen", lineterm="", n=0))
-        tally.report(f"{PAGE.name} says what was seen", kept == written, f"write it anew with --bless:\n{change}")
-
     def text(self):
         servers, clients = counterparts.servers(), counterparts.clients()
         return "".join(
             [HEAD, self.doors(clients), about_servers(servers), about_clients(clients)]
-            + [self.table(way, title, servers, clients) for way, title in counterparts.WAYS.items()]
+            + [self.table(False, way, title, servers, clients) for way, title in counterparts.WAYS.items()]
+            + [BUNDLE]
+            + [self.table(True, way, f"{title}, by a bundle", servers, clients) for way, title in counterparts.WAYS.items()]
             + [notes()]
         )
 
@@ -64,16 +64,16 @@ class Page:
         lines = [row(place, *(who(ways.get(way, ())) for way in counterparts.WAYS)) for place, ways in self.places.items()]
         return "".join([DOORS, row("door", *counterparts.WAYS.values()), "|---" * 4 + "|\n", *lines])
 
-    def table(self, way, title, servers, clients):
+    def table(self, is_bundle, way, title, servers, clients):
         head = [f"\n## {title}\n\n", row("client", *(f"`{server.name}`" for server in servers)), "|---" * (len(servers) + 1) + "|\n"]
-        return "".join(head + [self.row(way, kind, servers) for kind in clients])
+        return "".join(head + [self.row(is_bundle, way, kind, servers) for kind in clients])
 
-    def row(self, way, kind, servers):
-        seen = self.cells.get((way, kind.name), {})
-        return row(f"`{kind.name}`", *(cell(seen.get(server.name, {}), way, kind, server) for server in servers))
+    def row(self, is_bundle, way, kind, servers):
+        seen = self.cells[is_bundle].get((way, kind.name), {})
+        return row(f"`{kind.name}`", *(cell(seen.get(server.name, {}), is_bundle, way, kind, server) for server in servers))
 
 
-def cell(places, way, kind, server):
+def cell(places, is_bundle, way, kind, server):
     """What was seen, once where it is the same at all doors, and the note that says what is missing."""
     version = kind.version_through(way)
     if version is None:
@@ -81,7 +81,7 @@ def cell(places, way, kind, server):
     outcomes = {f"{era} {passed}" for era, passed in places.values()}
     if len(outcomes) != 1:
         return "; ".join(f"{place}: {era} {passed}" for place, (era, passed) in places.items()) or "**none**"
-    notes = "".join(mark(key) for key in missing(kind, server, version))
+    notes = "".join(mark(key) for key in missing(kind, server, counterparts.MODERN if is_bundle else version))
     return f"{outcomes.pop()}{notes}"
 
 

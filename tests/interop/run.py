@@ -25,6 +25,7 @@ import apart
 import counterparts
 import dataplane
 import matrix
+import pages
 import setups
 from processes import Failed, Processes, eventually, http, tail
 from tally import Tally
@@ -97,7 +98,7 @@ def main():
     for mode in modes:
         run_mode(mode, args.ostler, kinds, tally, page)
     if args.mode == "all" and not args.client:
-        page.settle(tally, args.bless)
+        pages.settle(matrix.PAGE, page.text(), tally, args.bless)
     return tally.exit_code()
 
 
@@ -135,7 +136,7 @@ class World:
         self.addresses = setups.start_servers(self)
         self.upstreams = {**self.addresses, **self.stdio}
         self.config = folder / "ostler.yaml"
-        self.config.write_text(dataplane.config_text(self.upstreams))
+        self.config.write_text(dataplane.config_text(self.upstreams, setups.BUNDLE))
 
 
 def run_mode(mode, ostler, kinds, tally, page):
@@ -151,7 +152,8 @@ def run_mode(mode, ostler, kinds, tally, page):
                 world = World(ostler, folder, processes, tally, page)
                 doors = setups.SETUPS[mode](world)
                 for door in doors:
-                    check_refusals(world, door)
+                    if not door.is_bundle:
+                        check_refusals(world, door)
                 run_clients(world, doors, kinds)
                 if mode == "standalone":
                     apart.check(world)
@@ -209,7 +211,7 @@ def asked_through(door, kind):
     """The Inspector is a process for each call, and tried where there is nothing beside the data plane. A second node is the
     same program with the same config, and asked by one way."""
     if kind.one_call:
-        return door.place in ("standalone", "direct")
+        return door.place in ("standalone", "direct") or door.is_bundle
     return door.way == "http" or not door.is_second
 
 
@@ -227,20 +229,29 @@ def planned(world, door, kind, place):
         version = kind.version_with(server) if door.is_direct else kind.version_through(door.way)
         if version is None:
             continue
-        asks = server.asks_by_itself(version) if door.is_direct else server.asks_through(version)
         target = door.targets[counterparts.mount_of(server, place)]
-        mounts[server.name] = {**target, "kind": server.kind, "version": version, "asks": asks}
+        asks = asked_by(door, server, version)
+        mounts[server.name] = {"member": None, **target, "kind": server.kind, "version": version, "asks": asks}
     content = {
         "variant": kind.variant,
         "tag": tag,
         "pairs": [pair for pair in PAIRS if all(mount in mounts for mount in pair)],
         "mounts": mounts,
         "files": world.files,
+        "listed": door.listed and door.listed[kind.can],
         "unknown": door.unknown,
         # Ostler answers an ended session as the specification says; servers answer as they please.
         "ended_session_status": None if door.is_direct else 404,
     }
     return Plan(door, kind, mounts, content)
+
+
+def asked_by(door, server, version):
+    """What the server asks of a client that speaks this revision through that door. A bundle speaks the modern era to its members,
+    whatever its client does."""
+    if door.is_direct:
+        return server.asks_by_itself(version)
+    return server.asks_through(counterparts.MODERN if door.is_bundle else version)
 
 
 def run_client(world, plan):
@@ -307,7 +318,7 @@ def check_refusals(world, door):
             seen = (status, error["code"], error["data"]["reason"], error["data"]["available_mounts"])
         except (ValueError, KeyError, TypeError):
             seen = (status, body[:300])
-        due = (404, -31010, "unknown_mount", sorted(world.upstreams))
+        due = (404, -31010, "unknown_mount", sorted([*world.upstreams, setups.BUNDLE]))
         world.report(f"{door.label} · {path} names the mounts there are", seen == due, f"{seen} is not {due}")
 
 

@@ -9,7 +9,11 @@ import json
 import counterparts
 import dataplane
 from dataplane import ANY_PORT
+from processes import Failed, http
 
+META = "io.modelcontextprotocol"
+# One endpoint for all mounts.
+BUNDLE = "all"
 APPLY_SECONDS_MAX = 60
 
 
@@ -22,6 +26,10 @@ class Door:
 
     # Another of the same.
     is_second = False
+    # Each mount is reached as a member of a bundle.
+    is_bundle = False
+    # All tools that a client is to be shown where one place shows those of all mounts, by what it can be asked.
+    listed = None
 
     def __init__(self, place, way, targets, mcp=None, unknown=None):
         self.place, self.way, self.targets, self.mcp, self.unknown = place, way, targets, mcp, unknown
@@ -35,15 +43,53 @@ class Door:
 def doors_of(world, place, mcp):
     """The ways to a data plane: each of its mounts over both transports, and by `ostler connect` as a client's command."""
     base = f"http://{mcp}"
-    to = {
+    return [
+        Door(place, way, {mount: target(mount) for mount in world.upstreams}, base, target("no-such-mount"))
+        for way, target in targets_at(world, base).items()
+    ]
+
+
+def bundle_doors_of(world, place, mcp):
+    """The ways to all mounts of a data plane at once. What its members list by themselves is what it must list."""
+    base = f"http://{mcp}"
+    listed = {
+        can: sorted(f"{mount}__{tool}" for mount in world.upstreams for tool in tools_of(base, mount, can))
+        for can in {kind.can for kind in counterparts.clients()}
+    }
+    doors = []
+    for way, target in targets_at(world, base).items():
+        targets = {mount: {**target(BUNDLE), "member": mount} for mount in world.upstreams}
+        door = Door(place, way, targets, base, target("no-such-mount"))
+        door.is_bundle, door.listed = True, listed
+        doors.append(door)
+    return doors
+
+
+def targets_at(world, base):
+    """By each way, what a client connects to for a mount."""
+    return {
         "http": lambda mount: {"url": f"{base}/mcp/{mount}"},
         "sse": lambda mount: {"sse": f"{base}/sse/{mount}"},
         "connect": lambda mount: {"stdio": connect(world, base, mount)},
     }
-    return [
-        Door(place, way, {mount: target(mount) for mount in world.upstreams}, base, target("no-such-mount"))
-        for way, target in to.items()
-    ]
+
+
+def tools_of(base, mount, can):
+    """The tools that a mount lists for a client of these capabilities."""
+    meta = {f"{META}/protocolVersion": counterparts.MODERN, f"{META}/clientCapabilities": json.loads(can)}
+    names, params = [], {"_meta": meta}
+    headers = {"mcp-protocol-version": counterparts.MODERN, "mcp-method": "tools/list"}
+    while True:
+        message = {"jsonrpc": "2.0", "id": "interop", "method": "tools/list", "params": params}
+        _, body = http("POST", f"{base}/mcp/{mount}", message, headers)
+        try:
+            result = json.loads(body)["result"]
+        except (ValueError, KeyError) as error:
+            raise Failed(f"{mount} lists no tools: {body[:300]}") from error
+        names += [tool["name"] for tool in result["tools"]]
+        if "nextCursor" not in result:
+            return names
+        params["cursor"] = result["nextCursor"]
 
 
 def direct(world):
@@ -107,7 +153,7 @@ def standalone(world):
         world.processes, "standalone", world.ostler, world.config, world.folder / "standalone"
     )
     world.ostlers.append(process)
-    return doors_of(world, "standalone", listeners["mcp"])
+    return doors_of(world, "standalone", listeners["mcp"]) + bundle_doors_of(world, "standalone, bundle", listeners["mcp"])
 
 
 def connect(world, base, mount):

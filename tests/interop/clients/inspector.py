@@ -17,7 +17,8 @@ def main(command, plan):
     for name, mount in plan["mounts"].items():
         tool, arguments, judge = CALLS[mount["kind"]](plan)
         try:
-            judge(text(call(command, plan["variant"], mount, tool, arguments)))
+            called = f"{mount['member']}__{tool}" if mount["member"] else tool
+            judge(text(call(command, plan["variant"], mount, called, arguments)))
             report = {"ok": True}
         except Exception as error:
             report = {"ok": False, "detail": f"{type(error).__name__}: {error}"[:2000]}

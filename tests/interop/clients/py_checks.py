@@ -102,7 +102,20 @@ class Side:
         return what in self.mount["asks"]
 
     async def call(self, name, arguments, on_progress=None):
-        return await self.client.call(name, arguments, on_progress)
+        return await self.client.call(self.named(name), arguments, on_progress)
+
+    async def read(self, uri):
+        member = self.mount["member"]
+        scheme, rest = uri.split("://")
+        return await self.client.read(f"{scheme}://{member}/{rest}" if member else uri)
+
+    async def prompt(self, name, arguments):
+        return await self.client.prompt(self.named(name), arguments)
+
+    def named(self, name):
+        """What a tool or prompt of the server is called here."""
+        member = self.mount["member"]
+        return f"{member}__{name}" if member else name
 
     async def refused(self, awaitable):
         """The code and the text of the protocol error that this raises."""
@@ -117,8 +130,10 @@ class Side:
 
     async def assert_tools(self, *wanted):
         names = await self.client.tools()
-        for name in wanted:
+        for name in map(self.named, wanted):
             assert name in names, f"{name} is not among {names}"
+        if self.plan["listed"] is not None:
+            equal(sorted(names), self.plan["listed"])
 
 
 def status_of_ended(mount, session):
@@ -171,13 +186,13 @@ async def everything(side):
         assert is_error(result)
         contains(text(result), "-32602")
     async with Check(f"{side.label}: protocol error"):
-        code, message = await side.refused(side.client.read("demo://no/such/thing"))
+        code, message = await side.refused(side.read("demo://no/such/thing"))
         equal(code, -32602)
         contains(message, "demo://no/such/thing")
     async with Check(f"{side.label}: read resource"):
-        contains(await side.client.read("demo://resource/dynamic/text/7"), "Resource 7: This is a plaintext resource")
+        contains(await side.read("demo://resource/dynamic/text/7"), "Resource 7: This is a plaintext resource")
     async with Check(f"{side.label}: get prompt"):
-        prompt = await side.client.prompt("args-prompt", {"city": "Ulm", "state": "BW"})
+        prompt = await side.prompt("args-prompt", {"city": "Ulm", "state": "BW"})
         equal(prompt, "What's weather in Ulm, BW?")
     if side.asks("sampling"):
         async with Check(f"{side.label}: server asks the client: sampling"):
@@ -260,9 +275,9 @@ async def kit(side):
         assert is_error(result)
         contains(text(result), "cannot count to -1")
     async with Check(f"{side.label}: read resource"):
-        equal(await side.client.read("kit://greeting/Ulm"), "Grüß Gott, Ulm")
+        equal(await side.read("kit://greeting/Ulm"), "Grüß Gott, Ulm")
     async with Check(f"{side.label}: get prompt"):
-        equal(await side.client.prompt("greet", {"name": "Ulm"}), "Say hello to Ulm.")
+        equal(await side.prompt("greet", {"name": "Ulm"}), "Say hello to Ulm.")
     if side.asks("elicitation"):
         async with Check(f"{side.label}: server asks the client: elicitation"):
             equal(text(await side.call("ask", {})), f"answered elicited {tag}")

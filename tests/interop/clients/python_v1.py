@@ -53,7 +53,13 @@ class Sdk:
         return self.get_session_id and self.get_session_id()
 
     async def tools(self):
-        return [tool.name for tool in (await self.client.list_tools()).tools]
+        names, cursor = [], None
+        while True:
+            page = await self.client.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+            names += [tool.name for tool in page.tools]
+            cursor = page.nextCursor
+            if cursor is None:
+                return names
 
     async def call(self, name, arguments, on_progress):
         return await self.client.call_tool(name, arguments, progress_callback=on_progress)

@@ -86,102 +86,102 @@ const CHECKS = {
     const asks = what => side.mount.asks.includes(what);
     await check(`${label}: list tools`, async () => {
       const samples = asks('sampling') ? ['trigger-sampling-request'] : [];
-      await assertTools(client, ['echo', 'get-sum', 'trigger-long-running-operation', ...samples]);
+      await assertTools(plan, side, ['echo', 'get-sum', 'trigger-long-running-operation', ...samples]);
     });
     await check(`${label}: echo`, async () => {
       const message = `${plan.tag} ünï→ "quoted" \\ \u2028 end`;
-      assert.equal(text(await adapter.call(client, 'echo', { message })), `Echo: ${message}`);
+      assert.equal(text(await call(adapter, side, 'echo', { message })), `Echo: ${message}`);
     });
     await check(`${label}: get-sum`, async () => {
-      assert.equal(text(await adapter.call(client, 'get-sum', { a: 40, b: 2.5 })), 'The sum of 40 and 2.5 is 42.5.');
+      assert.equal(text(await call(adapter, side, 'get-sum', { a: 40, b: 2.5 })), 'The sum of 40 and 2.5 is 42.5.');
     });
     await check(`${label}: progress as it happens`, async () => {
       const seen = [];
       const onprogress = progress => seen.push({ at: performance.now(), ...progress });
-      const result = await adapter.call(client, 'trigger-long-running-operation', LONG_CALL, { onprogress });
+      const result = await call(adapter, side, 'trigger-long-running-operation', LONG_CALL, { onprogress });
       assert.match(text(result), /completed\. Duration: 1\.2 seconds, Steps: 4/);
       assert.ok(seen.length >= heard(side.mount, 3), `${seen.length} of 4 came`);
       assert.deepEqual(seen.map(p => [p.progress, p.total]), [1, 2, 3, 4].slice(0, seen.length).map(n => [n, 4]));
       assert.ok(performance.now() - seen[0].at >= LONG_CALL_STREAMED_MS_MIN, 'progress came with the result, not before it');
     });
     await check(`${label}: tool error`, async () => {
-      const result = await adapter.call(client, 'get-sum', { a: 'not a number', b: 1 });
+      const result = await call(adapter, side, 'get-sum', { a: 'not a number', b: 1 });
       assert.equal(result.isError, true);
       assert.match(text(result), /-32602/);
     });
     await check(`${label}: protocol error`, async () => {
-      const refused = await client.readResource({ uri: 'demo://no/such/thing' }).then(() => undefined, error => error);
+      const refused = await client.readResource({ uri: uriOf(side, 'demo://no/such/thing') }).then(() => undefined, error => error);
       assert.equal(refused?.code, -32602, String(refused));
       assert.match(refused.message, /demo:\/\/no\/such\/thing/);
     });
     await check(`${label}: read resource`, async () => {
-      const { contents } = await client.readResource({ uri: 'demo://resource/dynamic/text/7' });
+      const { contents } = await client.readResource({ uri: uriOf(side, 'demo://resource/dynamic/text/7') });
       assert.match(contents[0].text, /^Resource 7: This is a plaintext resource/);
     });
     await check(`${label}: get prompt`, async () => {
-      const { messages } = await client.getPrompt({ name: 'args-prompt', arguments: { city: 'Ulm', state: 'BW' } });
+      const { messages } = await client.getPrompt({ name: named(side, 'args-prompt'), arguments: { city: 'Ulm', state: 'BW' } });
       assert.equal(messages[0].content.text, "What's weather in Ulm, BW?");
     });
     if (asks('sampling')) await check(`${label}: server asks the client: sampling`, async () => {
-      const result = await adapter.call(client, 'trigger-sampling-request', { prompt: plan.tag, maxTokens: 5 });
+      const result = await call(adapter, side, 'trigger-sampling-request', { prompt: plan.tag, maxTokens: 5 });
       assert.match(text(result), new RegExp(`sampled for: .*${plan.tag}`));
     });
     if (asks('elicitation')) await check(`${label}: server asks the client: elicitation`, async () => {
-      const result = await adapter.call(client, 'trigger-elicitation-request', {});
+      const result = await call(adapter, side, 'trigger-elicitation-request', {});
       assert.ok(result.content.some(part => part.text?.includes(`elicited ${plan.tag}`)), JSON.stringify(result.content));
     });
     if (asks('roots')) await check(`${label}: server asks the client: roots`, async () => {
-      const result = await adapter.call(client, 'get-roots-list', {});
+      const result = await call(adapter, side, 'get-roots-list', {});
       assert.match(text(result), new RegExp(`root of ${plan.tag}`));
     });
   },
 
   async kit(adapter, plan, side) {
     const { client, label } = side;
-    await check(`${label}: list tools`, () => assertTools(client, ['echo', 'count', 'ask']));
+    await check(`${label}: list tools`, () => assertTools(plan, side, ['echo', 'count', 'ask']));
     await check(`${label}: echo`, async () => {
       const message = `${plan.tag} ünï→ "quoted" \\ \u2028 end`;
-      assert.equal(text(await adapter.call(client, 'echo', { message })), `Echo: ${message}`);
+      assert.equal(text(await call(adapter, side, 'echo', { message })), `Echo: ${message}`);
     });
     await check(`${label}: progress as it happens`, async () => {
       const seen = [];
       const onprogress = progress => seen.push([progress.progress, progress.total]);
-      assert.equal(text(await adapter.call(client, 'count', { to: 3 }, { onprogress })), 'counted to 3');
+      assert.equal(text(await call(adapter, side, 'count', { to: 3 }, { onprogress })), 'counted to 3');
       assert.ok(seen.length >= heard(side.mount, 2), `${seen.length} of 3 came`);
       assert.deepEqual(seen, [[1, 3], [2, 3], [3, 3]].slice(0, seen.length));
     });
     await check(`${label}: tool error`, async () => {
-      const result = await adapter.call(client, 'count', { to: -1 });
+      const result = await call(adapter, side, 'count', { to: -1 });
       assert.equal(result.isError, true);
       assert.match(text(result), /cannot count to -1/);
     });
     await check(`${label}: read resource`, async () => {
-      const { contents } = await client.readResource({ uri: 'kit://greeting/Ulm' });
+      const { contents } = await client.readResource({ uri: uriOf(side, 'kit://greeting/Ulm') });
       assert.equal(contents[0].text, 'Grüß Gott, Ulm');
     });
     await check(`${label}: get prompt`, async () => {
-      const { messages } = await client.getPrompt({ name: 'greet', arguments: { name: 'Ulm' } });
+      const { messages } = await client.getPrompt({ name: named(side, 'greet'), arguments: { name: 'Ulm' } });
       assert.equal(messages[0].content.text, 'Say hello to Ulm.');
     });
     if (side.mount.asks.includes('elicitation')) await check(`${label}: server asks the client: elicitation`, async () => {
-      assert.equal(text(await adapter.call(client, 'ask', {})), `answered elicited ${plan.tag}`);
+      assert.equal(text(await call(adapter, side, 'ask', {})), `answered elicited ${plan.tag}`);
     });
   },
 
   async files(adapter, plan, side) {
     const { client, label } = side;
-    await check(`${label}: list tools`, () => assertTools(client, ['list_directory', 'read_text_file']));
+    await check(`${label}: list tools`, () => assertTools(plan, side, ['list_directory', 'read_text_file']));
     await check(`${label}: list_directory`, async () => {
-      const listing = text(await adapter.call(client, 'list_directory', { path: plan.files.dir }));
+      const listing = text(await call(adapter, side, 'list_directory', { path: plan.files.dir }));
       for (const name of plan.files.names) assert.ok(listing.includes(`[FILE] ${name}`), listing);
     });
     await check(`${label}: read_text_file`, () => PROBES.files(adapter, plan, side, 0));
     await check(`${label}: large read_text_file`, async () => {
-      const content = text(await adapter.call(client, 'read_text_file', { path: plan.files.large }));
+      const content = text(await call(adapter, side, 'read_text_file', { path: plan.files.large }));
       assert.equal(createHash('sha256').update(content).digest('hex'), plan.files.large_sha256);
     });
     await check(`${label}: tool error`, async () => {
-      const result = await adapter.call(client, 'read_text_file', { path: plan.files.outside });
+      const result = await call(adapter, side, 'read_text_file', { path: plan.files.outside });
       assert.equal(result.isError, true);
       assert.match(text(result), /Access denied/);
     });
@@ -190,31 +190,31 @@ const CHECKS = {
   async memory(adapter, plan, side) {
     const { client, label } = side;
     const entity = { name: `${plan.tag} mare`, entityType: 'horse', observations: ['likes oats'] };
-    await check(`${label}: list tools`, () => assertTools(client, ['create_entities', 'read_graph']));
+    await check(`${label}: list tools`, () => assertTools(plan, side, ['create_entities', 'read_graph']));
     await check(`${label}: create_entities`, async () => {
-      await adapter.call(client, 'create_entities', { entities: [entity] });
+      await call(adapter, side, 'create_entities', { entities: [entity] });
     });
     await check(`${label}: read_graph`, async () => {
-      const { entities } = JSON.parse(text(await adapter.call(client, 'read_graph', {})));
+      const { entities } = JSON.parse(text(await call(adapter, side, 'read_graph', {})));
       assert.deepEqual(entities.filter(e => e.name === entity.name).map(e => e.observations), [entity.observations]);
     });
   },
 
   async time(adapter, plan, side) {
     const { client, label } = side;
-    await check(`${label}: list tools`, () => assertTools(client, ['get_current_time', 'convert_time']));
+    await check(`${label}: list tools`, () => assertTools(plan, side, ['get_current_time', 'convert_time']));
     await check(`${label}: get_current_time`, async () => {
-      const now = JSON.parse(text(await adapter.call(client, 'get_current_time', { timezone: 'Asia/Tokyo' })));
+      const now = JSON.parse(text(await call(adapter, side, 'get_current_time', { timezone: 'Asia/Tokyo' })));
       assert.equal(now.timezone, 'Asia/Tokyo');
       assert.ok(Math.abs(Date.parse(now.datetime) - Date.now()) < 60_000, now.datetime);
     });
     await check(`${label}: tool error`, async () => {
-      const result = await adapter.call(client, 'get_current_time', { timezone: 'Atlantis/Capital' });
+      const result = await call(adapter, side, 'get_current_time', { timezone: 'Atlantis/Capital' });
       assert.equal(result.isError, true);
       assert.match(text(result), /Atlantis/);
     });
     await check(`${label}: protocol error`, async () => {
-      const refused = await adapter.call(client, 'no_such_tool', {}).then(() => undefined, error => error);
+      const refused = await call(adapter, side, 'no_such_tool', {}).then(() => undefined, error => error);
       assert.equal(refused?.code, -32602, String(refused));
     });
   },
@@ -233,7 +233,7 @@ function heard(mount, most) {
 const PROBES = {
   async everything(adapter, plan, side, n, index) {
     const message = `${plan.tag}/${index}/${n}`;
-    assert.equal(text(await adapter.call(side.client, 'echo', { message })), `Echo: ${message}`);
+    assert.equal(text(await call(adapter, side, 'echo', { message })), `Echo: ${message}`);
   },
   async kit(adapter, plan, side, n, index) {
     await PROBES.everything(adapter, plan, side, n, index);
@@ -241,16 +241,16 @@ const PROBES = {
   async files(adapter, plan, side, n) {
     const name = plan.files.names[n % plan.files.names.length];
     const path = `${plan.files.dir}/${name}`;
-    assert.equal(text(await adapter.call(side.client, 'read_text_file', { path })), `content of ${name}\n`);
+    assert.equal(text(await call(adapter, side, 'read_text_file', { path })), `content of ${name}\n`);
   },
   async memory(adapter, plan, side, n) {
     const name = n % 2 ? `${plan.tag} mare` : `${plan.tag} nobody ${n}`;
-    const { entities } = JSON.parse(text(await adapter.call(side.client, 'open_nodes', { names: [name] })));
+    const { entities } = JSON.parse(text(await call(adapter, side, 'open_nodes', { names: [name] })));
     assert.equal(entities.length, n % 2);
   },
   async time(adapter, plan, side, n, index) {
     const minute = String(n + 30 * index).padStart(2, '0');
-    const result = await adapter.call(side.client, 'convert_time',
+    const result = await call(adapter, side, 'convert_time',
       { source_timezone: 'UTC', time: `12:${minute}`, target_timezone: 'Asia/Tokyo' });
     assert.match(JSON.parse(text(result)).target.datetime, new RegExp(`T21:${minute}:00`));
   },
@@ -269,9 +269,35 @@ function hooks(plan) {
   };
 }
 
-async function assertTools(client, wanted) {
-  const names = (await client.listTools()).tools.map(tool => tool.name);
-  for (const name of wanted) assert.ok(names.includes(name), `${name} is not among ${names}`);
+async function assertTools(plan, side, wanted) {
+  const names = await toolsOf(side.client);
+  for (const name of wanted.map(name => named(side, name))) assert.ok(names.includes(name), `${name} is not among ${names}`);
+  if (plan.listed !== null) assert.deepEqual(names.sort(), plan.listed);
+}
+
+/** Of all pages: one generation of the SDK reads them by itself, the other as it is told. */
+async function toolsOf(client) {
+  const names = [];
+  let cursor;
+  do {
+    const page = await client.listTools(cursor === undefined ? undefined : { cursor });
+    names.push(...page.tools.map(tool => tool.name));
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+  return names;
+}
+
+function call(adapter, side, name, args, options) {
+  return adapter.call(side.client, named(side, name), args, options);
+}
+
+/** What a tool or prompt of the server is called here. */
+function named(side, name) {
+  return side.mount.member === null ? name : `${side.mount.member}__${name}`;
+}
+
+function uriOf(side, uri) {
+  return side.mount.member === null ? uri : uri.replace('://', `://${side.mount.member}/`);
 }
 
 function text(result) {
