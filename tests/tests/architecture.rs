@@ -41,6 +41,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("ostler-cli", with(&["ostler-control", "ostler-dataplane"])),
         // Measures the product's programs from without.
         ("ostler-bench", vec!["ostler-core"]),
+        // Counts what the request path takes, from within.
+        ("ostler-budget", with(&["ostler-dataplane"])),
         ("ostler-fuzz", with(&["ostler-proto", "ostler-control", "ostler-dataplane"])),
         (
             "ostler-tests",
