@@ -118,6 +118,20 @@ async fn a_modern_client_goes_on_when_its_legacy_server_has_no_handshake_any_mor
 }
 
 #[tokio::test]
+async fn a_modern_clients_call_is_served_in_the_old_era_when_its_server_has_become_a_legacy_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    server.behave(Manner::Modern);
+    let dataplane = standalone(dir.path(), &config(&[("up", &server.url())])).await;
+    assert!(who(&dataplane, 1).await.json()["result"].is_object());
+    server.behave(Manner::Legacy);
+    let answer = who(&dataplane, 2).await;
+    assert!(answer.json()["result"].is_object(), "{}", answer.text());
+    assert_eq!(server.executed().len(), 1, "the refused message was sent again, once");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_session_that_the_era_of_its_server_has_left_behind_is_begun_again_by_its_client() {
     let dir = tempfile::tempdir().unwrap();
     let server = ModernServer::start().await;

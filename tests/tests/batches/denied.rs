@@ -314,8 +314,11 @@ async fn each_message_of_a_batch_has_its_record_and_what_was_sent_its_outcome() 
         [] => well(request),
         ref results => vec![http(200, JSON, &format!("[{}]", results.join(",")))],
     });
+    let hush = json!({"jsonrpc": "2.0", "method": "notifications/hush"});
     scene
-        .send(&json!([call(json!(1), "look"), call(json!(2), "pay"), call(json!(3), "see")]).to_string())
+        .send(
+            &json!([call(json!(1), "look"), call(json!(2), "pay"), call(json!(3), "see"), hush]).to_string(),
+        )
         .await;
     let [look, pay, see] = ["look", "pay", "see"].map(|tool| decisions(&scene.state(), tool).pop().unwrap());
     assert!(look.request == pay.request && pay.request == see.request);
@@ -323,12 +326,17 @@ async fn each_message_of_a_batch_has_its_record_and_what_was_sent_its_outcome() 
     let words = [&look, &pay, &see].map(|record| record.decision.as_deref().unwrap());
     assert_eq!(words, ["allow", "deny", "allow"]);
     assert_eq!((pay.rule.as_deref(), pay.reason.as_deref()), (Some("money"), Some("policy_denied")));
+    let of_hush = eventually("the notification's record is written", async || {
+        records(&scene.state()).into_iter().find(|it| it.method.as_deref() == Some("notifications/hush"))
+    })
+    .await;
+    assert_eq!((of_hush.decision.as_deref(), of_hush.rule.as_deref()), (Some("deny"), Some("hush")));
     for sent in [&look, &see] {
         let ended = eventually("its outcome is written", async || outcome(&scene.state(), sent)).await;
         assert_eq!(ended.status.as_deref(), Some("ok"));
     }
     assert!(
-        outcome(&scene.state(), &pay).is_none() && records(&scene.state()).iter().all(|it| it.call < Some(3))
+        outcome(&scene.state(), &pay).is_none() && records(&scene.state()).iter().all(|it| it.call < Some(4))
     );
     scene.dataplane.shutdown().await;
 }
