@@ -1,6 +1,7 @@
 //! Instructions of each case beside those that are kept.
 
-use crate::figures::{self, Budget, Compared, TOLERANCE_PERCENT, Tools};
+use crate::case::Case;
+use crate::figures::{self, Budget, Compared, GATHERED_TOLERANCE_PERCENT, TOLERANCE_PERCENT, Tools};
 use crate::{callgrind, case};
 
 /// Exits well where nothing can be compared: another compiler makes other instructions.
@@ -27,15 +28,20 @@ pub fn run(bless: bool) -> anyhow::Result<bool> {
         println!("{NOT_COMPARED}: it was counted with {:?}, and here is {here:?}", budget.counted_with);
         return Ok(true);
     }
-    let others = all.iter().filter(|it| !it.is_within(TOLERANCE_PERCENT)).count();
+    let others = all.iter().filter(|it| !it.is_within(tolerance_percent(&it.case))).count();
     if others > 0 {
         println!(
-            "{others} of {} differ by more than {TOLERANCE_PERCENT} % from {}. If they should, keep them with `cargo xtask budget --bless`.",
+            "{others} of {} differ by more than {TOLERANCE_PERCENT} % (with audit {GATHERED_TOLERANCE_PERCENT} %) from {}. If they should, keep them with `cargo xtask budget --bless`.",
             all.len(),
             Budget::path().display()
         );
     }
     Ok(others == 0)
+}
+
+fn tolerance_percent(case: &str) -> f64 {
+    let is_alike = case::by_name(case).as_ref().is_none_or(Case::allocates_alike);
+    if is_alike { TOLERANCE_PERCENT } else { GATHERED_TOLERANCE_PERCENT }
 }
 
 fn print(all: &[Compared]) {

@@ -53,6 +53,8 @@ pub struct Compared {
 
 /// By how much instructions may differ, in percent.
 pub const TOLERANCE_PERCENT: f64 = 2.0;
+/// The same where another thread gathers what calls leave it, by the clock.
+pub const GATHERED_TOLERANCE_PERCENT: f64 = 8.0;
 
 // === impl Budget ===
 
