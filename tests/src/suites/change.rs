@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use ostler_core::limits::RECONNECT_CAP;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -77,6 +78,9 @@ pub struct Found {
 const STEADY: &str = "steady";
 const STRUCK: &str = "struck";
 const NEIGHBOURS: usize = 20;
+/// Rounds after which it is control's turn to be killed: a stream that lived for less than a minute makes the next come later.
+const CONTROL_EVERY: usize = 4;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const CLIENTS: usize = 16;
 /// Calls a second on the mount that is struck, so that what fails is counted.
 const STRUCK_RATE: f64 = 50.0;
@@ -93,8 +97,10 @@ pub async fn run(plan: Plan, target: &Target, levers: &mut dyn Levers) -> Found 
     let mut steady = clients(target, STEADY).await;
     // What is not warm yet is slow for another reason.
     (steady, _) = on_time(steady, plan.rate, plan.window).await;
-    for _ in 0..plan.rounds {
-        for condition in Condition::ALL {
+    for round in 1..=plan.rounds {
+        let is_controls_turn = round % CONTROL_EVERY == 0 || round == plan.rounds;
+        let conditions = Condition::ALL.into_iter();
+        for condition in conditions.filter(|it| *it != Condition::ControlKilled || is_controls_turn) {
             let calls = on_time(steady, plan.rate, plan.window);
             let window;
             ((steady, window), ()) = match condition {
@@ -105,9 +111,19 @@ pub async fn run(plan: Plan, target: &Target, levers: &mut dyn Levers) -> Found 
             };
             found.steady.entry(condition).or_default().take(window);
             target.until_state(&[STEADY, STRUCK], "ready").await;
+            until_connected(target).await;
         }
     }
     found
+}
+
+/// A data plane that lost control again and again comes back later each time.
+async fn until_connected(target: &Target) {
+    let deadline = Instant::now() + 2 * RECONNECT_CAP;
+    while target.metrics().await.get("ostler_control_connected") < 1.0 {
+        assert!(Instant::now() < deadline, "the data plane is not back with control");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 async fn clients(target: &Target, mount: &str) -> Vec<LoadClient> {

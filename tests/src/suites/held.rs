@@ -18,15 +18,19 @@ use crate::support::raw::{RawRequest, RawServer, Step, chunk, result, stream_hea
 use crate::support::world::LegacyClient;
 use crate::support::{PATIENCE, eventually};
 
-/// How much of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Idle sessions, at most as many as a mount may hold.
-    pub sessions: usize,
-    /// Idle streams of a server's own.
-    pub streams: usize,
-    /// Answers under way at once.
-    pub answers: usize,
+/// What is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Sessions whose clients have closed their connections.
+    Sessions,
+    /// Sessions with a connection that each client keeps.
+    Connected,
+    /// Streams of a server's own.
+    Streams,
+    /// Answers as event streams, their readers stopped, their rest withheld.
+    Events,
+    /// Answers of 1 MiB, their readers stopped, their rest withheld.
+    Large,
 }
 
 /// A data plane in a process of its own, on the config that [`config`] gives for these.
@@ -42,27 +46,10 @@ pub struct Upstreams {
     scripted: RawServer,
 }
 
-/// What one of so many holds, in bytes.
+/// What one of them holds, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Each {
     pub bytes: f64,
-    pub of: usize,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub struct Found {
-    /// Sessions whose clients have closed their connections.
-    pub session: Each,
-    /// The same with a connection that each client keeps.
-    pub session_connected: Each,
-    pub stream: Each,
-    /// An answer as an event stream, its reader stopped, its rest withheld.
-    pub events: Each,
-    /// An answer of 1 MB, its reader stopped.
-    pub large: Each,
-    /// Answers whose beginning came while the upstream withheld the rest.
-    pub begun: usize,
 }
 
 /// Mounts; each of them is used for one thing.
@@ -149,19 +136,22 @@ fn large(id: &Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}]}}).to_string()
 }
 
-/// Measures, one thing after the other, on a data plane that has done nothing before.
+/// Measures one kind, on a data plane that has done nothing before: what another has left free would be filled first. Answers
+/// are counted whose beginning came while the rest was withheld; of the other kinds all were begun.
 ///
 /// # Errors
 /// When a client is not served.
-pub async fn run(plan: Plan, world: &World) -> anyhow::Result<Found> {
+pub async fn run(held: Held, count: usize, world: &World) -> anyhow::Result<(Each, usize)> {
     warm_up(world).await?;
-    let session = sessions(plan.sessions, world).await?;
-    let stream = streams(plan.streams, world).await?;
-    let (events, events_begun) = answers("events", plan.answers, world).await?;
-    let (large, large_begun) = answers("large", plan.answers, world).await?;
-    let session_connected = connected(plan.sessions, world).await?;
+    let begun = match held {
+        Held::Sessions => (sessions(count, world).await?, count),
+        Held::Connected => (connected(count, world).await?, count),
+        Held::Streams => (streams(count, world).await?, count),
+        Held::Events => answers("events", count, world).await?,
+        Held::Large => answers("large", count, world).await?,
+    };
     world.upstreams.scripted.release();
-    Ok(Found { session, session_connected, stream, events, large, begun: events_begun + large_begun })
+    Ok(begun)
 }
 
 /// So that what is there once, whatever comes, is not counted as somebody's.
@@ -261,7 +251,7 @@ impl World {
 
 impl Each {
     fn of(count: usize, before: u64, after: u64) -> Self {
-        Self { bytes: after.saturating_sub(before) as f64 / count.max(1) as f64, of: count }
+        Self { bytes: after.saturating_sub(before) as f64 / count.max(1) as f64 }
     }
 
     pub fn kib(self) -> f64 {

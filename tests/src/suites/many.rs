@@ -111,9 +111,11 @@ impl World {
         let version = self.push(0).await?;
         self.target.until_applied(version).await;
         found.first_apply = self.cpu()?.saturating_sub(before);
-        let all = self.plan.mounts as f64;
-        let ready =
-            async || self.target.metrics().await.sum("ostler_mount_state", &["state=\"ready\""]) >= all;
+        let ready = async || {
+            let shown = self.target.admin("/mounts").await;
+            let mounts = shown["mounts"].as_array().into_iter().flatten();
+            mounts.filter(|mount| mount["state"] == "ready").count() == self.plan.mounts
+        };
         let deadline = Instant::now() + 4 * PATIENCE;
         while !ready().await {
             ensure!(Instant::now() < deadline, "not all mounts became ready");

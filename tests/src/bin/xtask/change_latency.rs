@@ -14,7 +14,7 @@ use super::fleet::Fleet;
 use super::report::Report;
 
 const PLAN: Plan =
-    Plan { rounds: 12, window: Duration::from_secs(4), rate: 1_000.0, swap_every: Duration::from_millis(10) };
+    Plan { rounds: 12, window: Duration::from_secs(3), rate: 1_000.0, swap_every: Duration::from_millis(10) };
 const BOUND: f64 = 1.5;
 /// How long an upstream may take to listen.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ fn report(found: &Found) -> Report {
         "change-latency",
         format!(
             "Calls at {:.0} a second on one mount, over 16 connections with a legacy session each, while things change that are not its own; {} rounds of {} s of \
-             each condition in turn. A call's time begins when it was due, whatever became of the calls before it. A push replaces the limits of \
+             each condition in turn, control's in every fourth. A call's time begins when it was due, whatever became of the calls before it. A push replaces the limits of \
              all 22 mounts, adds one and removes one; another is due every {} ms. Killed is `kill -9`, for half of the window, or a quarter of it for the upstream. \
              Control, data plane and two upstreams are release processes that share the machine's cores with the load; control's share is what swaps cost here \
              that they do not where control is another machine.",
