@@ -42,7 +42,7 @@ pub struct Cost {
 pub fn five_rules() -> Case {
     let policy = json!({"default": "allow", "rules": [
         {"name": "no-deletions", "match": {"tool": ["delete_*", "*_delete"], "upstreams": ["bank"]}, "action": "deny"},
-        {"name": "guests-look", "match": {"identity": "guest-*", "annotations": {"readOnlyHint": false}}, "action": "deny"},
+        {"name": "guests-look", "match": {"identity": "header.x-agent:guest-*", "annotations": {"readOnlyHint": false}}, "action": "deny"},
         {"name": "large", "match": {"tool": "pay", "arguments": {"payment.amount": {"gt": 100}}}, "action": "deny"},
         {"name": "abroad", "match": {"tool": "pay", "when":
             "arguments.payment.currency != 'EUR' || !arguments.payment.iban.startsWith('DE') || 'contractor' in claims.groups"}, "action": "deny"},
@@ -105,7 +105,7 @@ fn caller() -> Caller {
         subject: "agent-7".into(),
         claims: claims.into(),
     };
-    Caller::new(token, Some("agent-7".into()))
+    Caller::new(token, Some("header.x-agent:agent-7".into()))
 }
 
 // === impl Case ===
@@ -113,8 +113,11 @@ fn caller() -> Caller {
 impl Case {
     /// The policy goes the way of every config.
     fn new(name: &'static str, policy: &Value, calls: Vec<(Bytes, bool)>) -> Self {
-        let mut config =
-            json!({"version": 1, "upstreams": {"bank": {"http": {"url": "http://127.0.0.1:1/mcp"}}}});
+        let mut config = json!({
+            "version": 1,
+            "upstreams": {"bank": {"http": {"url": "http://127.0.0.1:1/mcp"}}},
+            "identity": {"sources": [{"header": "x-agent"}]},
+        });
         if !policy.is_null() {
             config["policy"] = policy.clone();
         }

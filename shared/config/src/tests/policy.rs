@@ -5,15 +5,17 @@ use crate::{diff, judge_parts, rejudge_parts};
 
 const UPSTREAMS: &str = "version: 1\nenvironment: production\nupstreams:\n  a: { http: { url: http://a/ } }\n  b: { http: { url: http://b/ } }\n";
 
+/// Somebody who can be named in a rule.
+const ME: &str = "auth: { api_keys: { me: { key: 'sha256:0000000000000000000000000000000000000000000000000000000000000000' } } }\n";
+
 fn with(rules: &str) -> String {
     format!("{UPSTREAMS}policy:\n  rules:\n    - {{ {rules} }}\n")
 }
 
 #[test]
 fn a_policy_is_a_part_of_its_own_and_survives_being_taken_apart() {
-    let config = accepted(&with(
-        "name: r, match: { tool: [x, 'y*'], method: tools/call, identity: me, upstreams: [b], environment: production }, action: deny, feedback: { message: no, suggestion: ask }",
-    ));
+    let rule = "name: r, match: { tool: [x, 'y*'], method: tools/call, identity: me, upstreams: [b], environment: production }, action: deny, feedback: { message: no, suggestion: ask }";
+    let config = accepted(&format!("{}{ME}", with(rule)));
     let part = config.parts().iter().find(|part| part.name == "policy").unwrap();
     assert_eq!((part.kind.as_str(), part.capability()), ("policy", Some("policy.v1")));
     let expected = r#"{"rules":[{"action":"deny","feedback":{"message":"no","suggestion":"ask"},"match":{"environment":"production","identity":["me"],"method":["tools/call"],"tool":["x","y*"],"upstreams":["b"]},"name":"r"}]}"#;
@@ -97,9 +99,60 @@ fn what_cannot_be_a_rule_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_rule_for_a_name_that_no_source_gives_is_refused_where_the_name_stands() {
+    let issuer = "{ issuer: 'https://idp.example', jwks_url: 'https://idp.example/keys' }";
+    let auth = format!(
+        "auth: {{ resource: 'https://gw.example', issuers: {{ corporate: {issuer} }}, api_keys: {{ ci: {{ key: 'sha256:{}' }} }} }}\n",
+        "0".repeat(64)
+    );
+    let rule = |sources: &str, identity: &str| {
+        let rules =
+            format!("policy:\n  rules:\n    - action: deny\n      match:\n        identity: {identity}\n");
+        let identity = if sources.is_empty() {
+            String::new()
+        } else {
+            format!("identity: {{ sources: [{sources}] }}\n")
+        };
+        format!("{UPSTREAMS}{rules}{identity}{auth}")
+    };
+    for (sources, nobody, somebody) in [
+        // What a config means that says nothing: subjects and keys.
+        ("", "corporat:alice", "corporate:alice"),
+        ("", "'corporat:*'", "'corp*'"),
+        ("", "release-bot", "ci"),
+        ("", "header.x-agent:seven", "'*'"),
+        ("", "'session.id:*'", "'?i'"),
+        ("", "'corporate/email:*'", "'*alice'"),
+        ("api_key", "'corporate:*'", "'c*'"),
+        ("{ header: x-agent }", "'header.x-foo:*'", "'header.x-*'"),
+        ("{ header: x-agent }", "seven", "header.x-agent:seven"),
+        ("{ header: x-agent }", "'header.x-agent:'", "'header.x-agent:?'"),
+        ("{ claim: 'a:b' }", "'corporate/a:b:c'", "'corporate/a%3Ab:c'"),
+        ("session", "ci", "'session.id:0*'"),
+    ] {
+        let report = refused(rule(sources, nobody));
+        let found = &report.diagnostics[0];
+        assert_eq!(
+            (&*found.code, found.line, report.diagnostics.len()),
+            ("OST0325", Some(10), 1),
+            "{nobody}: {report}"
+        );
+        assert_eq!(found.path, "policy.rules[0].match.identity", "{report}");
+        assert!(found.message.contains(nobody.trim_matches('\'')), "{report}");
+        accepted(&rule(sources, somebody));
+        // A name that is meant and mistyped is not made up for by one that is right.
+        let report = refused(rule(sources, &format!("[{somebody}, {nobody}]")));
+        assert_eq!(report.diagnostics[0].path, "policy.rules[0].match.identity[1]", "{report}");
+    }
+    // What a source that cannot be understood would give is not known.
+    let unknown = refused(rule("client_info, api_key", "'corporate:*'"));
+    assert_eq!(codes(&unknown.diagnostics), ["OST0339"], "{unknown}");
+}
+
+#[test]
 fn a_rule_that_another_above_it_leaves_nothing_is_refused() {
     let rules = |one: &str, other: &str| {
-        format!("{UPSTREAMS}policy:\n  rules:\n    - {{ name: above, {one} }}\n    - {{ {other} }}\n")
+        format!("{UPSTREAMS}policy:\n  rules:\n    - {{ name: above, {one} }}\n    - {{ {other} }}\n{ME}")
     };
     for (one, other) in [
         ("action: allow", "match: { tool: x }, action: deny"),

@@ -4,6 +4,7 @@
 mod audit;
 pub(crate) mod auth;
 mod bundle;
+mod callers;
 mod identity;
 pub(crate) mod listener;
 mod names;
@@ -62,9 +63,12 @@ pub(crate) fn validate(document: Located<RawDocument>, known: Meaning, reporter:
     judge.bundles(raw.bundles);
     judge.default_mount(raw.default_mount, singular);
     let listeners = judge.listeners(raw.listeners);
+    let named = callers::Named::of(raw.auth.as_ref());
     judge.auth(raw.auth, &listeners);
+    let written = callers::sources_written(raw.identity.as_ref());
     judge.meaning.identity = raw.identity.map(|raw| identity::validate(raw, reporter)).unwrap_or_default();
-    judge.policy(raw.environment, raw.policy);
+    let callers = callers::Callers::of(written, &judge.meaning.identity, &named);
+    judge.policy(raw.environment, raw.policy, callers.as_ref());
     judge.meaning.audit = raw.audit.and_then(|raw| audit::validate(raw, reporter)).map(Arc::new);
     judge.warn_of_unmounted();
     if judge.upstreams.is_empty() && judge.meaning.upstreams.is_empty() && !judge.unsure {
@@ -424,12 +428,18 @@ impl<'a> Judge<'a> {
         None
     }
 
-    fn policy(&mut self, environment: Option<Located<String>>, policy: Option<Located<RawPolicy>>) {
+    fn policy(
+        &mut self,
+        environment: Option<Located<String>>,
+        policy: Option<Located<RawPolicy>>,
+        callers: Option<&callers::Callers>,
+    ) {
         let text = environment.and_then(|found| policy::text(&found, "the environment", self.reporter));
         self.meaning.environment = text;
         let Some(Located { value: Some(policy), .. }) = policy else { return };
         let known = policy::Known {
             environment: self.meaning.environment.as_deref(),
+            callers,
             upstream: &|name| self.existing_upstream(name),
         };
         self.meaning.policy = policy::validate(policy, &known, self.reporter).map(Arc::new);

@@ -16,11 +16,14 @@ use crate::node::NodeId;
 use crate::raw::{RawAnnotations, RawFeedback, RawMatch, RawPolicy, RawRule, RawScalar, RawTests, RawWords};
 use crate::reporter::Reporter;
 
+use super::callers::Callers;
 use super::{one_of, values};
 
 /// What rules are judged against.
 pub(super) struct Known<'k> {
     pub(super) environment: Option<&'k str>,
+    /// What callers can be called; nothing where that is not known.
+    pub(super) callers: Option<&'k Callers>,
     /// Finds an upstream, or reports that there is none of the name.
     pub(super) upstream: &'k dyn Fn(&Located<String>) -> Option<ResourceName>,
 }
@@ -155,7 +158,7 @@ fn matches(raw: RawMatch, known: &Known<'_>, reporter: &Reporter<'_>) -> Match {
     let matches = Match {
         target,
         methods: raw.method.and_then(|found| patterns(found, reporter)),
-        identity: raw.identity.and_then(|found| patterns(found, reporter)),
+        identity: raw.identity.and_then(|found| identity(found, known, reporter)),
         upstreams: raw.upstreams.and_then(|found| upstreams(found, known, reporter)),
         environment: raw.environment.and_then(|found| environment(&found, known, reporter)),
         annotations: raw.annotations.and_then(|found| found.value).map(annotations).unwrap_or_default(),
@@ -312,12 +315,36 @@ fn expression(found: &Located<String>, reporter: &Reporter<'_>) -> Option<Expres
     None
 }
 
+/// Patterns of what callers are called. One that nobody can be called is a mistake, also beside others: who was meant is not met.
+fn identity(found: Located<RawWords>, known: &Known<'_>, reporter: &Reporter<'_>) -> Option<Patterns> {
+    let words = words(found)?;
+    if let Some(callers) = known.callers {
+        let read = |word: &Located<String>| Some((word.at, Pattern::new(word.value.as_deref()?)));
+        let judged = words.value.iter().flatten().filter_map(read).take(limits::POLICY_PATTERNS_MAX);
+        for (at, pattern) in judged.filter(|(_, pattern)| !callers.can_be(pattern)) {
+            let message = format!("no caller is ever called `{}`", values::shown(pattern.as_str()));
+            reporter.report(Code::NeverMatches, at, message, &callers.help());
+        }
+    }
+    patterns_of(words, reporter)
+}
+
 fn patterns(found: Located<RawWords>, reporter: &Reporter<'_>) -> Option<Patterns> {
+    patterns_of(words(found)?, reporter)
+}
+
+fn words(found: Located<RawWords>) -> Option<Located<Vec<Located<String>>>> {
     let Located { at, value } = found;
     let words = match value? {
         RawWords::One(text) => vec![Located { at, value: Some(text) }],
         RawWords::Several(words) => words,
     };
+    Some(Located { at, value: Some(words) })
+}
+
+fn patterns_of(found: Located<Vec<Located<String>>>, reporter: &Reporter<'_>) -> Option<Patterns> {
+    let Located { at, value } = found;
+    let words = value?;
     if words.is_empty() {
         let help = "name what the rule is about, or remove the key";
         reporter.report(Code::NeverMatches, at, "an empty list matches nothing", help);
