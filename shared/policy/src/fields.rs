@@ -3,7 +3,11 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use ostler_core::limits::{POLICY_MATCHED_BYTES_MAX, POLICY_REGEX_BYTES_MAX};
+use ostler_core::limits::{
+    POLICY_EXPRESSION_BYTES_PER_STEP, POLICY_MATCHED_BYTES_MAX, POLICY_REGEX_BYTES_MAX,
+    POLICY_REGEX_TRIES_PER_STEP,
+};
+use regex_syntax::hir::{Hir, HirKind};
 
 use crate::json::{Number, View};
 
@@ -43,7 +47,11 @@ pub enum Scalar {
 
 /// A regular expression that takes time in proportion to the text, whatever the text is.
 #[derive(Clone)]
-pub struct Regex(regex::Regex);
+pub struct Regex {
+    regex: regex::Regex,
+    /// Places in it that may be tried at each byte, in the worst case.
+    places: usize,
+}
 
 /// A test that cannot be made, in one sentence's end: `is no number`.
 pub(crate) type Untestable = &'static str;
@@ -67,6 +75,14 @@ impl Path {
 // === impl Test ===
 
 impl Test {
+    /// What it takes to make it of a value of so many bytes, as bytes that are looked through.
+    pub(crate) fn price(&self, bytes: usize) -> usize {
+        match self {
+            Self::Regex(regex) => regex.price(bytes),
+            _ => bytes,
+        }
+    }
+
     /// Of a field that is there.
     pub(crate) fn holds(
         &self,
@@ -127,22 +143,66 @@ impl Regex {
     /// Why it is none, or is too large once it is compiled.
     pub fn new(pattern: &str) -> Result<Self, String> {
         let built = regex::RegexBuilder::new(pattern).size_limit(POLICY_REGEX_BYTES_MAX).build();
-        built.map(Self).map_err(|error| match error {
+        let regex = built.map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => "it is too large once it is compiled".to_owned(),
             regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim().to_owned(),
             other => other.to_string(),
-        })
+        })?;
+        let parsed = regex_syntax::parse(pattern).map_err(|_| "it cannot be read".to_owned())?;
+        let is_plain = parsed.properties().look_set().is_empty() && has_only_literals(&parsed);
+        let places = if is_plain { 1 } else { places(&parsed, false) };
+        Ok(Self { regex, places })
     }
 
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.regex.as_str()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> usize {
+        self.places
+    }
+
+    /// What it takes to look for it in so many bytes, as bytes that are merely looked through. The places of an expression are tried
+    /// together, byte after byte, so that a text may make it cost as many times more as it has places that are repeated.
+    pub(crate) fn price(&self, bytes: usize) -> usize {
+        let tried = bytes.saturating_mul(self.places) / POLICY_REGEX_TRIES_PER_STEP;
+        tried.saturating_mul(POLICY_EXPRESSION_BYTES_PER_STEP).max(bytes)
     }
 
     pub(crate) fn matches(&self, text: &str) -> Result<bool, Untestable> {
         if text.len() > POLICY_MATCHED_BYTES_MAX {
             return Err("is too long to be matched");
         }
-        Ok(self.0.is_match(text))
+        Ok(self.regex.is_match(text))
+    }
+}
+
+/// Words that are looked for all at once, in time that does not depend on how many they are.
+fn has_only_literals(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Literal(_) => true,
+        HirKind::Capture(capture) => has_only_literals(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(has_only_literals),
+        HirKind::Class(_) | HirKind::Look(_) | HirKind::Repetition(_) => false,
+    }
+}
+
+/// Each class, and each literal, with what repetitions make of it. A literal alone is looked for as a whole; one that is repeated, byte by byte.
+fn places(hir: &Hir, is_repeated: bool) -> usize {
+    match hir.kind() {
+        HirKind::Empty => 0,
+        HirKind::Literal(literal) if is_repeated => literal.0.len(),
+        HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => 1,
+        HirKind::Capture(capture) => places(&capture.sub, is_repeated),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(|part| places(part, is_repeated)).fold(0, usize::saturating_add)
+        }
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min.saturating_add(1)).max(1);
+            let times = usize::try_from(times).unwrap_or(usize::MAX);
+            places(&repetition.sub, true).max(1).saturating_mul(times)
+        }
     }
 }
 

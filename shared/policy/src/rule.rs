@@ -194,7 +194,7 @@ fn judge_field(part: &'static str, field: &Field, found: Found<'_>, arguments: A
     };
     let mut verdict = Verdict::Matches;
     for test in &field.tests {
-        match arguments.charge(node.len()).and_then(|()| test.holds(&view, has_item)) {
+        match arguments.charge(test.price(node.len())).and_then(|()| test.holds(&view, has_item)) {
             Ok(true) => {}
             Ok(false) => return Verdict::Differs(part),
             Err(why) => verdict = fails(why),

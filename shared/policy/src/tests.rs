@@ -326,3 +326,65 @@ fn of_a_message_about_several_things_the_worst_is_said_with_all_that_is_tried_ou
         }
     }
 }
+
+#[test]
+fn a_regular_expression_costs_by_what_it_repeats_and_too_much_of_it_denies() {
+    use crate::fields::Regex;
+    let places = |pattern: &str| Regex::new(pattern).unwrap().places();
+    for (pattern, expected) in [
+        ("^a$", 3),
+        ("refund|delete|drop table", 1),
+        (r"\b(?:refund|delete)\b", 4),
+        ("[a-z]{3}", 3),
+        (r"\w+@\w+", 5),
+        ("(?i)select.{0,500}from", 510),
+        ("[ab]*a[ab]{400}", 402),
+        ("(?:[ab]{0,40}c){40}", 1640),
+        ("(?:ab){3,}", 8),
+    ] {
+        assert_eq!(places(pattern), expected, "{pattern}");
+    }
+    let rule = |pattern: &str| {
+        let path = crate::fields::Path::new("text");
+        let tests = [crate::fields::Test::Regex(Regex::new(pattern).unwrap())].into();
+        let matches = Match { arguments: [crate::fields::Field { path, tests }].into(), ..Match::default() };
+        Rule { name: None, matches, action: Action::Deny, feedback: Feedback::default() }
+    };
+    let ask = |pattern: &str, bytes: usize| {
+        let policy = Policy::new(vec![rule(pattern)], Settings::default());
+        let arguments = format!(r#"{{"text":"{}"}}"#, "ab".repeat(bytes / 2));
+        let known = Known::new(Some(&arguments));
+        let caller = Caller::default();
+        policy.judge(&call_with(&caller, &known)).is_allowed
+    };
+    // As many places as bytes of one step: what is tried at each byte is charged, not what is looked through alone.
+    assert!(ask("x[ab]c", 1024 * 1024 - 64));
+    assert!(ask("[ab]*a[ab]{400}c", 8 * 1024));
+    assert!(!ask("[ab]*a[ab]{400}c", 32 * 1024), "what would take too long denies");
+    let expression = |pattern: &str, bytes: usize| {
+        let expression = Expression::new(&format!("arguments.text.matches('{pattern}')")).unwrap();
+        let matches = Match { when: Some(expression), ..Match::default() };
+        let rule = Rule { name: None, matches, action: Action::Deny, feedback: Feedback::default() };
+        let policy = Policy::new(vec![rule], Settings::default());
+        let arguments = format!(r#"{{"text":"{}"}}"#, "ab".repeat(bytes / 2));
+        let (known, caller) = (Known::new(Some(&arguments)), Caller::default());
+        policy.judge(&call_with(&caller, &known)).is_allowed
+    };
+    assert!(expression("x[ab]c", 128 * 1024));
+    assert!(expression("[ab]*a[ab]{400}c", 1024));
+    assert!(!expression("[ab]*a[ab]{400}c", 8 * 1024));
+}
+
+fn call_with<'a>(caller: &'a Caller, known: &'a Known<'a>) -> Message<'a> {
+    Message {
+        method: "tools/call",
+        is_call: true,
+        target: Target::Tool("run"),
+        arguments: Arguments::Known(known),
+        annotations: Annotations::default(),
+        caller,
+        mount: "a",
+        upstream: Some("a"),
+        environment: None,
+    }
+}

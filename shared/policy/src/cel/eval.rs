@@ -121,7 +121,7 @@ impl<'m, 'a> Run<'m, 'a> {
             Expr::Matches(text, regex) => match self.eval(text)? {
                 Value::Unknown => Ok(Value::Unknown),
                 Value::Text(text) => {
-                    self.charge(text.len())?;
+                    self.charge(regex.price(text.len()))?;
                     regex.matches(&text).map(Value::Bool).map_err(|why| format!("a text {why}"))
                 }
                 other => Err(format!("`matches` is of {}", other.kind())),
