@@ -69,6 +69,7 @@ impl From<StoreError> for Failure {
         let (status, code) = match &error {
             error if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
             StoreError::TooManyKillSwitches { .. } => (StatusCode::CONFLICT, "too_many_kill_switches"),
+            StoreError::TooManyKillFleets { .. } => (StatusCode::CONFLICT, "too_many_fleets"),
             StoreError::Closed
             | StoreError::Engine(_)
             | StoreError::Unsettled { .. }

@@ -56,6 +56,10 @@ pub enum StoreError {
     #[error("fleet {fleet} has {KILL_SWITCHES_MAX} kill switches already; stop a mount or the fleet instead")]
     TooManyKillSwitches { fleet: FleetName },
     #[error(
+        "fleet {fleet} has no config here, and {FLEETS_MAX} fleets have kill switches already; check its name, or use an existing fleet"
+    )]
+    TooManyKillFleets { fleet: FleetName },
+    #[error(
         "{AUDIT_CHAINS_MAX} audit chains are known already; a data plane that begins a new one at each start has no state folder"
     )]
     TooManyChains,

@@ -1,14 +1,14 @@
 //! The kill switches of each fleet: one set, replaced whole, ordered by epoch and counter, recorded in the audit log both ways.
 
-use ostler_core::limits::KILL_SWITCHES_MAX;
+use ostler_core::limits::{FLEETS_MAX, KILL_SWITCHES_MAX};
 use ostler_core::name::FleetName;
 use ostler_policy::kill::{KillSet, Switch, Target};
-use redb::{ReadTransaction, ReadableTable, TableError, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata as _, TableError, WriteTransaction};
 
 use super::audit::{self, Entry, Outcome};
 use super::error::StoreError;
 use super::records::Action;
-use super::tables::{AUDIT, KILLS};
+use super::tables::{AUDIT, FLEETS, KILLS};
 
 /// What is to become of a fleet's switches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,11 @@ pub(super) fn change(
     epoch: u64,
     now: u64,
 ) -> Result<KillChanged, StoreError> {
-    let before = read(&write.open_table(KILLS)?, fleet)?.unwrap_or_default();
+    let known = read(&write.open_table(KILLS)?, fleet)?;
+    if known.is_none() {
+        has_room(write, fleet)?;
+    }
+    let before = known.unwrap_or_default();
     let mut switches = before.switches.clone();
     let (action, detail) = match change {
         KillChange::Kill(switch) => {
@@ -109,8 +113,18 @@ pub(super) fn stored(transaction: &ReadTransaction) -> Result<Vec<(String, Vec<u
 
 /// Puts a set that was read from a backup in its place, as it was.
 pub(super) fn put(write: &WriteTransaction, fleet: &FleetName, bytes: &[u8]) -> Result<(), StoreError> {
+    has_room(write, fleet)?;
     write.open_table(KILLS)?.insert(fleet.as_str(), bytes)?;
     Ok(())
+}
+
+/// A fleet with a config can always be stopped; of those that have none, which any word may name, there are so many and no more.
+fn has_room(write: &WriteTransaction, fleet: &FleetName) -> Result<(), StoreError> {
+    let has_config = write.open_table(FLEETS)?.get(fleet.as_str())?.is_some();
+    match !has_config && write.open_table(KILLS)?.len()? >= FLEETS_MAX {
+        true => Err(StoreError::TooManyKillFleets { fleet: fleet.clone() }),
+        false => Ok(()),
+    }
 }
 
 /// # Errors
@@ -132,4 +146,37 @@ fn read(
 
 fn unreadable(fleet: &FleetName, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Record { what: format!("kill switches of fleet {fleet}"), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn so_many_fleets_without_a_config_have_switches_and_one_with_a_config_always_can() {
+        let database = redb::Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let write = database.begin_write().unwrap();
+        let fleet = |name: &str| FleetName::parse(name).unwrap();
+        let kill = || {
+            let switch =
+                Switch { target: Target::Fleet, reason: String::new(), by: String::new(), since_unix_ms: 1 };
+            KillChange::Kill(switch)
+        };
+        let change =
+            |name: &str, change: &KillChange| super::change(&write, &fleet(name), "op", change, 7, 1);
+        for number in 0..FLEETS_MAX {
+            change(&format!("f{number}"), &kill()).unwrap();
+        }
+        for refused in [kill(), KillChange::ResumeAll] {
+            let error = change("mistyped", &refused).unwrap_err();
+            assert!(matches!(error, StoreError::TooManyKillFleets { .. }), "{error}");
+        }
+        assert!(put(&write, &fleet("mistyped"), b"{}").is_err());
+        // What has a set goes on to have one, and what has a config is stopped whoever else is.
+        assert!(change("f0", &KillChange::ResumeAll).unwrap().changed);
+        write.open_table(FLEETS).unwrap().insert("real", 1).unwrap();
+        assert!(change("real", &kill()).unwrap().changed);
+    }
 }

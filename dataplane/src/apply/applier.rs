@@ -331,6 +331,9 @@ impl Applier {
                 let name = mount.name().as_str();
                 mount.runtime.sessions.end_unless(|caller| current.auth.knows(caller, name));
             }
+            if let Some((journal, before)) = self.deps.journal.as_ref().zip(before) {
+                journal.withdraw(current.auth.withdrawn_since(before));
+            }
         }
         for bundled in current.mounts().filter_map(|mount| mount.bundled.as_ref()) {
             bundled.bundle.adopt(&bundled.members, &self.prober);

@@ -27,6 +27,30 @@ pub enum Credential {
     Token { issuer: Box<str>, subject: Box<str>, claims: Arc<Map<String, Value>> },
 }
 
+// === impl Credential ===
+
+impl Credential {
+    /// What config may take back of it, in words of its own: the key, or the issuer with all of its tokens.
+    #[must_use]
+    pub fn source(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::ApiKey { name } => Some(Self::source_of_key(name)),
+            Self::Token { issuer, .. } => Some(Self::source_of_issuer(issuer)),
+        }
+    }
+
+    #[must_use]
+    pub fn source_of_key(name: &str) -> String {
+        format!("key {name}")
+    }
+
+    #[must_use]
+    pub fn source_of_issuer(issuer: &str) -> String {
+        format!("issuer {issuer}")
+    }
+}
+
 // === impl Caller ===
 
 impl Caller {

@@ -192,3 +192,28 @@ async fn a_stream_ends_when_its_token_expires_and_its_session_goes_on_with_anoth
     assert_eq!((short.status().await, short.with(&token(NOW_UNIX + 600)).status().await), (401, 200));
     dataplane.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_session_of_an_earlier_process_ends_with_its_key_though_nobody_has_named_it_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let both = document(&server, &json!({"api_keys": two_keys()}));
+    let dataplane = standalone(dir.path(), &both).await;
+    let (alice, bob) = (Client::connect(&dataplane, ALICE).await, Client::connect(&dataplane, BOB).await);
+    dataplane.shutdown().await;
+    let dataplane = standalone(dir.path(), &both).await;
+    let at = |client: Client| Client { dataplane: dataplane.mcp_addr(), ..client };
+    let (alice, bob) = (at(alice), at(bob));
+    let write = |text: &str| std::fs::write(dir.path().join("ostler.yaml"), text).unwrap();
+    write(&document(&server, &json!({"api_keys": {"bob": {"key": digest(BOB)}}})));
+    until_asked_for(&dataplane, ALICE, 401).await;
+    write(&both);
+    until_asked_for(&dataplane, ALICE, 200).await;
+    assert_eq!((alice.status().await, bob.status().await), (404, 200));
+    dataplane.shutdown().await;
+    // Nor does the next process find it.
+    let dataplane = standalone(dir.path(), &both).await;
+    let at = |client: Client| Client { dataplane: dataplane.mcp_addr(), ..client };
+    assert_eq!((at(alice).status().await, at(bob).status().await), (404, 200));
+    dataplane.shutdown().await;
+}

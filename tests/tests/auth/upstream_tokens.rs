@@ -207,3 +207,49 @@ async fn a_secret_that_changes_in_its_file_gets_another_token_without_a_version(
     assert_eq!(last_authorization(&server), "Bearer token-2");
     dataplane.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_token_endpoint_and_keys_at_ostlers_own_ports_are_never_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, tokens) = (FakeServer::start("up").await, TokenServer::start(Some(3_600)).await);
+    let clock = WallClock::system();
+    let dataplane =
+        serve(dir.path(), json!({"up": upstream(&server, client(&tokens, dir.path()))}), &clock).await;
+    until_served(&dataplane, "up").await;
+    let own = [dataplane.admin_addr(), dataplane.mcp_addr()];
+    let refused = async || {
+        let text = Ask::new(own[0], "GET", "/metrics").send().await.text();
+        let refused = text.lines().filter(|line| line.starts_with("ostler_requests_refused_total{"));
+        refused.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = refused().await;
+    let mut upstreams = serde_json::Map::new();
+    let mut issuers = serde_json::Map::new();
+    for (number, addr) in own.iter().enumerate() {
+        let mut oauth = client(&tokens, dir.path());
+        oauth["url"] = json!(format!("http://localhost:{}/token", addr.port()));
+        upstreams.insert(format!("own{number}"), upstream(&server, oauth));
+        let keys = format!("http://127.0.0.1:{}/keys", addr.port());
+        issuers.insert(
+            format!("own{number}"),
+            json!({"issuer": format!("https://{number}.example"), "jwks_url": keys}),
+        );
+    }
+    let auth = json!({"accept": ["none"], "resource": "https://gateway.example", "issuers": issuers});
+    let text = json!({"version": 1, "upstreams": upstreams, "auth": auth}).to_string();
+    std::fs::write(dir.path().join("ostler.yaml"), text).unwrap();
+    dataplane.reload();
+    for mount in ["own0", "own1"] {
+        eventually("its token cannot be had", async || {
+            let text = Ask::new(own[0], "GET", "/metrics").send().await.text();
+            let name =
+                format!("ostler_upstream_token_fetches_total{{upstream=\"{mount}\",result=\"failed\"}}");
+            text.lines().any(|line| line.starts_with(&name) && !line.ends_with(" 0")).then_some(())
+        })
+        .await;
+        let error = greet(&dataplane, mount).await["error"].clone();
+        assert_eq!(error["data"]["reason"], "upstream_unavailable", "{error}");
+    }
+    assert_eq!(refused().await, before, "nothing of it was asked of a port of Ostler's");
+    dataplane.shutdown().await;
+}

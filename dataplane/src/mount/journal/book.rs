@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use ostler_core::digest::Digest;
 use ostler_core::limits::{
-    JOURNAL_BYTES_MAX, JOURNAL_ENTRY_BYTES, JOURNAL_USED_INTERVAL, SESSION_IDLE, SESSION_LIFETIME,
+    JOURNAL_BYTES_MAX, JOURNAL_ENTRY_BYTES, JOURNAL_USED_INTERVAL, JOURNAL_WITHDRAWN_MAX, SESSION_IDLE,
+    SESSION_LIFETIME,
 };
 use ostler_core::name::ResourceName;
 
@@ -23,6 +24,10 @@ pub(super) struct Book {
     used: HashSet<Digest>,
     /// Those that ended and may stand in the file.
     ended: HashSet<Digest>,
+    /// When credentials were withdrawn, which end what was begun with them before.
+    withdrawn: BTreeMap<Digest, u64>,
+    /// Those of them that are not on disk.
+    newly_withdrawn: HashSet<Digest>,
 }
 
 /// One session.
@@ -54,11 +59,13 @@ impl Book {
                     }
                 }
                 Record::Ended { key } => drop(book.take(key)),
+                Record::Withdrawn { credential, at_unix_ms } => book.withdraw(credential, at_unix_ms),
             }
         }
         book.expire(now_unix_ms);
         book.make_room();
         book.ended.clear();
+        book.newly_withdrawn.clear();
         book
     }
 
@@ -93,6 +100,28 @@ impl Book {
         }
     }
 
+    /// What was begun with a credential until then is over. Whose it is stands sealed in each session, and is asked when it is found.
+    pub(super) fn withdraw(&mut self, credential: Digest, at_unix_ms: u64) {
+        self.withdrawn.insert(credential, at_unix_ms);
+        self.newly_withdrawn.insert(credential);
+        while self.withdrawn.len() > JOURNAL_WITHDRAWN_MAX {
+            let Some((first, until)) = self.withdrawn.iter().min_by_key(|(_, at)| **at) else { return };
+            let (first, until) = (*first, *until);
+            // What it ended cannot be told from the others any more.
+            let older = |entry: &Entry| entry.began_unix_ms <= until;
+            let older: Vec<_> =
+                self.live.iter().filter(|(_, entry)| older(entry)).map(|(key, _)| *key).collect();
+            older.into_iter().for_each(|key| self.end(key));
+            self.withdrawn.remove(&first);
+            self.newly_withdrawn.remove(&first);
+        }
+    }
+
+    /// Whether a session that began then with this credential has ended with it.
+    pub(super) fn is_withdrawn(&self, credential: Digest, began_unix_ms: u64) -> bool {
+        self.withdrawn.get(&credential).is_some_and(|at| began_unix_ms <= *at)
+    }
+
     pub(super) fn get(&self, key: Digest) -> Option<&Entry> {
         self.live.get(&key)
     }
@@ -104,6 +133,8 @@ impl Book {
         for key in over {
             self.end(key);
         }
+        // Nothing that began before can be there any more.
+        self.withdrawn.retain(|_, at| !is_over(*at, now_unix_ms, now_unix_ms));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -116,13 +147,21 @@ impl Book {
     }
 
     pub(super) fn has_news(&self) -> bool {
-        !(self.changed.is_empty() && self.used.is_empty() && self.ended.is_empty())
+        !(self.changed.is_empty()
+            && self.used.is_empty()
+            && self.ended.is_empty()
+            && self.newly_withdrawn.is_empty())
     }
 
     /// The records that bring the file up to date; they count as written from here on.
     pub(super) fn take_news(&mut self) -> Vec<Record> {
         let mut news: Vec<_> =
             std::mem::take(&mut self.ended).into_iter().map(|key| Record::Ended { key }).collect();
+        for credential in std::mem::take(&mut self.newly_withdrawn) {
+            if let Some(at_unix_ms) = self.withdrawn.get(&credential).copied() {
+                news.push(Record::Withdrawn { credential, at_unix_ms });
+            }
+        }
         for key in std::mem::take(&mut self.used) {
             if let Some(entry) = self.live.get(&key).filter(|_| !self.changed.contains(&key)) {
                 news.push(Record::Used { key, used_unix_ms: entry.used_unix_ms });
@@ -142,11 +181,15 @@ impl Book {
         self.changed.clear();
         self.used.clear();
         self.ended.clear();
+        self.newly_withdrawn.clear();
         let written = |(key, entry): (&Digest, &mut Entry)| {
             entry.is_written = true;
             entry.record(*key)
         };
-        self.live.iter_mut().map(written).collect()
+        let withdrawn = self.withdrawn.iter();
+        let withdrawn =
+            withdrawn.map(|(credential, at)| Record::Withdrawn { credential: *credential, at_unix_ms: *at });
+        self.live.iter_mut().map(written).chain(withdrawn).collect()
     }
 
     fn insert(&mut self, key: Digest, entry: Entry) {
@@ -285,6 +328,32 @@ mod tests {
         assert_eq!(left(1 + idle_ms), 2);
         assert_eq!(left(2 + idle_ms), 1);
         assert_eq!(left(2 + lifetime_ms), 0, "used, and over all the same");
+    }
+
+    #[test]
+    fn what_was_withdrawn_ends_what_began_before_and_nothing_else_over_restarts() {
+        let credential = |number: usize| key(number as u64 + 1_000_000);
+        let mut book = Book::default();
+        book.put(key(0), entry("a", 1, 10));
+        let mut file = book.take_news();
+        book.withdraw(credential(0), 5);
+        file.extend(book.take_news());
+        assert!(!book.has_news());
+        for mut book in [book, Book::of(file, 6)] {
+            for read in [Book::of(book.take_all(), 6), book] {
+                let ended = [5, 6].map(|began| read.is_withdrawn(credential(0), began));
+                assert_eq!((ended, read.is_withdrawn(credential(1), 1)), ([true, false], false));
+            }
+        }
+        let mut full = Book::default();
+        full.put(key(0), entry("a", 1, 10));
+        full.put(key(1), Entry::new("a".parse().unwrap(), 9, 9, vec![7; 10]));
+        (0..=JOURNAL_WITHDRAWN_MAX).for_each(|number| full.withdraw(credential(number), 5 + number as u64));
+        // What one that is forgotten may have ended is ended.
+        assert!(full.get(key(0)).is_none() && full.get(key(1)).is_some());
+        let lifetime_ms = u64::try_from(SESSION_LIFETIME.as_millis()).unwrap();
+        full.expire(lifetime_ms * 2);
+        assert!(full.withdrawn.is_empty());
     }
 
     #[test]

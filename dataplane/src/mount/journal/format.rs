@@ -6,6 +6,7 @@
 //! 3f0a6c… {"session":"<sha256 of the id>","mount":"files","began_unix_ms":1,"used_unix_ms":1,"sealed":"<base64>"}
 //! 91be20… {"used":"<sha256 of the id>","used_unix_ms":2}
 //! 07cd11… {"ended":"<sha256 of the id>"}
+//! 5a1e90… {"withdrawn":"<sha256 of a key's name>","at_unix_ms":3}
 //! ```
 //! A line that is not what its digest says is passed over: the last one was torn, any other was damaged by the disk. What
 //! a record says of a session replaces what stood before it.
@@ -26,9 +27,25 @@ const CHECK_CHARS: usize = 16;
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
-    Session { key: Digest, mount: ResourceName, began_unix_ms: u64, used_unix_ms: u64, sealed: Bytes },
-    Used { key: Digest, used_unix_ms: u64 },
-    Ended { key: Digest },
+    Session {
+        key: Digest,
+        mount: ResourceName,
+        began_unix_ms: u64,
+        used_unix_ms: u64,
+        sealed: Bytes,
+    },
+    Used {
+        key: Digest,
+        used_unix_ms: u64,
+    },
+    Ended {
+        key: Digest,
+    },
+    /// What sessions were begun with before is good for none of them any more.
+    Withdrawn {
+        credential: Digest,
+        at_unix_ms: u64,
+    },
 }
 
 /// What was read of a file.
@@ -63,6 +80,10 @@ struct Line {
     used: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withdrawn: Option<Digest>,
+    #[serde(skip_serializing_if = "is_zero")]
+    at_unix_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     mount: Option<ResourceName>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -124,6 +145,9 @@ impl Record {
                 Line { used: Some(*key), used_unix_ms: *used_unix_ms, ..Line::default() }
             }
             Self::Ended { key } => Line { ended: Some(*key), ..Line::default() },
+            Self::Withdrawn { credential, at_unix_ms } => {
+                Line { withdrawn: Some(*credential), at_unix_ms: *at_unix_ms, ..Line::default() }
+            }
         };
         let json = serde_json::to_vec(&line).unwrap_or_default();
         out.extend_from_slice(check(&json).as_bytes());
@@ -139,16 +163,19 @@ impl Record {
             return None;
         }
         let line: Line = serde_json::from_slice(json).ok()?;
-        match (line.session, line.used, line.ended) {
-            (Some(key), None, None) => Some(Self::Session {
+        match (line.session, line.used, line.ended, line.withdrawn) {
+            (Some(key), None, None, None) => Some(Self::Session {
                 key,
                 mount: line.mount?,
                 began_unix_ms: line.began_unix_ms,
                 used_unix_ms: line.used_unix_ms,
                 sealed: STANDARD_NO_PAD.decode(line.sealed).ok()?.into(),
             }),
-            (None, Some(key), None) => Some(Self::Used { key, used_unix_ms: line.used_unix_ms }),
-            (None, None, Some(key)) => Some(Self::Ended { key }),
+            (None, Some(key), None, None) => Some(Self::Used { key, used_unix_ms: line.used_unix_ms }),
+            (None, None, Some(key), None) => Some(Self::Ended { key }),
+            (None, None, None, Some(credential)) => {
+                Some(Self::Withdrawn { credential, at_unix_ms: line.at_unix_ms })
+            }
             _ => None,
         }
     }
@@ -176,6 +203,7 @@ mod tests {
             },
             Record::Used { key, used_unix_ms: 3 },
             Record::Ended { key },
+            Record::Withdrawn { credential: key, at_unix_ms: 4 },
         ]
     }
 

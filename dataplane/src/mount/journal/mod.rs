@@ -143,6 +143,15 @@ impl Journal {
         self.len() == 0
     }
 
+    /// Ends what was begun with credentials of these names until now, also sessions that nobody has named since the start.
+    pub fn withdraw(&self, names: impl IntoIterator<Item = String>) {
+        let now = self.shared.clock.unix_ms();
+        let names: Vec<_> = names.into_iter().map(|name| Digest::of(name.as_bytes())).collect();
+        if !names.is_empty() {
+            self.shared.change(|book| names.into_iter().for_each(|name| book.withdraw(name, now)));
+        }
+    }
+
     /// Ends those whose time is up.
     pub fn sweep(&self) {
         let now = self.shared.clock.unix_ms();
@@ -219,8 +228,9 @@ impl MountJournal {
         }
     }
 
-    /// The session of this id, if this mount had it on this upstream and its time is not up.
-    pub fn find(&self, id: &str) -> Option<Found> {
+    /// The session of this id, if this mount had it on this upstream, its time is not up, and what it would be named with was not withdrawn
+    /// since it began.
+    pub fn find(&self, id: &str, credential: Option<&str>) -> Option<Found> {
         let entry = self.journal.shared.lock().book.get(key(id)).cloned()?;
         let now = self.journal.shared.clock.unix_ms();
         if entry.mount != self.mount || is_over(entry.began_unix_ms, entry.used_unix_ms, now) {
@@ -235,6 +245,14 @@ impl MountJournal {
             return None;
         };
         if memo.upstream != self.upstream {
+            return None;
+        }
+        let credential = credential.map(|name| Digest::of(name.as_bytes()));
+        let is_withdrawn = |book: &Book| {
+            credential.is_some_and(|credential| book.is_withdrawn(credential, entry.began_unix_ms))
+        };
+        if is_withdrawn(&self.journal.shared.lock().book) {
+            self.end(id);
             return None;
         }
         Some(Found { link: memo.link, owner: memo.owner, began_unix_ms: entry.began_unix_ms })

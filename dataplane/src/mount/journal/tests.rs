@@ -67,8 +67,8 @@ async fn a_session_goes_on_in_the_next_process_though_this_one_never_closed() {
     keep(&of(&first, "m", "u"), ID, "theirs").await;
     // No close: a process that is killed does not.
     let second = folder.open();
-    assert_eq!(upstream_id(of(&second, "m", "u").find(ID)).as_deref(), Some("theirs"));
-    assert_eq!(of(&second, "m", "u").find(ID).unwrap().began_unix_ms, 1_000);
+    assert_eq!(upstream_id(of(&second, "m", "u").find(ID, None)).as_deref(), Some("theirs"));
+    assert_eq!(of(&second, "m", "u").find(ID, None).unwrap().began_unix_ms, 1_000);
 }
 
 #[tokio::test]
@@ -77,10 +77,10 @@ async fn a_session_is_found_by_its_own_id_mount_and_upstream_alone() {
     let first = folder.open();
     keep(&of(&first, "m", "u"), ID, "theirs").await;
     let second = folder.open();
-    assert!(of(&second, "m", "u").find("another-id").is_none());
-    assert!(of(&second, "other", "u").find(ID).is_none());
-    assert!(of(&second, "m", "moved").find(ID).is_none());
-    assert!(of(&second, "m", "u").find(ID).is_some());
+    assert!(of(&second, "m", "u").find("another-id", None).is_none());
+    assert!(of(&second, "other", "u").find(ID, None).is_none());
+    assert!(of(&second, "m", "moved").find(ID, None).is_none());
+    assert!(of(&second, "m", "u").find(ID, None).is_some());
 }
 
 #[tokio::test]
@@ -128,13 +128,13 @@ async fn a_record_that_was_moved_or_changed_is_never_opened() {
         std::fs::write(folder.file(), text).unwrap();
         folder.open()
     };
-    assert!(of(&forge(ID, mount, sealed.clone()), "m", "u").find(ID).is_some());
-    assert!(of(&forge("mine", mount, sealed.clone()), "m", "u").find("mine").is_none());
+    assert!(of(&forge(ID, mount, sealed.clone()), "m", "u").find(ID, None).is_some());
+    assert!(of(&forge("mine", mount, sealed.clone()), "m", "u").find("mine", None).is_none());
     let other: ResourceName = "other".parse().unwrap();
-    assert!(of(&forge(ID, &other, sealed.clone()), "other", "u").find(ID).is_none());
+    assert!(of(&forge(ID, &other, sealed.clone()), "other", "u").find(ID, None).is_none());
     let mut changed = sealed.to_vec();
     changed[20] ^= 1;
-    assert!(of(&forge(ID, mount, changed.into()), "m", "u").find(ID).is_none());
+    assert!(of(&forge(ID, mount, changed.into()), "m", "u").find(ID, None).is_none());
 }
 
 #[tokio::test]
@@ -147,10 +147,10 @@ async fn what_ended_or_was_left_idle_is_not_found_after_a_restart() {
     mount.end(ID);
     first.close();
     let second = folder.open();
-    assert!(of(&second, "m", "u").find(ID).is_none());
-    assert!(of(&second, "m", "u").find("second").is_some());
+    assert!(of(&second, "m", "u").find(ID, None).is_none());
+    assert!(of(&second, "m", "u").find("second", None).is_some());
     folder.clock.advance(u64::try_from(SESSION_IDLE.as_millis()).unwrap() + 1);
-    assert!(of(&second, "m", "u").find("second").is_none());
+    assert!(of(&second, "m", "u").find("second", None).is_none());
     assert_eq!(folder.open().len(), 0);
 }
 
@@ -259,22 +259,24 @@ fn the_fixture_of_the_format_is_read_whole() {
     let journal = folder.open();
     assert_eq!(journal.len(), 3);
     let mount = of(&journal, "files", "u");
-    let Some(LinkMemo::Http(http)) = mount.find("http-session-of-the-fixture").map(|found| found.link) else {
+    let Some(LinkMemo::Http(http)) = mount.find("http-session-of-the-fixture", None).map(|found| found.link)
+    else {
         panic!("the HTTP session is lost");
     };
     assert_eq!((http.upstream_id.as_str(), http.revision.as_deref()), ("theirs", Some("2025-11-25")));
     assert_eq!((http.settings.as_slice(), http.initialize.as_str()), (&["{}".to_owned()][..], "{}"));
-    let Some(LinkMemo::Stdio(stdio)) = mount.find("stdio-session-of-the-fixture").map(|found| found.link)
+    let Some(LinkMemo::Stdio(stdio)) =
+        mount.find("stdio-session-of-the-fixture", None).map(|found| found.link)
     else {
         panic!("the stdio session is lost");
     };
     assert_eq!((stdio.initialize.as_deref(), stdio.revision.as_deref()), (Some("{}"), Some("2025-11-25")));
-    let found = mount.find("bridged-session-of-the-fixture").unwrap();
+    let found = mount.find("bridged-session-of-the-fixture", None).unwrap();
     assert_eq!(found.began_unix_ms, 1_000);
     let LinkMemo::Bridged(bridged) = found.link else { panic!("the bridged session is another") };
     assert_eq!((bridged.log_level.as_deref(), bridged.pushes), (Some("debug"), true));
     assert_eq!(bridged.subscriptions, ["a:b"]);
-    assert!(mount.find("ended-session-of-the-fixture").is_none());
+    assert!(mount.find("ended-session-of-the-fixture", None).is_none());
 }
 
 /// What was on its way when the session ended comes too late.
@@ -285,10 +287,10 @@ async fn an_ended_session_is_not_kept_again_by_a_late_setting() {
     let mount = of(&journal, "m", "u");
     keep(&mount, ID, "theirs").await;
     mount.update(ID, 1_000, link("next"), None);
-    assert_eq!(upstream_id(mount.find(ID)).as_deref(), Some("next"));
+    assert_eq!(upstream_id(mount.find(ID, None)).as_deref(), Some("next"));
     mount.end(ID);
     mount.update(ID, 1_000, link("late"), None);
-    assert!(mount.find(ID).is_none());
+    assert!(mount.find(ID, None).is_none());
     journal.close();
     assert_eq!(folder.open().len(), 0);
 }

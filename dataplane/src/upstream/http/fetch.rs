@@ -50,3 +50,58 @@ pub(crate) async fn fetch(
     }
     Ok((head.status, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::uri::PathAndQuery;
+    use ostler_core::clock::WallClock;
+    use ostler_core::net::SystemNetwork;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::own::OwnListeners;
+
+    #[tokio::test]
+    async fn what_is_fetched_is_never_asked_of_ostlers_own_ports_whatever_they_are_called() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let asked = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                let read = stream.read(&mut head).await.unwrap();
+                asked.push(read > 0);
+                if read > 0 {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                    return asked;
+                }
+            }
+        });
+        let get = async |host: &str, own: Vec<std::net::SocketAddr>| {
+            let deps = Deps::new(WallClock::manual(0), Arc::new(SystemNetwork), 1, 1);
+            let deps = deps.keeping_from(OwnListeners::new(own, None));
+            let source = HttpTransport {
+                url: format!("http://{host}:{}/keys", addr.port()).parse().unwrap(),
+                https: false,
+                host: host.to_owned(),
+                port: addr.port(),
+                path_and_query: PathAndQuery::from_static("/keys"),
+                headers: HeaderMap::new(),
+                oauth: None,
+            };
+            fetch(&source, &deps, Ask::default(), 100).await
+        };
+        for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
+            let refused = get(host, vec![addr]).await.unwrap_err();
+            assert!(refused.contains("own listeners"), "{host}: {refused}");
+        }
+        // The same port of somebody else's is asked.
+        let answered = get("127.0.0.1", vec!["127.0.0.1:1".parse().unwrap()]).await.unwrap();
+        assert_eq!(answered, (StatusCode::OK, b"{}".to_vec()));
+        assert_eq!(asked.await.unwrap(), [false, false, false, true]);
+    }
+}
