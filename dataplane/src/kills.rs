@@ -18,8 +18,11 @@ use ostler_core::rng::Jitter;
 use ostler_core::state_dir::StateDir;
 use ostler_policy::kill::{KillSet, Killed, Switch, Target};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+use crate::auth::Auth;
 use crate::deps::Deps;
+use crate::mount::Mount;
 use crate::snapshot::SnapshotCell;
 
 /// The file in the state folder.
@@ -34,6 +37,8 @@ pub struct Kills {
     adopting: Mutex<()>,
     /// The same on disk.
     keeping: Mutex<()>,
+    /// Told when it is another.
+    changed: watch::Sender<()>,
     /// What holds is not on disk.
     is_unkept: AtomicBool,
 }
@@ -85,6 +90,7 @@ impl Kills {
             place,
             adopting: Mutex::default(),
             keeping: Mutex::default(),
+            changed: watch::Sender::default(),
             is_unkept: AtomicBool::new(false),
         }
     }
@@ -99,6 +105,11 @@ impl Kills {
         self.killed.load_full()
     }
 
+    /// Told of each set that takes another's place, once it holds.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     /// Takes a set's place with a newer one. It holds from here on, whatever the disk does. Nothing if it is not newer.
     pub fn adopt(&self, set: KillSet) -> Option<Adopted> {
         let _alone = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,6 +119,7 @@ impl Kills {
         }
         let now = Arc::new(Killed::new(set));
         self.killed.store(Arc::clone(&now));
+        self.changed.send_replace(());
         Some(Adopted { before, now })
     }
 
@@ -147,7 +159,8 @@ impl Kills {
 // === impl Adopted ===
 
 impl Adopted {
-    /// Says what is stopped now and what goes on, and ends the streams of mounts that are stopped.
+    /// Says what is stopped now and what goes on, and ends what outlives a call: streams of mounts that are stopped, sessions of callers
+    /// who are. The streams of these callers see for themselves, as they do when a credential is taken back.
     pub fn tell(&self, deps: &Deps, snapshots: &SnapshotCell) {
         let (before, now) = (self.before.set(), self.now.set());
         let snapshot = snapshots.load();
@@ -165,6 +178,16 @@ impl Adopted {
                 mount.runtime.streams.end();
             }
         }
+        if let Some(snapshot) = snapshot.filter(|_| self.now.stops_identities()) {
+            snapshot.mounts().for_each(|mount| self.end_sessions(mount, &snapshot.auth));
+        }
+    }
+
+    fn end_sessions(&self, mount: &Mount, auth: &Auth) {
+        mount.runtime.sessions.end_where(|caller, id| {
+            let named = auth.in_session(caller.clone(), Some(id));
+            named.is_ok_and(|caller| self.now.stops_identity(caller.identity()).is_some())
+        });
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use ostler_audit::verify;
 use ostler_control::api::types::{AuditItem, AuditRecords};
 use ostler_dataplane::DataPlane;
+use ostler_tests::support::bridged::AskableClient;
 use ostler_tests::support::control::TestControl;
 use ostler_tests::support::eventually;
 use ostler_tests::support::member::MemberServer;
@@ -103,6 +104,96 @@ async fn records_name_what_a_call_was_routed_to_whatever_client_and_server_say_o
         let ended = eventually("each has its outcome", async || outcome(&state, decision)).await;
         assert_eq!((ended.status.as_deref(), &ended.upstream), (Some("ok"), &decision.upstream));
     }
+}
+
+/// A tool, and what is written down of its call: the status, and the code of an error.
+const OUTCOMES: [(&str, &str, Option<i64>); 7] = [
+    ("fine", "ok", None),
+    ("fail", "tool_error", None),
+    ("large_fail", "tool_error", None),
+    ("error", "jsonrpc_error", Some(-32050)),
+    ("streamed_fine", "ok", None),
+    ("streamed_fail", "tool_error", None),
+    ("streamed_error", "jsonrpc_error", Some(-32050)),
+];
+
+/// The outcome of the call that was decided last of this tool.
+async fn last_outcome(state: &Path, tool: &str) -> (String, Option<i64>) {
+    let decision = eventually("it is decided", async || decisions(state, tool).pop()).await;
+    let ended = eventually("its outcome is written", async || outcome(state, &decision)).await;
+    (ended.status.unwrap(), ended.error_code)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_tells_a_result_from_an_error_whatever_the_answer_comes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = MemberServer::modern("new", &["fine"]).await;
+    let old = MemberServer::legacy("old", &["fine"]).await;
+    let child = json!({"stdio": {"command": env!("CARGO_BIN_EXE_fake-mcp"), "args": ["c", "1"]}});
+    let text = json!({
+        "version": 1,
+        "upstreams": {"new": {"http": {"url": new.url()}}, "old": {"http": {"url": old.url()}}, "child": child},
+        "bundles": {"all": {"mounts": ["new", "old"]}},
+        "audit": {},
+    });
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    let (addr, state) = (dataplane.mcp_addr(), dir.path().join("state"));
+    eventually("the era of the old server is known", async || {
+        let list = modern(addr, "old", 1, "tools/list", json!({})).send().await;
+        list.json()["result"].is_object().then_some(())
+    })
+    .await;
+    for (tool, status, code) in OUTCOMES {
+        let asked = |prefix: &str| json!({"name": format!("{prefix}{tool}"), "arguments": {}});
+        for (mount, prefix) in [("new", ""), ("old", ""), ("all", "new__"), ("all", "old__")] {
+            let answer = modern(addr, mount, 1, "tools/call", asked(prefix)).send().await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(last_outcome(&state, tool).await, (status.to_owned(), code), "{mount} {prefix}{tool}");
+        }
+        for mount in ["new", "old"] {
+            let client = LegacyClient::connect(addr, mount).await;
+            let mut message = call(1);
+            message["params"] = asked("");
+            assert_eq!(client.post(&message).await.status, 200);
+            assert_eq!(last_outcome(&state, tool).await, (status.to_owned(), code), "legacy {mount} {tool}");
+        }
+    }
+    for (tool, status, code) in
+        [("who", "ok", None), ("fail", "tool_error", None), ("error", "jsonrpc_error", Some(-32050))]
+    {
+        let client = LegacyClient::connect(addr, "child").await;
+        let mut message = call(1);
+        message["params"]["name"] = json!(tool);
+        client.post(&message).await;
+        assert_eq!(last_outcome(&state, tool).await, (status.to_owned(), code), "child {tool}");
+        modern(addr, "child", 1, "tools/call", json!({"name": tool, "arguments": {}})).send().await;
+        assert_eq!(last_outcome(&state, tool).await, (status.to_owned(), code), "modern child {tool}");
+    }
+    // Where nobody has read an answer, nothing is said of what it says: this is the data plane's own.
+    let client = LegacyClient::connect(addr, "new").await;
+    let subscribe =
+        json!({"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "file:///a"}});
+    assert!(client.post(&subscribe).await.json()["result"].is_object());
+    assert_eq!(last_outcome(&state, "file:///a").await, ("answered".to_owned(), None));
+    dataplane.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_a_batch_has_an_outcome_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = MemberServer::modern("up", &["fine"]).await;
+    let dataplane = standalone(dir.path(), &config(&server.url(), json!({"audit": {}}))).await;
+    let state = dir.path().join("state");
+    let client = AskableClient::connect(&dataplane, "2025-03-26").await;
+    let message = |id: usize, tool: &str| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": {}}});
+    let batch: Vec<_> = OUTCOMES.iter().enumerate().map(|(id, (tool, ..))| message(id, tool)).collect();
+    let ask = ostler_tests::support::http::Ask::mcp(client.addr, "/mcp/up", &json!(batch));
+    let answer = ask.header("mcp-session-id", &client.session).send().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for (tool, status, code) in OUTCOMES {
+        assert_eq!(last_outcome(&state, tool).await, (status.to_owned(), code), "{tool}");
+    }
+    dataplane.shutdown().await;
 }
 
 async fn all_records(control: &TestControl, filter: &str) -> Vec<Value> {

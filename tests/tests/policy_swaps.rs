@@ -7,7 +7,9 @@ use ostler_tests::support::bridged::Events;
 use ostler_tests::support::ears::Ears;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
+use ostler_tests::support::http_sse::SseClient;
 use ostler_tests::support::member::MemberServer;
+use ostler_tests::support::raw::{RawServer, chunk, last_chunk, result, stream_head};
 use ostler_tests::support::world::{modern, standalone};
 use serde_json::{Value, json};
 
@@ -252,4 +254,129 @@ async fn session(dataplane: &DataPlane, mount: &str) -> String {
     let initialize = ostler_tests::support::world::initialize();
     let answer = Ask::mcp(dataplane.mcp_addr(), &format!("/mcp/{mount}"), &initialize).send().await;
     answer.header("mcp-session-id").unwrap().to_owned()
+}
+
+const UPDATED: &str = "notifications/resources/updated";
+
+/// A legacy session's stream and a client of HTTP+SSE, both subscribed to the same resources.
+struct Subscribed {
+    get: Events,
+    sse: SseClient,
+    /// A bundle tells clients of HTTP+SSE of no resources.
+    sse_hears: bool,
+}
+
+impl Subscribed {
+    async fn open(scene: &Scene, mount: &str, uris: &[&str]) -> Self {
+        let (addr, path) = (scene.dataplane.mcp_addr(), format!("/mcp/{mount}"));
+        let session = session(&scene.dataplane, mount).await;
+        let with = |ask: Ask| ask.header("mcp-session-id", &session);
+        let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        with(Ask::mcp(addr, &path, &initialized)).send().await;
+        let mut sse = SseClient::connect(addr, mount).await;
+        for uri in uris {
+            let subscribe =
+                json!({"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": uri}});
+            let answer = with(Ask::mcp(addr, &path, &subscribe)).send().await.json();
+            assert!(answer["result"].is_object(), "{mount}: {answer}");
+            sse.post(&subscribe).await;
+            let answer = sse.message().await;
+            assert!(answer["result"].is_object(), "{mount}: {answer}");
+        }
+        let get = with(Ask::new(addr, "GET", &path).header("accept", "text/event-stream"));
+        Self { get: Events::open(get).await, sse, sse_hears: mount != "all" }
+    }
+
+    /// Waits until each of them has heard of the resource at this moment, and returns what was heard before.
+    async fn hear(&mut self, scene: &Scene, said: &str, uri: &str, moment: &str) -> Vec<Value> {
+        let mut before = Vec::new();
+        for is_get in [true, false].into_iter().filter(|is_get| *is_get || self.sse_hears) {
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                assert!(tries < 100, "{uri} is not heard of {moment}, get {is_get}: {before:?}");
+                for server in [&scene.new, &scene.old] {
+                    server.notify(UPDATED, &json!({"uri": said, "moment": moment})).await;
+                }
+                let (get, sse) = (&mut self.get, &mut self.sse);
+                let next =
+                    async move { if is_get { get.next().await.unwrap() } else { sse.message().await } };
+                // It may not have begun to listen when that was said.
+                let next = tokio::time::timeout(std::time::Duration::from_millis(300), next).await;
+                let Ok(heard) = next else { continue };
+                if heard["params"]["uri"] == uri && heard["params"]["moment"] == moment {
+                    break;
+                }
+                before.push(heard);
+            }
+        }
+        before
+    }
+}
+
+async fn withheld(scene: &Scene, mount: &str) -> u64 {
+    let scrape = Ask::new(scene.dataplane.admin_addr(), "GET", "/metrics").send().await.text();
+    let name = format!("ostler_mount_updates_withheld_total{{mount=\"{mount}\"");
+    let line = scrape.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{scrape}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_hears_no_more_of_a_resource_that_is_denied_after_it_subscribed() {
+    let scene = Scene::start(json!({})).await;
+    scene.list_all().await;
+    for (mount, closed, open) in [
+        ("old", "file:///a", "repo:b"),
+        ("new", "file:///a", "repo:b"),
+        ("all", "file://old//a", "repo:old/b"),
+        ("all", "file://new//a", "repo:new/b"),
+    ] {
+        let mut clients = Subscribed::open(&scene, mount, &[closed, open]).await;
+        clients.hear(&scene, "file:///a", closed, "before").await;
+        clients.hear(&scene, "repo:b", open, "before").await;
+        let counted = withheld(&scene, mount).await;
+        scene.apply(rules(&[json!({"match": {"resource": "file:*"}, "action": "deny"})])).await;
+        for server in [&scene.new, &scene.old] {
+            server.notify(UPDATED, &json!({"uri": "file:///a", "moment": "denied"})).await;
+        }
+        let heard = clients.hear(&scene, "repo:b", open, "denied").await;
+        let overheard = heard
+            .iter()
+            .find(|heard| heard["params"]["uri"] == closed && heard["params"]["moment"] == "denied");
+        assert_eq!(overheard, None, "{mount}");
+        assert!(withheld(&scene, mount).await > counted, "{mount}");
+        // The subscription is there still, and so are the rules that decide.
+        scene.apply(json!({})).await;
+        clients.hear(&scene, "file:///a", closed, "allowed again").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_not_heard_of_however_its_event_is_cut_on_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RawServer::start().await;
+    let text = json!({
+        "version": 1,
+        "upstreams": {"up": {"http": {"url": server.url()}, "protocol": "2026-07-28"}},
+        "policy": {"rules": [{"match": {"resource": "file:*"}, "action": "deny"}]},
+    });
+    let dataplane = standalone(dir.path(), &text.to_string()).await;
+    let update = |uri: &str| {
+        let update = json!({"jsonrpc": "2.0", "method": UPDATED, "params": {"uri": uri}});
+        format!("event: message\ndata: {update}\n\n")
+    };
+    let (closed, open) = (update("file:///a"), update("repo:b"));
+    for cut in [1, 8, 20, closed.len() / 2, closed.len() - 2, closed.len() - 1] {
+        let (begun, ended) = closed.split_at(cut);
+        let (begun, ended) = (format!("{open}{begun}"), format!("{ended}{open}"));
+        server.misbehave(move |request| {
+            let answer = format!("data: {}\n\n", result(&request.body["id"]));
+            vec![stream_head(), chunk(&begun), chunk(&ended), chunk(&answer), last_chunk()]
+        });
+        let ask = modern(dataplane.mcp_addr(), "up", 3, "tools/call", json!({"name": "x", "arguments": {}}));
+        let heard = ask.send().await.text();
+        assert_eq!(heard.matches("repo:b").count(), 2, "cut at {cut}: {heard}");
+        assert!(!heard.contains("file:///a") && heard.contains(r#""id":3"#), "cut at {cut}: {heard}");
+    }
+    dataplane.shutdown().await;
 }

@@ -92,9 +92,9 @@ enum Grant {
 // === impl Admitted ===
 
 impl Admitted {
-    /// What a stream that it opens depends on.
-    pub fn standing(&self, place: Place<'_>) -> Standing {
-        Standing::new(self.grant.clone(), place)
+    /// What a stream depends on that is opened by the caller, who may have got the name in a session.
+    pub fn standing(&self, place: Place<'_>, identity: Option<&str>) -> Standing {
+        Standing::new(self.grant.clone(), place, identity)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether who opened a stream that has no end of its own would still be let in: after a swap took a key away or changed what a mount
-//! accepts, after an issuer took back the key of a token, and when a token has expired.
+//! accepts, after an issuer took back the key of a token, when a token has expired, and when an operator stops the mount or the caller.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use ostler_policy::{Caller, Credential};
 use tokio::time::sleep;
 
 use super::{Auth, Grant, Place};
+use crate::mount::streams::StreamEnd;
 use crate::snapshot::SnapshotCell;
 
 /// What a stream was opened with.
@@ -20,18 +22,21 @@ pub struct Standing {
     listener: Box<str>,
     mount: Box<str>,
     path: Box<str>,
+    /// What the caller is called.
+    identity: Option<Box<str>>,
 }
 
 // === impl Standing ===
 
 impl Standing {
     /// Nothing for what is of no mount.
-    pub(super) fn new(grant: Grant, place: Place<'_>) -> Self {
+    pub(super) fn new(grant: Grant, place: Place<'_>, identity: Option<&str>) -> Self {
         Self {
             grant,
             listener: place.listener.into(),
             mount: place.mount.unwrap_or_default().into(),
             path: place.path.into(),
+            identity: identity.map(Into::into),
         }
     }
 
@@ -39,20 +44,25 @@ impl Standing {
         Place { listener: &self.listener, mount: Some(&self.mount), path: &self.path }
     }
 
-    /// Over when it would not be let in any more.
-    pub async fn ended(self, snapshots: Arc<SnapshotCell>) {
+    /// Over when it would not be let in any more, with why.
+    pub(crate) async fn ended(self, snapshots: Arc<SnapshotCell>) -> StreamEnd {
         let mut swaps = snapshots.changes();
         loop {
-            let Some(snapshot) = snapshots.load() else { return };
+            let Some(snapshot) = snapshots.load() else { return StreamEnd::Credential };
             // Watched before they are asked, so that no change falls between.
             swaps.mark_unchanged();
-            let mut keys = snapshot.auth.key_changes();
-            let Some(rest) = snapshot.auth.stands(&self) else { return };
+            let kills = &snapshot.governance().kills;
+            let (mut stops, mut keys) = (kills.changes(), snapshot.auth.key_changes());
+            if kills.load().stops(&self.mount, None, self.identity.as_deref()).is_some() {
+                return StreamEnd::Stopped;
+            }
+            let Some(rest) = snapshot.auth.stands(&self) else { return StreamEnd::Credential };
             // A stream pins no snapshot.
             drop(snapshot);
             tokio::select! {
-                swapped = swaps.changed() => if swapped.is_err() { return },
-                changed = keys.changed() => if changed.is_err() { return },
+                swapped = swaps.changed() => if swapped.is_err() { return StreamEnd::Credential },
+                changed = keys.changed() => if changed.is_err() { return StreamEnd::Credential },
+                changed = stops.changed() => if changed.is_err() { return StreamEnd::Stopped },
                 // Clocks are set, and machines sleep.
                 () = sleep(rest.min(STANDING_REVIEW)) => {}
             }
@@ -90,6 +100,19 @@ impl Auth {
                 is_accepted(&|accept| self.accepted(accept).any(|(accepted, _)| accepted.issuer == **issuer))
             }
         }
+    }
+
+    /// What was accepted before and is not there any more: see [`Credential::source`].
+    pub fn withdrawn_since(&self, before: &Self) -> impl Iterator<Item = String> {
+        let keys = |auth: &Self| -> BTreeSet<String> {
+            auth.config.keys.values().map(|key| Credential::source_of_key(key.name.as_str())).collect()
+        };
+        let issuers = |auth: &Self| -> BTreeSet<String> {
+            auth.config.issuers.iter().map(|it| Credential::source_of_issuer(&it.issuer)).collect()
+        };
+        let all = |auth: &Self| -> BTreeSet<String> { keys(auth).union(&issuers(auth)).cloned().collect() };
+        let now = all(self);
+        all(before).into_iter().filter(move |source| !now.contains(source))
     }
 
     /// For how long the credential is good still, as far as is known now; nothing where it is not.

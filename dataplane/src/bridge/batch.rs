@@ -125,7 +125,13 @@ impl Part {
         };
         // Boxed, and by its type: a batch is a call, and calls are made of its messages.
         let sent: futures_util::future::BoxFuture<'_, _> = Box::pin(super::call(&self.mount, call));
-        sent.await
+        let answer = sent.await;
+        if let Err(error) = &answer
+            && let Some(witness) = self.pass.witness(Some(&envelope))
+        {
+            witness.failed(error.reason);
+        }
+        answer
     }
 
     fn events(self, body: AnswerBody) -> BoxStream<'static, Said> {

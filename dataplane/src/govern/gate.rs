@@ -19,6 +19,8 @@ use super::reading;
 use super::tools;
 use super::trail::{self, Calls, Ended, Trail, Word};
 use super::views::Views;
+use super::witness::Witness;
+use crate::audit::Unavailable;
 use crate::kills::Kills;
 use crate::mount::Mount;
 use crate::pipeline::RequestId;
@@ -156,9 +158,9 @@ impl Governance {
         body: &Bytes,
     ) -> Result<Permit, UpstreamError> {
         let (mut decisions, mut judged, mut denied) = (Vec::new(), Vec::new(), Vec::new());
-        let mut take = |message: &Envelope<'_>, decision| {
+        let mut take = |message: &Envelope<'_>, (decision, call)| {
             if way.upstream.is_some() {
-                Judged::add(message, body, &mut judged);
+                Judged::add(message, body, call, &mut judged);
             }
             decisions.push(decision);
         };
@@ -180,72 +182,78 @@ impl Governance {
         Ok(Permit { pass: Pass(Arc::new(inner)), decisions, denied })
     }
 
-    /// What becomes of one message, which is written down.
+    /// What becomes of one message, which is written down; with its number where its outcome is to be told.
     async fn judge(
         &self,
         asker: &Asker,
         way: Way<'_>,
         message: &Envelope<'_>,
-    ) -> Result<Decision, UpstreamError> {
+    ) -> Result<(Decision, Option<u32>), UpstreamError> {
         self.refuse_killed(asker, way, Some(message)).await?;
         let decision = match self.decide(&asker.caller, way, message) {
             Ok(decision) => decision,
             Err(error) => {
                 let word = Word::Denied { reason: error.reason.name(), detail: &error.detail };
-                self.write(asker, way, Some(message), &word).await;
+                let _ = self.write(asker, way, Some(message), &word).await;
                 return Err(error);
             }
         };
         asker.log(way, message, &decision);
         let is_kept = !decision.is_allowed || trail::is_of_interest(message, way);
-        let is_written = !is_kept || self.write(asker, way, Some(message), &Word::Decided(&decision)).await;
-        match (decision.is_allowed, is_written) {
+        let written = match is_kept {
+            true => self.write(asker, way, Some(message), &Word::Decided(&decision)).await,
+            false => Ok(None),
+        };
+        match (decision.is_allowed, written) {
             (false, _) => Err(denial::by(&decision)),
-            (true, false) => Err(denial::unrecorded()),
-            (true, true) => Ok(decision),
+            (true, Err(Unavailable)) => Err(denial::unrecorded()),
+            (true, Ok(call)) => Ok((decision, call)),
         }
     }
 
-    /// What an operator has stopped is not asked of the rules. Answers to what a server has asked are let through.
+    /// What an operator has stopped is not asked of the rules. Answers to what a server has asked are let through, but for those of a caller
+    /// who is stopped by name.
     async fn refuse_killed(
         &self,
         asker: &Asker,
         way: Way<'_>,
         message: Option<&Envelope<'_>>,
     ) -> Result<(), UpstreamError> {
-        if message.is_some_and(Envelope::is_response) {
-            return Ok(());
-        }
         if self.kills.load().set().switches.is_empty() {
             return Ok(());
         }
         let call = message.filter(|message| message.method == method::TOOLS_CALL);
         let tool = call.and_then(|call| call.name.as_deref());
         let killed = self.kills.load_full();
-        let Some(switch) = killed.stops(way.mount, tool, asker.caller.identity()) else { return Ok(()) };
+        let identity = asker.caller.identity();
+        let switch = match message.is_some_and(Envelope::is_response) {
+            true => killed.stops_identity(identity),
+            false => killed.stops(way.mount, tool, identity),
+        };
+        let Some(switch) = switch else { return Ok(()) };
         let detail = match &*switch.reason {
             "" => format!("an operator has stopped {}", switch.target),
             reason => format!("an operator has stopped {}: {reason}", switch.target),
         };
         let word = Word::Denied { reason: Reason::KillSwitch.name(), detail: &detail };
-        self.write(asker, way, message, &word).await;
+        let _ = self.write(asker, way, message, &word).await;
         Err(UpstreamError::new(Reason::KillSwitch, detail))
     }
 
-    /// Whether it is written down as config wants it.
+    /// Writes it down as config wants it; with the number of a call whose outcome is to be told.
     async fn write(
         &self,
         asker: &Asker,
         way: Way<'_>,
         message: Option<&Envelope<'_>>,
         word: &Word<'_>,
-    ) -> bool {
+    ) -> Result<Option<u32>, Unavailable> {
         if !self.trail.keeps(word) {
-            return true;
+            return Ok(None);
         }
         let (caller, session) = (&asker.caller, asker.session.as_deref());
         // Boxed: a record is large, and many calls need none.
-        Box::pin(self.trail.write(caller, &asker.calls, way, message, word, session)).await.is_ok()
+        Box::pin(self.trail.write(caller, &asker.calls, way, message, word, session)).await
     }
 
     /// The worst of what is said of all that the message acts on, with all that is tried out.
@@ -308,6 +316,11 @@ impl Permit {
         &self.pass
     }
 
+    /// Whose it is; nobody's where it is the data plane's own.
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        self.pass.0.asker.as_ref().map(|asker| &asker.caller)
+    }
+
     /// What the permitted stream shows its caller, from swap to swap. Nothing for the data plane's own.
     pub(crate) fn views(
         &self,
@@ -360,6 +373,12 @@ impl Pass {
             Some(asker) => self.0.governance.ask_as(asker.clone(), mount.into(), Some(envelope), body).await,
             None => Ok(self.own()),
         }
+    }
+
+    /// Who tells what becomes of the calls of a message; nothing where nobody asks.
+    pub(crate) fn witness(&self, envelope: Option<&Envelope<'_>>) -> Option<Witness> {
+        let calls = &self.0.asker.as_ref()?.calls;
+        Witness::of(calls, &self.0.judged, envelope?)
     }
 
     /// Whom what is kept or sealed for this call belongs to: see [`Caller::principal`].

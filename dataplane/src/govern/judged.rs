@@ -13,13 +13,15 @@ pub(super) struct Judged {
     target: Option<Box<str>>,
     /// As they stand in the body, of which this is a part.
     arguments: Bytes,
+    /// Its number, where its outcome is written down.
+    pub(super) call: Option<u32>,
 }
 
 // === impl Judged ===
 
 impl Judged {
     /// Notes what a message may do. What is no call needs no note.
-    pub(super) fn add(message: &Envelope<'_>, body: &Bytes, to: &mut Vec<Self>) {
+    pub(super) fn add(message: &Envelope<'_>, body: &Bytes, call: Option<u32>, to: &mut Vec<Self>) {
         if message.is_response() {
             return;
         }
@@ -28,12 +30,14 @@ impl Judged {
                 method: method::RESOURCES_SUBSCRIBE.into(),
                 target: Some(uri.into()),
                 arguments: Bytes::new(),
+                call: None,
             }));
         } else if method::is_governed(&message.method) {
             to.push(Self {
                 method: (&*message.method).into(),
                 target: message.target().map(Into::into),
                 arguments: part(body, what_counts(message)),
+                call,
             });
         }
     }
@@ -49,11 +53,13 @@ impl Judged {
         if message.is_response() || !method::is_governed(&message.method) {
             return true;
         }
-        all.iter().any(|judged| {
-            *judged.method == *message.method
-                && judged.target.as_deref() == message.target()
-                && judged.arguments == what_counts(message).as_bytes()
-        })
+        all.iter().any(|judged| judged.is(message))
+    }
+
+    pub(super) fn is(&self, message: &Envelope<'_>) -> bool {
+        *self.method == *message.method
+            && self.target.as_deref() == message.target()
+            && self.arguments == what_counts(message).as_bytes()
     }
 }
 

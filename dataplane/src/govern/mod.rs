@@ -14,6 +14,8 @@
 //! | `lists` | answers to lists, without what may not be called |
 //! | `offered` | what a mount's lists have held |
 //! | `tools` | asking for a mount's tools, to know what they say of themselves |
+//! | `updates` | what streams say of resources that have changed |
+//! | `witness` | what answers say of the calls that they answer |
 //! | `views` | what a swap of the rules changes for who listens |
 //!
 //! It must never judge anything else than the bytes that will be sent, and never let through what it cannot read.
@@ -28,12 +30,16 @@ mod overheard;
 mod reading;
 mod tools;
 mod trail;
+mod updates;
 mod views;
+mod witness;
 
 pub use gate::{Asking, Denied, Governance, Pass, Permit, Way};
 pub(crate) use listing::Listing;
 pub(crate) use lists::Lists;
 pub use offered::Offered;
 pub use overheard::Overheard;
-pub use trail::{Ended, Trail};
+pub use trail::{Answered, Ended, Trail};
+pub(crate) use updates::Updates;
 pub(crate) use views::{Change, Changes, Views};
+pub use witness::Witness;

@@ -10,6 +10,7 @@ use ostler_audit::{Kind, Record};
 use ostler_config::{Audit as Settings, AuditArguments, AuditMode, AuditResponses};
 use ostler_core::digest::{Digest, StreamDigest};
 use ostler_core::limits::MESSAGE_SCAN_STEP_BYTES;
+use ostler_mcp::answer::Said;
 use ostler_mcp::{Envelope, Reason, method};
 use ostler_policy::{Caller, Credential, Decision};
 use ostler_telemetry::text::bounded;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use super::Way;
 use super::overheard::{Overheard, Response};
+use super::witness::Went;
 use crate::apply::Revision;
 use crate::audit::{Audit, Unavailable};
 use crate::pipeline::RequestId;
@@ -43,22 +45,49 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct Call {
     number: u32,
+    /// Whether it calls a tool.
+    is_of_tool: bool,
+    is_claimed: bool,
+    /// As far as it was looked at.
+    went: Option<Went>,
     began: Instant,
     upstream: Option<String>,
     mount: String,
 }
 
+/// A result.
+const OK: &str = "ok";
+/// A result that says that its tool has failed.
+const TOOL_ERROR: &str = "tool_error";
+const JSONRPC_ERROR: &str = "jsonrpc_error";
+/// A whole answer that nobody has looked at.
+const ANSWERED: &str = "answered";
+const UNKNOWN: &str = "unknown";
+
 /// How a request ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Ended {
-    /// `ok`, `jsonrpc_error`, a reason of the error table, or `unknown` without a whole answer.
-    pub status: &'static str,
+    pub answered: Answered,
     /// Why its answer did not come to its end, where it did not.
     pub cut: Option<&'static str>,
     /// From the request's beginning to the head of its answer, where there was one.
     pub head: Option<Duration>,
     /// To its end.
     pub total: Option<Duration>,
+}
+
+/// Whether there was an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Answered {
+    /// It passed to its end.
+    Whole,
+    /// The same, with a status of HTTP that is an error.
+    WithErrorStatus,
+    /// Ostler's own.
+    Refused(Reason),
+    /// It did not come, or did not come to its end.
+    #[default]
+    Unknown,
 }
 
 /// What was said of a message.
@@ -93,7 +122,8 @@ impl Trail {
         if word.is_allowed() { self.settings.allowed } else { self.settings.denied }
     }
 
-    /// Writes a decision down, and returns when the call may go on as far as the record is concerned.
+    /// Writes a decision down, and returns when the call may go on as far as the record is concerned; with its number where
+    /// its outcome is to be written too.
     ///
     /// # Errors
     /// [`Unavailable`] when it was to be durable and is not known to be.
@@ -105,8 +135,8 @@ impl Trail {
         message: Option<&Envelope<'_>>,
         word: &Word<'_>,
         session: Option<&str>,
-    ) -> Result<(), Unavailable> {
-        let Some(audit) = self.audit.as_ref().filter(|_| self.keeps(word)) else { return Ok(()) };
+    ) -> Result<Option<u32>, Unavailable> {
+        let Some(audit) = self.audit.as_ref().filter(|_| self.keeps(word)) else { return Ok(None) };
         let number = calls.next.fetch_add(1, Ordering::Relaxed);
         let mut record = self.record(Kind::Decision, calls, number);
         record.upstream = way.upstream.map(str::to_owned);
@@ -121,14 +151,16 @@ impl Trail {
             record.tool = message.target().map(|target| bounded(target).into_owned());
             self.add_arguments(message, &mut record).await;
         }
-        if word.is_allowed() {
-            calls.begin(number, way);
+        let has_outcome = word.is_allowed() && self.settings.outcomes != AuditMode::Off;
+        if has_outcome {
+            let is_of_tool = message.is_some_and(|message| message.method == method::TOOLS_CALL);
+            calls.begin(number, is_of_tool, way);
         }
         let written = audit.write(record, self.mode(word)).await;
         if written.is_err() {
             calls.withdraw(number);
         }
-        written
+        written.map(|()| has_outcome.then_some(number))
     }
 
     /// Writes down that a request was turned away at the door, by the word that says why. Many at once are written as few, with how many.
@@ -238,10 +270,25 @@ pub(super) fn is_of_interest(message: &Envelope<'_>, way: Way<'_>) -> bool {
 
 // === impl Ended ===
 
-impl Default for Ended {
-    /// Nothing is known of it.
-    fn default() -> Self {
-        Self { status: "unknown", cut: None, head: None, total: None }
+impl Ended {
+    /// In one word, with the code of a JSON-RPC error.
+    fn status(&self, call: &Call) -> (&'static str, Option<i64>) {
+        let code = match call.went {
+            Some(Went::Said(Said::Error(code))) => code,
+            _ => None,
+        };
+        match (self.answered, call.went) {
+            (Answered::Refused(reason), _) | (Answered::Whole, Some(Went::Failed(reason))) => {
+                (reason.name(), None)
+            }
+            (Answered::Unknown, _) | (Answered::Whole, Some(Went::Elsewhere)) => (UNKNOWN, None),
+            (Answered::WithErrorStatus, _) | (Answered::Whole, Some(Went::Said(Said::Error(_)))) => {
+                (JSONRPC_ERROR, code)
+            }
+            (Answered::Whole, Some(Went::Said(Said::ToolError))) if call.is_of_tool => (TOOL_ERROR, None),
+            (Answered::Whole, Some(Went::Said(Said::ToolError | Said::Result))) => (OK, None),
+            (Answered::Whole, None) => (ANSWERED, None),
+        }
     }
 }
 
@@ -252,12 +299,38 @@ impl Calls {
         Self { trail, request, next: AtomicU32::new(0), under_way: Mutex::default() }
     }
 
-    fn begin(&self, number: u32, way: Way<'_>) {
-        if self.trail.settings.outcomes == AuditMode::Off {
-            return;
-        }
+    fn begin(&self, number: u32, is_of_tool: bool, way: Way<'_>) {
         let (upstream, mount) = (way.upstream.map(str::to_owned), way.mount.to_owned());
-        self.lock().push(Call { number, began: Instant::now(), upstream, mount });
+        let (is_claimed, went, began) = (false, None, Instant::now());
+        self.lock().push(Call { number, is_of_tool, is_claimed, went, began, upstream, mount });
+    }
+
+    /// The first of these that nobody has claimed. What is sent again is claimed again.
+    pub(super) fn claim(&self, mut same: impl Iterator<Item = u32> + Clone) -> Option<u32> {
+        let mut under_way = self.lock();
+        let mut unclaimed = |number: &u32| {
+            let mut calls = under_way.iter_mut();
+            let call = calls.find(|call| call.number == *number && !call.is_claimed);
+            call.map(|call| call.is_claimed = true).is_some()
+        };
+        let first = same.clone().next();
+        same.find(|number| unclaimed(number)).or(first)
+    }
+
+    /// What was said last counts: a call may be sent again, or go on with another message.
+    pub(super) fn went(&self, number: u32, went: Went) {
+        if let Some(call) = self.lock().iter_mut().find(|call| call.number == number) {
+            call.went = Some(went);
+        }
+    }
+
+    /// The same where nothing was said.
+    pub(super) fn went_at_last(&self, number: u32, went: Went) {
+        let mut under_way = self.lock();
+        let call = under_way.iter_mut().find(|call| call.number == number);
+        if let Some(call) = call.filter(|call| !matches!(call.went, Some(Went::Said(_)))) {
+            call.went = Some(went);
+        }
     }
 
     /// A call that was let through and is not sent, for want of its record.
@@ -267,8 +340,8 @@ impl Calls {
         let call = place.map(|place| under_way.swap_remove(place));
         drop(under_way);
         if let Some(call) = call {
-            let status = Reason::AuditUnavailable.name();
-            self.write(&call, Ended { status, ..Ended::default() }, None);
+            let answered = Answered::Refused(Reason::AuditUnavailable);
+            self.write(&call, Ended { answered, ..Ended::default() }, None);
         }
     }
 
@@ -294,7 +367,8 @@ impl Calls {
         let mut record = self.trail.record(Kind::Outcome, self, call.number);
         record.upstream.clone_from(&call.upstream);
         record.mount = Some(call.mount.clone());
-        record.status = Some(ended.status.to_owned());
+        let (status, code) = ended.status(call);
+        (record.status, record.error_code) = (Some(status.to_owned()), code);
         record.detail = ended.cut.map(str::to_owned);
         record.head_us = ended.head.map(micros);
         record.total_us = Some(micros(ended.total.unwrap_or_else(|| call.began.elapsed())));

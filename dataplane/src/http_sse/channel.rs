@@ -32,6 +32,8 @@ pub struct Channel {
     closing: CancellationToken,
     /// The stream has ended, and everything with it.
     over: CancellationToken,
+    /// Nothing is passed on that the upstream says unasked: it is over, or was stopped.
+    hushed: CancellationToken,
 }
 
 /// What is to be written, in its order.
@@ -60,6 +62,7 @@ struct State {
 impl Channel {
     pub(super) fn new(id: String, caller: Caller) -> (Self, Queue) {
         let (queue, waiting) = mpsc::channel(CHANNEL_QUEUE_MAX);
+        let over = CancellationToken::new();
         let channel = Self {
             id,
             caller,
@@ -69,7 +72,8 @@ impl Channel {
             pushes: AtomicBool::new(false),
             calls: TaskTracker::new(),
             closing: CancellationToken::new(),
-            over: CancellationToken::new(),
+            hushed: over.child_token(),
+            over,
         };
         (channel, waiting)
     }
@@ -150,6 +154,11 @@ impl Channel {
     /// The end of its stream.
     pub fn over(&self) -> &CancellationToken {
         &self.over
+    }
+
+    /// The end of what the upstream says unasked.
+    pub fn hushed(&self) -> &CancellationToken {
+        &self.hushed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

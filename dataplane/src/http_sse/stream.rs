@@ -38,17 +38,17 @@ struct Held {
 ///
 /// # Errors
 /// When the mount has as many as it may hold.
-pub(crate) fn open(
+pub(crate) fn open<F: Future<Output = StreamEnd> + Send + 'static>(
     mount: &Arc<Mount>,
     asker: Asker,
     ending: StreamEnds,
-    unwelcome: impl Future<Output = ()> + Send + 'static,
+    unwelcome: impl FnOnce(&str) -> F,
 ) -> Result<(Answer, Arc<Channel>, StreamEnds), ChannelError> {
     let (channel, queue) = mount.runtime.channels.create(asker.caller())?;
     let mut endpoint = BytesMut::new();
     // With its leading slash, because there are clients that join it to the host as it is.
     sse::encode_endpoint(&mut endpoint, &format!("/sse/{}/{}", mount.name(), channel.id()));
-    let ended = finish(mount, &channel, ending, unwelcome);
+    let ended = finish(mount, &channel, ending, unwelcome(channel.id()));
     let held = Held { mount: Arc::clone(mount), channel: Arc::clone(&channel), asker };
     let stream = Stream { held, endpoint: Some(endpoint.freeze()), queue };
     let mut answer = Response::new(AnswerBody::Bridged(Bridged::new(stream)));
@@ -60,12 +60,12 @@ pub(crate) fn open(
 }
 
 /// Closes the channel with its mount or its listener, or when its client is unwelcome, lets its calls be answered, and says then
-/// which of them it was.
+/// which of them it was. Where an operator has stopped it, nothing but these answers is passed on meanwhile.
 fn finish(
     mount: &Arc<Mount>,
     channel: &Arc<Channel>,
     ending: StreamEnds,
-    unwelcome: impl Future<Output = ()> + Send + 'static,
+    unwelcome: impl Future<Output = StreamEnd> + Send + 'static,
 ) -> StreamEnds {
     let ended = StreamEnds::default();
     let told = ended.clone();
@@ -73,11 +73,15 @@ fn finish(
     let over = channel.over().clone();
     mount.upstream.tasks().spawn("http_sse_close", async move {
         let end = tokio::select! {
+            biased;
+            end = unwelcome => end,
             end = ending.any() => end,
-            () = unwelcome => StreamEnd::Credential,
             () = over.cancelled() => return,
         };
         channel.close();
+        if end == StreamEnd::Stopped {
+            channel.hushed().cancel();
+        }
         tokio::select! {
             () = channel.calls.wait() => {}
             () = cut.cancelled() => {}

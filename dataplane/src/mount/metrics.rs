@@ -8,6 +8,8 @@ use ostler_telemetry::metrics::{Counter, Exposition, Gauge, Histogram, Metric};
 pub struct MountMetrics {
     pub in_flight: Gauge,
     pub duration: Histogram,
+    /// Notifications of resources that their clients may not subscribe to.
+    pub updates_withheld: Counter,
     ok: Counter,
     jsonrpc_error: Counter,
     refused: [Counter; Reason::ALL.len()],
@@ -66,6 +68,7 @@ impl MountMetrics {
             }
         }
         exposition.histogram(Metric::RequestDuration, &[mount, upstream], &self.duration);
+        exposition.counter(Metric::MountUpdatesWithheld, &[mount, upstream], &self.updates_withheld);
         exposition.gauge(Metric::MountInFlight, &[mount, upstream], &self.in_flight);
     }
 }

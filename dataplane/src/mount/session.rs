@@ -218,7 +218,8 @@ impl SessionTable {
 
     /// What an earlier process knew of a session of this caller's that is not here. Cheap for an id that is nobody's.
     pub fn look_up(&self, id: &str, caller: &Caller) -> Option<Found> {
-        self.journal.as_ref()?.find(id).filter(|found| found.owner == owner(id, caller))
+        let found = self.journal.as_ref()?.find(id, caller.credential().source().as_deref());
+        found.filter(|found| found.owner == owner(id, caller))
     }
 
     /// Takes a session of an earlier process in, with what stands behind it now. Of several who do so at once all get the
@@ -271,6 +272,12 @@ impl SessionTable {
     /// Forgets for good the sessions of callers who would not be let in any more.
     pub fn end_unless(&self, is_let_in: impl Fn(&Caller) -> bool) -> usize {
         self.forget(&mut self.lock(), |session| !is_let_in(&session.caller))
+    }
+
+    /// Forgets for good those of these callers and ids.
+    pub fn end_where(&self, ends: impl Fn(&Caller, &str) -> bool) -> usize {
+        let ends = |session: &Session| session.id.to_str().is_ok_and(|id| ends(&session.caller, id));
+        self.forget(&mut self.lock(), ends)
     }
 
     /// Lets go of all of them. They are in the journal still, with the times of their last use, for the next process.

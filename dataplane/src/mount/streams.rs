@@ -19,6 +19,8 @@ pub(crate) enum StreamEnd {
     Listener,
     /// Who opened it would not be let in any more.
     Credential,
+    /// An operator has stopped its mount or its caller.
+    Stopped,
 }
 
 /// What ends one, each as a token that says so.
@@ -27,6 +29,7 @@ pub(crate) struct StreamEnds {
     pub(crate) mount: CancellationToken,
     pub(crate) listener: CancellationToken,
     pub(crate) credential: CancellationToken,
+    pub(crate) stopped: CancellationToken,
 }
 
 // === impl Streams ===
@@ -56,12 +59,14 @@ impl Streams {
 
 impl StreamEnds {
     pub(crate) fn of(mount: CancellationToken, listener: CancellationToken) -> Self {
-        Self { mount, listener, credential: CancellationToken::new() }
+        Self { mount, listener, ..Self::default() }
     }
 
     /// The first of them.
     pub(crate) async fn any(&self) -> StreamEnd {
         tokio::select! {
+            biased;
+            () = self.stopped.cancelled() => StreamEnd::Stopped,
             () = self.mount.cancelled() => StreamEnd::Mount,
             () = self.listener.cancelled() => StreamEnd::Listener,
             () = self.credential.cancelled() => StreamEnd::Credential,
@@ -73,6 +78,7 @@ impl StreamEnds {
             StreamEnd::Mount => self.mount.cancel(),
             StreamEnd::Listener => self.listener.cancel(),
             StreamEnd::Credential => self.credential.cancel(),
+            StreamEnd::Stopped => self.stopped.cancel(),
         }
     }
 }

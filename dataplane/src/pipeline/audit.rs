@@ -16,6 +16,7 @@ use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
 use ostler_mcp::bridge::Members;
 use ostler_mcp::headers::EVENT_STREAM;
 use ostler_mcp::{Envelope, Era, Reason, message, method, sse};
+use ostler_policy::Caller;
 use ostler_telemetry::access::{AccessLine, AccessLog};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch;
@@ -30,7 +31,7 @@ use super::ids::RequestId;
 use super::refuse::{Asked, Refusal};
 use super::retold::{Retold, Told};
 use super::{Routed, Served};
-use crate::govern::{Ended, Governance, Overheard, Pass, Permit, Views};
+use crate::govern::{Answered, Ended, Governance, Overheard, Pass, Permit, Updates, Views};
 use crate::listener::{Offered, Unread, Watched};
 use crate::mount::Mount;
 use crate::mount::admission;
@@ -75,6 +76,8 @@ pub(super) struct Record {
     unread: Option<Unread>,
     /// What a stream without an end of its own shows its caller.
     views: Option<Views>,
+    /// What a stream may say of resources.
+    updates: Option<Updates>,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,8 @@ struct Tracked {
     pieces: Option<Pieces>,
     /// What swaps of the rules have to say on it.
     retold: Retold,
+    /// Of a stream: what it may say of resources.
+    updates: Option<Updates>,
 }
 
 /// An answer that is handed over piece by piece, so that it shows whether its client goes on reading.
@@ -123,6 +128,7 @@ const LISTENER_GONE: &str = "listener_gone";
 const CREDENTIAL_GONE: &str = "credential_gone";
 const CLIENT_STALLED: &str = "client_stalled";
 const POLICY_CHANGED: &str = "policy_changed";
+const STOPPED: &str = "kill_switch";
 
 type Gone = dyn Future<Output = StreamEnd> + Send;
 
@@ -131,6 +137,7 @@ const fn word(end: StreamEnd) -> &'static str {
         StreamEnd::Mount => MOUNT_GONE,
         StreamEnd::Listener => LISTENER_GONE,
         StreamEnd::Credential => CREDENTIAL_GONE,
+        StreamEnd::Stopped => STOPPED,
     }
 }
 
@@ -164,12 +171,12 @@ pub(super) fn track_until(
 }
 
 /// The same, for a stream that has no end of its own: it ends when its mount does, or its listener, or when its client would
-/// not be let in any more, which `unwelcome` says.
+/// not be let in any more, which `unwelcome` says, and why.
 pub(super) fn track_while(
     answer: Response<AnswerBody>,
     record: Record,
     ends: StreamEnds,
-    unwelcome: impl Future<Output = ()> + Send + 'static,
+    unwelcome: impl Future<Output = StreamEnd> + Send + 'static,
 ) -> Served {
     let is_over = answer.body().is_end_stream();
     let mut served = track(answer, record);
@@ -185,11 +192,12 @@ pub(super) fn track_while(
     // Over HTTP/2 a client that reads nothing keeps its connection, and nobody polls the stream any more.
     served.body_mut().end_after(async move {
         let end = tokio::select! {
-            end = ends.any() => end,
-            () = unwelcome => {
-                ends.credential.cancel();
-                StreamEnd::Credential
+            biased;
+            end = unwelcome => {
+                ends.tell(end);
+                end
             }
+            end = ends.any() => end,
         };
         tokio::time::sleep(DRAIN_CUT_GRACE).await;
         word(end)
@@ -232,6 +240,7 @@ impl Record {
             aftermath: None,
             unread: None,
             views: None,
+            updates: None,
         }
     }
 
@@ -275,6 +284,11 @@ impl Record {
         pass
     }
 
+    /// What the caller is called whom it was permitted.
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.permit.as_ref()?.caller()?.identity()
+    }
+
     pub(super) fn asked(&mut self, asked: Asked) {
         self.asked = asked;
     }
@@ -302,6 +316,14 @@ impl Record {
     pub(super) fn watch_permitted(&mut self, mount: &Arc<Mount>, rules: Rules) {
         let is_listen = self.method.as_deref() == Some(method::SUBSCRIPTIONS_LISTEN);
         self.views = self.permit.as_ref().and_then(|permit| permit.views(mount, is_listen, rules));
+    }
+
+    /// Keeps from the client of a stream what it says of resources that the rules of now deny. What was permitted says whose it is, where
+    /// nobody else does.
+    pub(super) fn watch_updates(&mut self, mount: &Arc<Mount>, caller: Option<Caller>, rules: Rules) {
+        let permitted = || self.permit.as_ref().and_then(Permit::caller).cloned();
+        let caller = caller.or_else(permitted).unwrap_or_default();
+        self.updates = Some(Updates::new(mount, caller, rules));
     }
 
     /// Gives the answer up when its client leaves it unread.
@@ -346,12 +368,13 @@ impl Record {
     /// How the calls that the request was permitted have ended.
     fn ended(&self, total: Duration) -> Ended {
         let is_whole = self.headed.is_some() && self.cut.is_none();
-        let status = match self.outcome {
-            Outcome::Refused(reason) => reason.name(),
-            answered if is_whole => answered.as_str(),
-            _ => "unknown",
+        let answered = match self.outcome {
+            Outcome::Refused(reason) => Answered::Refused(reason),
+            Outcome::Ok if is_whole => Answered::Whole,
+            Outcome::JsonRpcError | Outcome::NotFound if is_whole => Answered::WithErrorStatus,
+            _ => Answered::Unknown,
         };
-        Ended { status, cut: self.cut, head: self.headed, total: Some(total) }
+        Ended { answered, cut: self.cut, head: self.headed, total: Some(total) }
     }
 
     fn log(&self, total: Duration) {
@@ -509,9 +532,11 @@ impl Tracked {
 
     /// What the body gives next, or a piece of what it gave.
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(pieces) = &mut self.pieces else { return Pin::new(&mut self.body).poll_frame(cx) };
+        let Some(pieces) = &mut self.pieces else {
+            return poll_body(&mut self.body, self.updates.as_ref(), cx);
+        };
         if pieces.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = match ready!(poll_body(&mut self.body, self.updates.as_ref(), cx)) {
                 Some(Ok(frame)) => frame,
                 ended => return Poll::Ready(ended),
             };
@@ -616,10 +641,12 @@ impl TrackedBody {
     fn new(body: AnswerBody, record: Option<Box<Record>>) -> Self {
         let mut record = record;
         let unread = record.as_mut().and_then(|record| record.unread.take());
+        let updates = record.as_mut().and_then(|record| record.updates.take());
         let unread = unread.filter(|_| !body.is_end_stream());
         let pieces = unread.is_some().then(Pieces::new);
         let (is_cut, lingers, retold) = (false, false, Retold::default());
-        let tracked = Tracked { body, record, gone: None, cut: None, is_cut, lingers, pieces, retold };
+        let (gone, cut) = (None, None);
+        let tracked = Tracked { body, record, gone, cut, is_cut, lingers, pieces, retold, updates };
         let tracked = Arc::new(Mutex::new(Some(tracked)));
         let _watched = unread.map(|unread| {
             let offered: Weak<Mutex<Option<Tracked>>> = Arc::downgrade(&tracked);
@@ -661,6 +688,29 @@ impl TrackedBody {
         });
         self.watchdog = Some(watchdog.abort_handle());
     }
+}
+
+/// The next frame of a body, as its client may have it.
+fn poll_body(
+    body: &mut AnswerBody,
+    updates: Option<&Updates>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let (updates, frame) = match (updates, ready!(Pin::new(body).poll_frame(cx))) {
+        (Some(updates), Some(Ok(frame))) => (updates, frame),
+        (_, passed) => return Poll::Ready(passed),
+    };
+    let events = match frame.into_data() {
+        Ok(events) => events,
+        Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+    };
+    let kept = updates.keep(events);
+    if kept.is_empty() {
+        // Others have their turn before what follows, which may be withheld as well.
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    Poll::Ready(Some(Ok(Frame::data(kept))))
 }
 
 fn lock(tracked: &Mutex<Option<Tracked>>) -> MutexGuard<'_, Option<Tracked>> {

@@ -29,8 +29,14 @@ pub(super) fn of_mount(
 }
 
 /// What a stream without an end of its own depends on, which this caller opens.
-pub(super) fn standing(admitted: &Admitted, routed: &Routed, path: &str, listener: &Listener) -> Standing {
-    admitted.standing(place(routed, path, listener))
+pub(super) fn standing(
+    admitted: &Admitted,
+    routed: &Routed,
+    path: &str,
+    listener: &Listener,
+    identity: Option<&str>,
+) -> Standing {
+    admitted.standing(place(routed, path, listener), identity)
 }
 
 fn place<'a>(routed: &'a Routed, path: &'a str, listener: &'a Listener) -> Place<'a> {

@@ -23,7 +23,7 @@ use crate::bridge::Origin;
 use crate::http_sse::{self, Channel};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
-use crate::mount::streams::StreamEnds;
+use crate::mount::streams::{StreamEnd, StreamEnds};
 use crate::scanning;
 use crate::upstream::{Answer, Call, Cause, UpstreamError, Verb};
 
@@ -46,12 +46,12 @@ struct Conversation {
 
 impl Pipeline {
     /// Opens a client's stream. It is had whatever the upstream's state, since messages are judged one by one.
-    pub(super) fn open_stream(
+    pub(super) fn open_stream<F: Future<Output = StreamEnd> + Send + 'static>(
         &self,
         headers: &HeaderMap,
         routed: &Routed,
         entrance: &Entrance,
-        unwelcome: impl Future<Output = ()> + Send + 'static,
+        unwelcome: impl FnOnce(Option<&str>) -> F,
         mut record: Record,
     ) -> Served {
         record.message(None, Era::Legacy);
@@ -69,12 +69,16 @@ impl Pipeline {
         let origin = Origin::new(self.worker, &routed.caller, headers);
         let asker = origin.asks(routed.snapshot.governance().own());
         let ending = StreamEnds::of(mount.runtime.streams.ending(), entrance.ending());
+        let named = |id: &str| authn::in_session(routed, Some(id), None);
+        let unwelcome = |id: &str| unwelcome(named(id).ok().as_ref().and_then(Caller::identity));
         match http_sse::open(mount, asker, ending, unwelcome) {
             Ok((answer, channel, ended)) => {
                 record.watch_end(self.aftermath(routed, true));
-                let caller = authn::in_session(routed, Some(channel.id()), None);
+                let caller = named(channel.id());
                 let views =
                     |caller| routed.snapshot.governance().views(mount, caller, self.shared.snapshots.rules());
+                let hears = caller.as_ref().unwrap_or(&routed.caller).clone();
+                record.watch_updates(mount, Some(hears), self.shared.snapshots.rules());
                 // Whose messages are refused is shown nothing.
                 record.watch_rules(caller.ok().map(views));
                 audit::track_while(answer, record, ended, pending())
@@ -280,10 +284,10 @@ impl Conversation {
         let (mount, channel) = (Arc::clone(&self.routed.mount), Arc::clone(&self.channel));
         let asker = self.origin.clone().asks(self.routed.snapshot.governance().own());
         self.routed.mount.upstream.tasks().spawn_until_stopped("http_sse push", async move {
-            let over = channel.over().clone();
+            let hushed = channel.hushed().clone();
             tokio::select! {
                 biased;
-                () = over.cancelled() => {}
+                () = hushed.cancelled() => {}
                 () = http_sse::push(mount, channel, asker) => {}
             }
         });

@@ -201,8 +201,8 @@ impl Pipeline {
             }
         };
         routed.caller = admitted.caller.clone();
-        let unwelcome = || {
-            let standing = authn::standing(&admitted, &routed, head.uri.path(), &listener);
+        let unwelcome = |identity: Option<&str>| {
+            let standing = authn::standing(&admitted, &routed, head.uri.path(), &listener, identity);
             standing.ended(Arc::clone(&self.shared.snapshots))
         };
         let door = match routed.door {
@@ -216,7 +216,7 @@ impl Pipeline {
             record.watch_unread(entrance.unread());
         }
         if let Door::Stream = door {
-            return self.open_stream(&head.headers, &routed, entrance, unwelcome(), record);
+            return self.open_stream(&head.headers, &routed, entrance, unwelcome, record);
         }
         let bodies = &routed.mount.runtime.bodies;
         let body = match self.read_body(&head.headers, incoming, routed.verb, bodies).await {
@@ -224,6 +224,11 @@ impl Pipeline {
             Err(refusal) => return refuse::mount(refusal, &routed, &Asked::Nothing, record),
         };
         let served = self.forward(&head.headers, &body.bytes, &routed, &mut record).await;
+        if let Ok((answer, _)) = &served
+            && answer.body().closing().is_some()
+        {
+            record.watch_updates(&routed.mount, None, self.shared.snapshots.rules());
+        }
         match served {
             Ok((answer, _)) if answer.body().is_at_hand() => {
                 // The upstream is done with it.
@@ -242,7 +247,8 @@ impl Pipeline {
                 record.watch_end(self.aftermath(&routed, true));
                 record.watch_permitted(&routed.mount, self.shared.snapshots.rules());
                 let ends = StreamEnds::of(routed.mount.runtime.streams.ending(), entrance.ending());
-                audit::track_while(answer, record, ends, unwelcome())
+                let unwelcome = unwelcome(record.identity());
+                audit::track_while(answer, record, ends, unwelcome)
             }
             Err((refusal, asked)) => refuse::mount(refusal, &routed, &asked, record),
         }

@@ -196,7 +196,8 @@ impl Body for AnswerBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Json(_) | Self::Stream(_) | Self::Events(_) | Self::Bridged(_) | Self::Ending(_) => false,
+            Self::Json(body) => body.is_over(),
+            Self::Stream(_) | Self::Events(_) | Self::Bridged(_) | Self::Ending(_) => false,
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Line<'t> {
 pub struct LineError(#[from] serde_json::Error);
 
 /// The columns of the CSV form, in an order to which columns are only added.
-pub const COLUMNS: [&str; 35] = [
+pub const COLUMNS: [&str; 36] = [
     "chain",
     "node",
     "seq",
@@ -65,6 +65,7 @@ pub const COLUMNS: [&str; 35] = [
     "response",
     "response_sha256",
     "response_bytes",
+    "error_code",
 ];
 
 // === impl Line ===
@@ -132,6 +133,7 @@ pub fn csv_line(chain: ChainId, node: &str, record: &Record) -> String {
         record.response.as_ref().map(ToString::to_string).unwrap_or_default(),
         digest(record.response_sha256),
         number(record.response_bytes),
+        record.error_code.map(|code| code.to_string()).unwrap_or_default(),
     ];
     let mut line = String::new();
     for (index, cell) in cells.iter().enumerate() {

@@ -71,9 +71,15 @@ pub struct Record {
     pub arguments_sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments_bytes: Option<u64>,
-    /// How a call ended: `ok`, `jsonrpc_error`, a reason of the error table, or `unknown` where it has no answer.
+    /// How a call ended: `ok` with a result, `tool_error` with one that says `isError`, `jsonrpc_error`, a reason of the error table,
+    /// `answered` where nobody has looked at its answer, or `unknown` where it has no answer. Records from before there was
+    /// `answered` say `ok` of every answer that came whole and with no error status of HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// The code of the JSON-RPC error, where there was one; of several errors in one answer, that of the last. Absent in records
+    /// from before there was the field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<i64>,
     /// Until the answer's head, and until its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_us: Option<u64>,

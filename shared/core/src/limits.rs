@@ -52,7 +52,7 @@ pub const POLICY_TOOLS_FRESH_MAX: Duration = Duration::from_secs(5 * 60);
 pub const POLICY_FIELDS_MAX: usize = 64;
 /// A compiled regular expression. Enough for long alternatives and classes of Unicode, too little for nested repetitions.
 pub const POLICY_REGEX_BYTES_MAX: usize = 256 * 1024;
-/// Text that a regular expression reads: a few milliseconds at most. Longer text denies.
+/// Text that a regular expression reads at all. What that may take is counted as steps, by [`POLICY_REGEX_TRIES_PER_STEP`]. Longer text denies.
 pub const POLICY_MATCHED_BYTES_MAX: usize = 1024 * 1024;
 /// An expression. Long enough for a dozen conditions.
 pub const POLICY_EXPRESSION_BYTES_MAX: usize = 2 * 1024;
@@ -60,12 +60,15 @@ pub const POLICY_EXPRESSION_BYTES_MAX: usize = 2 * 1024;
 pub const POLICY_EXPRESSION_DEPTH_MAX: usize = 32;
 /// Comprehensions that stand in one another: each multiplies the cost.
 pub const POLICY_EXPRESSION_FOLDS_MAX: usize = 2;
-/// Steps of one evaluation, a few milliseconds in all. An expression that wants more denies.
+/// Steps of one evaluation: a few milliseconds in all, and some ten where a text is made to be hard for a regular expression. An expression that wants more denies.
 pub const POLICY_EXPRESSION_STEPS_MAX: u32 = 20_000;
 /// Text or JSON that is looked through at the price of one step.
 pub const POLICY_EXPRESSION_BYTES_PER_STEP: usize = 256;
-/// Steps of all rules for one message: enough for fifty in each of as many rules as there may be, some ten milliseconds in all. What wants more
-/// denies.
+/// Places of a regular expression that are tried at the price of one step: all that its repetitions make of it may be tried at each byte, if a
+/// text is made for that, for 5 to 20 ns each. `[ab]*a[ab]{2000}` would else take seconds for a megabyte.
+pub const POLICY_REGEX_TRIES_PER_STEP: usize = 32;
+/// Steps of all rules for one message: enough for fifty in each of as many rules as there may be, some ten milliseconds in all, and at worst
+/// some hundred where a text is made to be hard for regular expressions. What wants more denies.
 pub const POLICY_MESSAGE_STEPS_MAX: u32 = 200_000;
 /// Items of a list that a rule looks through. A longer list denies.
 pub const POLICY_ITEMS_MAX: usize = 20_000;
@@ -464,6 +467,9 @@ pub const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
 pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
 /// Batches of records after which the journal is synced, however soon the next one follows.
 pub const JOURNAL_BATCHES_UNSYNCED_MAX: u32 = 16;
+/// Credentials that were withdrawn and of which the session journal knows: all API keys of a config at once, and as many again. Beyond that the
+/// sessions end that one of them may have ended.
+pub const JOURNAL_WITHDRAWN_MAX: usize = 2 * CONFIG_API_KEYS_MAX;
 /// A session's time of use is written when it is this much later than the one on disk; little beside [`SESSION_IDLE`].
 pub const JOURNAL_USED_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Mounts named in an `unknown_mount` error.

@@ -26,11 +26,26 @@ type Requests = u128;
 
 const _: () = assert!(BATCH_MESSAGES_MAX <= Requests::BITS as usize);
 
+/// What a response says of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    Result,
+    /// A result that says of itself, by `isError`, that the tool has failed.
+    ToolError,
+    /// With its code, where that is an integer that fits.
+    Error(Option<i64>),
+}
+
 /// What a whole answer, or one event of a stream, was found to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Responses to awaited requests, each once.
     responses: Requests,
+    /// Those of them that are errors, and those that are results with `isError`.
+    errors: Requests,
+    tool_errors: Requests,
+    /// Of the error that was read last.
+    code: Option<i64>,
     /// A response to a request that is not awaited, or a second one to the same.
     pub foreign: bool,
     /// An error response without an id: the server could not tell whose request it was.
@@ -82,6 +97,19 @@ struct Message {
     invalid: bool,
     id: IdSeen,
     tools_changed: bool,
+    /// What is being read inside its result or error.
+    inner: Inner,
+    is_error: bool,
+    code: Option<i64>,
+}
+
+/// A member of a result or an error.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Inner {
+    IsError,
+    Code,
+    #[default]
+    Other,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +186,25 @@ impl Heard {
     /// Whether it holds a response to an awaited request.
     pub fn answers_any(&self) -> bool {
         self.responses != 0
+    }
+
+    /// What it says of awaited requests, each by its place among all that the answer was awaited for.
+    pub fn said(&self) -> impl Iterator<Item = (usize, Said)> {
+        let Self { responses, errors, tool_errors, code, .. } = *self;
+        let places = 0..(Requests::BITS - responses.leading_zeros()) as usize;
+        places.filter(move |place| responses & bit(*place) != 0).map(move |place| {
+            let said = match bit(place) {
+                it if errors & it != 0 => Said::Error(code),
+                it if tool_errors & it != 0 => Said::ToolError,
+                _ => Said::Result,
+            };
+            (place, said)
+        })
+    }
+
+    /// The error that names no request, where that is all it holds.
+    pub fn nameless(&self) -> Option<Said> {
+        self.is_nameless_error().then_some(Said::Error(self.code))
     }
 
     /// Whether it is nothing but an error that names no request.
@@ -244,6 +291,8 @@ impl AnswerScan {
             Token::Open { object } if depth == self.level + 1 => self.container(object),
             Token::Close if depth + 1 == self.level => self.end_message(),
             Token::Key if depth == self.level => self.key(),
+            Token::Key if depth == self.level + 1 => self.message.inner = self.inner_key(),
+            Token::Scalar if depth == self.level + 1 && self.level > 0 => self.inner_scalar(),
             Token::Scalar if depth == self.level => self.scalar(awaited),
             // A message is an object, also in a batch.
             Token::Scalar if depth < self.level || self.level == 0 => {
@@ -251,8 +300,17 @@ impl AnswerScan {
             }
             _ => {}
         }
-        let at_message = self.json.depth() == self.level && self.level > 0;
-        self.json.keep_texts(at_message);
+        let is_read = match self.json.depth().checked_sub(self.level) {
+            _ if self.level == 0 => false,
+            Some(0) => true,
+            // Of a result and an error the names, and two values.
+            Some(1) => {
+                matches!(self.message.key, Key::Result | Key::Error)
+                    && (token != Token::Key || self.message.inner != Inner::Other)
+            }
+            _ => false,
+        };
+        self.json.keep_texts(is_read);
     }
 
     fn begin_message(&mut self) {
@@ -269,7 +327,27 @@ impl AnswerScan {
         self.message.seen |= key as u8;
     }
 
+    fn inner_key(&self) -> Inner {
+        match (self.message.key, self.json.text()) {
+            (Key::Result, text) if is_text(text, "isError") => Inner::IsError,
+            (Key::Error, text) if is_text(text, "code") => Inner::Code,
+            _ => Inner::Other,
+        }
+    }
+
+    fn inner_scalar(&mut self) {
+        let raw = self.json.text();
+        match std::mem::take(&mut self.message.inner) {
+            Inner::IsError => self.message.is_error |= raw == b"true",
+            Inner::Code => {
+                self.message.code = std::str::from_utf8(raw).ok().and_then(|raw| raw.parse().ok());
+            }
+            Inner::Other => {}
+        }
+    }
+
     fn container(&mut self, object: bool) {
+        self.message.inner = Inner::Other;
         match self.message.key {
             Key::Jsonrpc | Key::Id | Key::Method => self.message.invalid = true,
             Key::Error if !object => self.message.invalid = true,
@@ -302,7 +380,7 @@ impl AnswerScan {
 
     fn end_message(&mut self) {
         self.messages += 1;
-        let Message { seen, invalid, id, tools_changed, .. } = self.message;
+        let Message { seen, invalid, id, tools_changed, is_error, code, .. } = self.message;
         let has = |key: Key| seen & key as u8 != 0;
         if invalid || !has(Key::Jsonrpc) || self.messages > BATCH_MESSAGES_MAX {
             self.malformed = Some(Malformed::NotMessage);
@@ -317,9 +395,14 @@ impl AnswerScan {
             (false, true, false) | (false, false, true) => {
                 let error = has(Key::Error);
                 self.heard.error |= error;
+                if error {
+                    self.heard.code = code;
+                }
                 match id {
                     IdSeen::Of(index) if self.heard.responses & bit(index) == 0 => {
                         self.heard.responses |= bit(index);
+                        let worse = if error { &mut self.heard.errors } else { &mut self.heard.tool_errors };
+                        *worse |= if error || is_error { bit(index) } else { 0 };
                     }
                     IdSeen::None if error => self.heard.nameless_error = true,
                     IdSeen::Of(_) | IdSeen::Foreign | IdSeen::None => self.heard.foreign = true,
@@ -351,6 +434,12 @@ impl Key {
             _ => Self::Other,
         }
     }
+}
+
+/// Whether a string literal says this.
+fn is_text(raw: &[u8], text: &str) -> bool {
+    let plain = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
+    plain == Some(text.as_bytes()) || raw.contains(&b'\\') && decoded(raw).as_deref() == Some(text)
 }
 
 /// The text of a string literal; `None` for anything else.

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::answer::Said;
 use crate::method;
 use crate::scan::Scan;
 
@@ -43,6 +44,8 @@ pub struct Envelope<'a> {
     pub error_code: Option<i64>,
     /// `result.resultType` (2026-07-28); absent means `complete`.
     pub result_type: Option<Cow<'a, str>>,
+    /// `result.isError` is `true`: a tool has failed.
+    pub is_error: bool,
     /// `params.name`. Guaranteed to be there as text, or to be absent, for `tools/call` and `prompts/get`.
     pub name: Option<Cow<'a, str>>,
     /// `params.uri`, the same for `resources/read`, `resources/subscribe`, `resources/unsubscribe`.
@@ -150,6 +153,16 @@ impl<'a> Envelope<'a> {
         matches!(self.kind, Kind::Response { .. })
     }
 
+    /// What a response says; nothing for other messages.
+    pub fn said(&self) -> Option<Said> {
+        match self.kind {
+            Kind::Response { error: true } => Some(Said::Error(self.error_code)),
+            Kind::Response { error: false } if self.is_error => Some(Said::ToolError),
+            Kind::Response { error: false } => Some(Said::Result),
+            Kind::Request | Kind::Notification | Kind::Batch => None,
+        }
+    }
+
     pub(crate) fn empty() -> Self {
         Envelope {
             kind: Kind::Batch,
@@ -160,6 +173,7 @@ impl<'a> Envelope<'a> {
             error: None,
             error_code: None,
             result_type: None,
+            is_error: false,
             name: None,
             uri: None,
             task_id: None,

@@ -150,6 +150,18 @@ impl Killed {
         !self.tools.is_empty()
     }
 
+    /// The switch that stops a caller by name, whatever they ask for.
+    #[must_use]
+    pub fn stops_identity(&self, identity: Option<&str>) -> Option<&Switch> {
+        self.set.switches.get(*self.identities.get(identity?)?)
+    }
+
+    /// Whether some caller is stopped by name.
+    #[must_use]
+    pub fn stops_identities(&self) -> bool {
+        !self.identities.is_empty()
+    }
+
     /// The switch that stops all of a mount.
     #[must_use]
     pub fn stops_mount(&self, mount: &str) -> Option<&Switch> {

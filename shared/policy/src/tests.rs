@@ -337,7 +337,7 @@ fn a_regular_expression_costs_by_what_it_repeats_and_too_much_of_it_denies() {
         (r"\b(?:refund|delete)\b", 4),
         ("[a-z]{3}", 3),
         (r"\w+@\w+", 5),
-        ("(?i)select.{0,500}from", 510),
+        ("select[a-z ]{0,500}from", 502),
         ("[ab]*a[ab]{400}", 402),
         ("(?:[ab]{0,40}c){40}", 1640),
         ("(?:ab){3,}", 8),

@@ -74,6 +74,12 @@ pub fn run() {
                     }
                     json!({"content": []})
                 }
+                "fail" => json!({"resultType": "complete", "content": [], "isError": true}),
+                "error" => {
+                    let error = json!({"code": -32050, "message": "no"});
+                    say(&json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string());
+                    continue;
+                }
                 "ask" => {
                     asked.insert(format!("\"question-{id}\""), id.clone());
                     question(&format!("question-{id}"), arguments);

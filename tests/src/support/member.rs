@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::reply::{error, events, result, text};
+use super::reply::{error, events, result, text, typed};
 
 const VERSION: &str = "2026-07-28";
 const META: &str = "io.modelcontextprotocol";
@@ -456,6 +456,7 @@ async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Respo
             json!({"content": [{"type": "text", "text": "x"}, {"type": "resource_link", "uri": "file:///b", "name": "b"},
                 {"type": "resource", "resource": {"uri": "file:///c", "text": "uri"}}]}),
         ),
+        "tools/call" if let Some(response) = outspoken(message) => response,
         "tools/call" => {
             let told =
                 json!({"server": shared.name, "name": params["name"], "arguments": params["arguments"]});
@@ -463,6 +464,33 @@ async fn common(shared: &Arc<Shared>, script: &Script, message: &Value) -> Respo
         }
         _ => error(if script.modern { 404 } else { 200 }, message, -32601, "Method not found"),
     }
+}
+
+/// Tools whose names say what becomes of their calls: `fine`, `fail`, `error`, `large_fail`; after `streamed_` as an event stream.
+fn outspoken(message: &Value) -> Option<Response> {
+    let name = message["params"]["name"].as_str()?;
+    let (streams, name) = name.strip_prefix("streamed_").map_or((false, name), |name| (true, name));
+    let content = |text: &str| json!([{"type": "text", "text": text}]);
+    let mut answer = json!({"jsonrpc": "2.0", "id": message["id"]});
+    match name {
+        "fine" => {
+            answer["result"] =
+                json!({"content": content("isError"), "isError": false, "resultType": "complete"})
+        }
+        "fail" => {
+            answer["result"] = json!({"content": content("no"), "isError": true, "resultType": "complete"})
+        }
+        "large_fail" => {
+            let large = content(&"x".repeat(300_000));
+            answer["result"] = json!({"content": large, "isError": true, "resultType": "complete"});
+        }
+        "error" => {
+            answer["error"] = json!({"code": -32050, "message": "no", "data": {"isError": true, "code": 1}})
+        }
+        _ => return None,
+    }
+    let said = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}});
+    Some(if streams { events(futures_util::stream::iter([said, answer])) } else { typed(200, &answer) })
 }
 
 fn list(script: &Script, message: &Value, key: &str, entries: Vec<Value>) -> Response {

@@ -118,7 +118,7 @@ async fn apply(dir: &Path, dataplane: &DataPlane, config: &Value) {
 async fn a_session_names_its_caller_in_all_of_its_messages_and_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let (server, key) = (FakeServer::start("up").await, SigningKey::new("one"));
-    let mut config = document(&server, &key, json!(["session"]), &["nobody"]);
+    let mut config = document(&server, &key, json!(["session"]), &["session.id:nobody"]);
     config["identity"]["on_unresolved"] = json!("deny");
     let dataplane = standalone(dir.path(), &config.to_string()).await;
     let caller = Caller { dataplane: &dataplane, mount: "open", headers: Vec::new() };

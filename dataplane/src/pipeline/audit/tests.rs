@@ -17,17 +17,20 @@ use crate::pipeline::ids::RequestIds;
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_reads_ends_with_its_mount_its_listener_and_its_credential() {
-    for gone in [StreamEnd::Mount, StreamEnd::Listener, StreamEnd::Credential] {
+    for gone in [StreamEnd::Mount, StreamEnd::Listener, StreamEnd::Credential, StreamEnd::Stopped] {
         let (events, received) = mpsc::channel(1);
         let ends = StreamEnds::default();
         let (unwelcome, is_unwelcome) = tokio::sync::oneshot::channel::<()>();
-        let until = async move { drop(is_unwelcome.await) };
+        let until = async move {
+            drop(is_unwelcome.await);
+            gone
+        };
         let record = Record::start(RequestIds::from_entropy().next(), AccessLog::default(), None);
         let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone(), until);
         tokio::time::sleep(DRAIN_CUT_GRACE * 100).await;
         assert!(!events.is_closed());
         match gone {
-            StreamEnd::Credential => drop(unwelcome),
+            StreamEnd::Credential | StreamEnd::Stopped => drop(unwelcome),
             gone => ends.tell(gone),
         }
         let let_go = tokio::time::timeout(DRAIN_CUT_GRACE * 2, events.closed()).await;

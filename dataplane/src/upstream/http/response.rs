@@ -161,6 +161,9 @@ async fn whole(mut source: Source, call: &Call<'_>) -> Result<AnswerBody, Upstre
     match source.collect().await {
         Ok(Collected::Whole(bytes)) => match AnswerScan::whole(&bytes, &awaited) {
             Ok(heard) if heard.answers(&awaited) => {
+                if let Some(witness) = call.pass.witness(call.envelope) {
+                    witness.heard(&heard);
+                }
                 if let Some(setter) = setter(call).filter(|_| !heard.error) {
                     setter.accepted();
                 }
@@ -170,7 +173,8 @@ async fn whole(mut source: Source, call: &Call<'_>) -> Result<AnswerBody, Upstre
             Err(malformed) => Err(source.invalid(malformed)),
         },
         Ok(Collected::Part(begun)) => {
-            JsonBody::new(source, begun, awaited).map(|body| AnswerBody::Json(Box::new(body)))
+            let witness = call.pass.witness(call.envelope);
+            JsonBody::new(source, begun, awaited, witness).map(|body| AnswerBody::Json(Box::new(body)))
         }
         Err(broken) => Err(source.explain(&broken)),
     }
@@ -193,11 +197,17 @@ fn error(
     clock: &WallClock,
 ) -> Result<AnswerBody, UpstreamError> {
     let awaited = awaited(call);
-    let passes = AnswerScan::whole(&bytes, &awaited)
-        .is_ok_and(|heard| heard.error && (heard.answers(&awaited) || heard.is_nameless_error()));
-    match passes {
-        true => Ok(AnswerBody::full(bytes)),
-        false => bare(head.status, &head.headers, call, clock).map_err(|error| Sent::of(call).mark(error)),
+    let heard = AnswerScan::whole(&bytes, &awaited)
+        .ok()
+        .filter(|heard| heard.error && (heard.answers(&awaited) || heard.is_nameless_error()));
+    match heard {
+        Some(heard) => {
+            if let Some(witness) = call.pass.witness(call.envelope) {
+                witness.heard(&heard);
+            }
+            Ok(AnswerBody::full(bytes))
+        }
+        None => bare(head.status, &head.headers, call, clock).map_err(|error| Sent::of(call).mark(error)),
     }
 }
 
@@ -232,6 +242,7 @@ fn stream(
             session: session.cloned(),
             setter: setter(call),
             questions: questions(call),
+            witness: call.pass.witness(call.envelope),
         },
     };
     AnswerBody::Stream(Box::new(EventBody::new(source, role, upstream.doubts.clone())))

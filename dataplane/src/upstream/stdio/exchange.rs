@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_core::lines::frame;
+use ostler_mcp::answer::Said;
 use ostler_mcp::{Envelope, Era, method};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -20,6 +21,7 @@ use super::queue::{Item, Receiver, queue};
 use super::reply;
 use super::rewrite;
 use super::routes::{OpenError, Route, Seat};
+use crate::govern::Witness;
 use crate::upstream::health::Evidence;
 use crate::upstream::questions::Silence;
 use crate::upstream::settings::Setting;
@@ -41,14 +43,15 @@ pub(super) struct Exchange {
     method: &'static str,
     /// What the child had written when the request was sent.
     heard: u64,
+    witness: Option<Witness>,
 }
 
 /// What a child said to a request.
 #[derive(Debug)]
 enum Heard {
     Message(Bytes),
-    /// With its code if it is an error; nothing follows.
-    Response(Bytes, Option<i64>),
+    /// With what it says; nothing follows.
+    Response(Bytes, Said),
 }
 
 /// A place in the child's table; dropping it gives the place up.
@@ -119,6 +122,7 @@ pub(super) async fn ask(
                     discovers,
                     method,
                     heard,
+                    witness: call.pass.witness(Some(envelope)),
                 });
             }
             Ok(Err(Unsent::Closed)) => ticket.done(),
@@ -154,11 +158,11 @@ fn line_of(
 
 impl Exchange {
     /// The response alone; whatever else comes first is passed over.
-    pub(super) async fn response(mut self) -> Result<(Bytes, Option<i64>), UpstreamError> {
+    pub(super) async fn response(mut self) -> Result<(Bytes, Said), UpstreamError> {
         loop {
             match self.next().await? {
                 Heard::Message(_) => self.clock.heard(),
-                Heard::Response(line, code) => return Ok((line, code)),
+                Heard::Response(line, said) => return Ok((line, said)),
             }
         }
     }
@@ -167,12 +171,12 @@ impl Exchange {
     pub(super) async fn answer(mut self) -> Result<Answer, UpstreamError> {
         if !self.events {
             let (era, discovers) = (self.era, self.discovers);
-            return self.response().await.map(|(line, code)| reply::response(line, code, era, discovers));
+            return self.response().await.map(|(line, said)| reply::response(line, said, era, discovers));
         }
         let first = tokio::select! {
             biased;
             heard = self.next() => match heard? {
-                Heard::Response(line, code) => return Ok(reply::response(line, code, self.era, self.discovers)),
+                Heard::Response(line, said) => return Ok(reply::response(line, said, self.era, self.discovers)),
                 Heard::Message(first) => Some(first),
             },
             // Something between here and the client may take silence for the end.
@@ -198,11 +202,26 @@ impl Exchange {
         };
         match item {
             Ok(Some(Item::Message(line))) => Ok(Heard::Message(line)),
-            Ok(Some(Item::Response(line, code))) => Ok(Heard::Response(line, code)),
-            Ok(Some(Item::Failed(error))) => Err(error.after_sending(self.method)),
-            Ok(None) => Err(errors::cut().after_sending(self.method)),
-            Err(error) => Err(self.time_out(error)),
+            Ok(Some(Item::Response(line, said))) => {
+                if let Some(witness) = &self.witness {
+                    witness.said(said);
+                }
+                Ok(Heard::Response(line, said))
+            }
+            Ok(Some(Item::Failed(error))) => Err(self.failed(*error)),
+            Ok(None) => Err(self.failed(errors::cut())),
+            Err(error) => {
+                self.time_out();
+                Err(self.failed(error))
+            }
         }
+    }
+
+    fn failed(&self, error: UpstreamError) -> UpstreamError {
+        if let Some(witness) = &self.witness {
+            witness.failed(error.reason);
+        }
+        error.after_sending(self.method)
     }
 
     /// Whether the child's silence is not its own: it waits for an answer, or has been given one not long ago.
@@ -214,10 +233,9 @@ impl Exchange {
         }
     }
 
-    fn time_out(&self, error: UpstreamError) -> UpstreamError {
+    fn time_out(&self) {
         self.ticket.time_out();
         judge::suspect(&self.ticket.link, self.heard);
-        error.after_sending(self.method)
     }
 
     /// Writes events until the response, or until the client leaves.

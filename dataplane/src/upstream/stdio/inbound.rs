@@ -86,6 +86,7 @@ impl Inbound {
     }
 
     fn response(&self, link: &Arc<Link>, line: &Bytes, envelope: &Envelope<'_>) -> bool {
+        let Some(said) = envelope.said() else { return false };
         let id = envelope.id.as_ref().map(ostler_mcp::Id::raw);
         let number = id.and_then(|id| self.number(&link.routes, id));
         let Some((number, route)) = number.and_then(|number| Some((number, link.routes.get(number)?))) else {
@@ -97,7 +98,7 @@ impl Inbound {
             Self::Mount(_) | Self::Modern => rewrite::response(line, envelope, &route.id),
         };
         match line {
-            Ok(line) => link.respond(number, line, envelope.error_code),
+            Ok(line) => link.respond(number, line, said),
             Err(error) => {
                 not_rewritten(link, error);
                 false

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ostler_core::limits::{CHILD_PING_TIMEOUT, CHILD_QUEUE_BYTES_MAX, RESPAWN_STABLE_AFTER};
 use ostler_core::lines::frame;
+use ostler_mcp::answer::Said;
 use ostler_mcp::{Envelope, EnvelopeError, Kind, message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
@@ -176,17 +177,17 @@ impl Link {
     }
 
     /// Gives a response to its request and takes the request out. False when it has no request.
-    pub(super) fn respond(&self, number: u64, line: Bytes, error_code: Option<i64>) -> bool {
+    pub(super) fn respond(&self, number: u64, line: Bytes, said: Said) -> bool {
         let Some(route) = self.routes.take(number) else {
             self.host.count_dropped("unknown_id");
             return false;
         };
         self.touch();
-        if error_code.is_none() {
+        if !matches!(said, Said::Error(_)) {
             self.proven.store(true, Ordering::Relaxed);
             self.remember(&route);
         }
-        if route.to.push(Item::Response(line, error_code)).is_err() {
+        if route.to.push(Item::Response(line, said)).is_err() {
             self.host.count_dropped("slow_client");
         }
         true

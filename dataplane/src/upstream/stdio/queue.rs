@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ostler_core::limits::CHILD_CLIENT_QUEUE_MAX;
+use ostler_mcp::answer::Said;
 use tokio::sync::mpsc;
 
 use crate::upstream::UpstreamError;
@@ -18,8 +19,8 @@ use crate::upstream::buffered::{Buffered, Refused, Share};
 pub(super) enum Item {
     /// A notification, or a request of the server's.
     Message(Bytes),
-    /// The response, with its code if it is an error; nothing follows.
-    Response(Bytes, Option<i64>),
+    /// The response, with what it says; nothing follows.
+    Response(Bytes, Said),
     /// There will be no response.
     Failed(Box<UpstreamError>),
 }
@@ -132,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn a_queue_is_bounded_in_bytes_but_takes_any_single_line() {
         let (sender, mut receiver) = queue(&Arc::default());
-        sender.push(Item::Response(Bytes::from(vec![0; CHILD_CLIENT_BYTES_MAX]), None)).unwrap();
+        sender.push(Item::Response(Bytes::from(vec![0; CHILD_CLIENT_BYTES_MAX]), Said::Result)).unwrap();
         assert_eq!(sender.push(line(1)), Err(Refused));
         receiver.next().await.unwrap();
         sender.push(line(CHILD_CLIENT_BYTES_MAX)).unwrap();

@@ -5,6 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_core::name::ResourceName;
+use ostler_mcp::answer::Said;
 use ostler_mcp::headers::{EVENT_STREAM, JSON, X_ACCEL_BUFFERING};
 use ostler_mcp::{Era, ErrorBody, Reason, error, sse};
 use tokio::sync::mpsc;
@@ -21,8 +22,8 @@ pub(super) fn json(line: Bytes) -> Answer {
 
 /// A child's response with the status that it has over HTTP. The modern era maps its protocol errors to statuses, by which
 /// clients find out what a server speaks; legacy SDKs lose the body of anything but 200.
-pub(super) fn response(line: Bytes, error_code: Option<i64>, era: Era, discovers: bool) -> Answer {
-    let is = |code: i32| error_code == Some(i64::from(code));
+pub(super) fn response(line: Bytes, said: Said, era: Era, discovers: bool) -> Answer {
+    let is = |code: i32| said == Said::Error(Some(i64::from(code)));
     let status = match era {
         Era::Legacy => StatusCode::OK,
         Era::Modern if is(error::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
@@ -157,15 +158,16 @@ mod tests {
 
     #[test]
     fn protocol_errors_have_their_status_in_the_modern_era_alone() {
-        let status = |code, era, discovers| response(Bytes::new(), code, era, discovers).status().as_u16();
+        let status = |said, era, discovers| response(Bytes::new(), said, era, discovers).status().as_u16();
+        let error = |code| Said::Error(Some(code));
         for (code, expected) in
             [(-32601, 404), (-32020, 400), (-32021, 400), (-32022, 400), (-32602, 200), (-1, 200)]
         {
-            assert_eq!(status(Some(code), Era::Modern, false), expected, "{code}");
-            assert_eq!(status(Some(code), Era::Legacy, false), 200);
+            assert_eq!(status(error(code), Era::Modern, false), expected, "{code}");
+            assert_eq!(status(error(code), Era::Legacy, false), 200);
         }
-        assert_eq!(status(Some(-32602), Era::Modern, true), 400);
-        assert_eq!(status(None, Era::Modern, true), 200);
+        assert_eq!(status(error(-32602), Era::Modern, true), 400);
+        assert_eq!(status(Said::Result, Era::Modern, true), 200);
     }
 
     #[test]

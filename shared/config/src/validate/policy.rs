@@ -323,7 +323,7 @@ fn identity(found: Located<RawWords>, known: &Known<'_>, reporter: &Reporter<'_>
         let judged = words.value.iter().flatten().filter_map(read).take(limits::POLICY_PATTERNS_MAX);
         for (at, pattern) in judged.filter(|(_, pattern)| !callers.can_be(pattern)) {
             let message = format!("no caller is ever called `{}`", values::shown(pattern.as_str()));
-            reporter.report(Code::NeverMatches, at, message, &callers.help());
+            reporter.report(Code::NeverMatches, at, message, callers.help());
         }
     }
     patterns_of(words, reporter)

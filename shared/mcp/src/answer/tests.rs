@@ -211,3 +211,71 @@ proptest! {
         prop_assert_eq!(scan.finish(), whole);
     }
 }
+
+/// What is said of awaited requests, of a whole answer and of the same in pieces.
+fn said(answer: &str, awaited: &Awaited) -> Vec<(usize, Said)> {
+    let whole: Vec<_> = AnswerScan::whole(answer.as_bytes(), awaited).unwrap().said().collect();
+    for cut in 0..answer.len() {
+        let mut scan = AnswerScan::default();
+        let (one, other) = answer.as_bytes().split_at(cut);
+        scan.push(one, awaited);
+        scan.push(other, awaited);
+        assert_eq!(scan.finish().unwrap().said().collect::<Vec<_>>(), whole, "{answer} cut at {cut}");
+    }
+    whole
+}
+
+#[test]
+fn what_a_response_says_is_read_where_it_says_it_and_nowhere_else() {
+    let one = Awaited::of(
+        &Envelope::scan(br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}"#).unwrap(),
+    );
+    for (body, expected) in [
+        (r#""result":{}"#, Said::Result),
+        (r#""result":{"isError":true}"#, Said::ToolError),
+        (r#""result":{"content":[{"isError":false}],"isError" : true ,"x":1}"#, Said::ToolError),
+        (r#""result":{"is\u0045rror":true}"#, Said::ToolError),
+        (r#""result":{"isError":false}"#, Said::Result),
+        (r#""result":{"isError":"true"}"#, Said::Result),
+        (r#""result":{"content":[{"isError":true}],"structuredContent":{"isError":true}}"#, Said::Result),
+        (r#""result":[true,"isError",{"isError":true}]"#, Said::Result),
+        (r#""result":"isError","isError":true"#, Said::Result),
+        (
+            r#""error":{"code":-32000,"message":"m","data":{"code":1,"isError":true}}"#,
+            Said::Error(Some(-32000)),
+        ),
+        (r#""error":{"data":[{"code":2}],"co\u0064e":7}"#, Said::Error(Some(7))),
+        (r#""error":{"message":"m"}"#, Said::Error(None)),
+        (r#""error":{"code":1.5}"#, Said::Error(None)),
+        (r#""error":{"code":"7"}"#, Said::Error(None)),
+        (r#""error":{"code":99999999999999999999}"#, Said::Error(None)),
+    ] {
+        for answer in [
+            format!(r#"{{"jsonrpc":"2.0","id":1,{body}}}"#),
+            format!(r#"{{{body},"id":1,"jsonrpc":"2.0"}}"#),
+            format!(
+                r#"[{{"jsonrpc":"2.0","method":"isError","params":{{"isError":true,"code":3}}}},{{"jsonrpc":"2.0","id":1,{body}}}]"#
+            ),
+        ] {
+            assert_eq!(said(&answer, &one), [(0, expected)], "{answer}");
+            if let Ok(envelope) = Envelope::scan(answer.as_bytes()).map(|it| it.said())
+                && !answer.starts_with('[')
+            {
+                assert_eq!(envelope, Some(expected), "{answer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_request_of_a_batch_is_said_something_of_its_own() {
+    let request =
+        |id: u32| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a"}}}}"#);
+    let batch = format!("[{},{},{}]", request(1), request(2), request(3));
+    let awaited = Awaited::of(&Envelope::scan(batch.as_bytes()).unwrap());
+    let answer = r#"[{"jsonrpc":"2.0","id":3,"error":{"code":-5,"message":""}},{"jsonrpc":"2.0","id":1,"result":{"isError":true}},{"jsonrpc":"2.0","id":2,"result":{}}]"#;
+    assert_eq!(said(answer, &awaited), [(0, Said::ToolError), (1, Said::Result), (2, Said::Error(Some(-5)))]);
+    let nameless = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":""}}"#;
+    let heard = AnswerScan::whole(nameless.as_bytes(), &awaited).unwrap();
+    assert_eq!((heard.said().count(), heard.nameless()), (0, Some(Said::Error(Some(-32700)))));
+}

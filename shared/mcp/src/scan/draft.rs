@@ -110,6 +110,7 @@ impl<'a> Draft<'a> {
                 envelope.error_code = matches!(value, Value::Integer).then(|| raw.parse().ok()).flatten();
             }
             Field::ResultType => envelope.result_type = text,
+            Field::IsError => envelope.is_error = raw == "true",
             Field::Arguments => envelope.arguments = Some(raw),
             Field::MetaTraceparent => envelope.meta.traceparent = text,
             Field::MetaTracestate => envelope.meta.tracestate = text,

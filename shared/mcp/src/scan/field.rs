@@ -27,6 +27,7 @@ pub(super) enum Field {
     Error,
     ErrorCode,
     ResultType,
+    IsError,
     Name,
     Uri,
     TaskId,
@@ -63,6 +64,7 @@ impl Place {
             (Place::Params | Place::Result, "protocolVersion") => Field::InitializeVersion,
             (Place::Params | Place::Result, "_meta") => Field::Meta,
             (Place::Result, "resultType") => Field::ResultType,
+            (Place::Result, "isError") => Field::IsError,
             (Place::Error, "code") => Field::ErrorCode,
             (Place::Meta, "io.modelcontextprotocol/protocolVersion") => Field::MetaProtocolVersion,
             (Place::Meta, "io.modelcontextprotocol/clientCapabilities") => Field::MetaClientCapabilities,
@@ -143,6 +145,7 @@ impl Field {
             | Field::Result
             | Field::Error
             | Field::ErrorCode
+            | Field::IsError
             | Field::Arguments
             | Field::ProgressToken
             | Field::RequestId

@@ -56,6 +56,7 @@ metrics! {
     Requests: Counter "ostler_mount_requests_total" ["mount", "upstream", "outcome"] "Requests answered, by outcome: ok, jsonrpc_error, or the reason of Ostler's own error. What is denied of a batch counts message by message, beside the rest of it.";
     RequestDuration: Histogram "ostler_mount_request_duration_seconds" ["mount", "upstream"] "From the request's head to the head of its answer.";
     MountInFlight: Gauge "ostler_mount_in_flight" ["mount", "upstream"] "Requests and streams under way.";
+    MountUpdatesWithheld: Counter "ostler_mount_updates_withheld_total" ["mount", "upstream"] "Notifications of changed resources that were kept from clients who may not subscribe to them any more.";
     MountSessions: Gauge "ostler_mount_sessions" ["mount", "upstream"] "Legacy sessions held.";
     MountSessionsRestored: Counter "ostler_mount_sessions_restored_total" ["mount", "upstream"] "Legacy sessions of an earlier process that went on in this one.";
     MountPooledSessions: Gauge "ostler_mount_pooled_sessions" ["mount", "upstream"] "Sessions held at a legacy upstream for clients that have none.";

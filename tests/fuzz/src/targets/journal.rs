@@ -143,7 +143,7 @@ fn only_its_own_is_found(journal: &Arc<Journal>, file: &[u8]) {
     for (mount, upstream) in places {
         let here = of(journal, mount, upstream);
         for (index, id) in IDS.iter().enumerate() {
-            let Some(found) = here.find(id) else { continue };
+            let Some(found) = here.find(id, None) else { continue };
             let number = SESSIONS.iter().position(|session| *session == (index, mount, upstream));
             let number = number.unwrap_or_else(|| panic!("{id} is found on {mount} at {upstream}"));
             let LinkMemo::Http(link) = found.link else { panic!("another kind of session is found") };
@@ -154,7 +154,7 @@ fn only_its_own_is_found(journal: &Arc<Journal>, file: &[u8]) {
         let words = file.split(|byte| !byte.is_ascii_alphanumeric() && !b"+/-_".contains(byte));
         let words = words.filter_map(|word| std::str::from_utf8(word).ok()).take(64);
         for forged in hashes.iter().map(String::as_str).chain(words) {
-            assert!(IDS.contains(&forged) || here.find(forged).is_none(), "{forged} finds a session");
+            assert!(IDS.contains(&forged) || here.find(forged, None).is_none(), "{forged} finds a session");
         }
     }
 }
@@ -163,11 +163,11 @@ fn goes_on(journal: &Arc<Journal>) {
     let here = of(journal, "m", "up");
     let (id, began) = (IDS[0], began_unix_ms(0));
     here.end(id);
-    assert!(here.find(id).is_none() && !here.holds(id), "it has ended");
+    assert!(here.find(id, None).is_none() && !here.holds(id), "it has ended");
     here.update(id, began, memo(0), None);
-    assert!(here.find(id).is_none(), "what has ended stays so");
+    assert!(here.find(id, None).is_none(), "what has ended stays so");
     journal.sweep();
     here.begin("a-new-id", NOW_UNIX_MS, memo(7), None).expect("it is kept");
-    let found = here.find("a-new-id").expect("one that begins is found");
+    let found = here.find("a-new-id", None).expect("one that begins is found");
     assert_eq!(found.began_unix_ms, NOW_UNIX_MS);
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::super::super::questions::{Questions, Silence};
 use super::super::session::{Setter, UpstreamSession};
 use super::{ANOTHER_ID, Broken, Source};
+use crate::govern::Witness;
 use crate::upstream::health::Doubts;
 use crate::upstream::{BodyError, Cause, Tail, UpstreamError};
 
@@ -44,6 +45,7 @@ pub(in crate::upstream::http) enum Role {
         session: Option<Arc<UpstreamSession>>,
         setter: Option<Setter>,
         questions: Arc<Questions>,
+        witness: Option<Witness>,
     },
     /// The server's own stream, on which it may answer any request of the session that is being resumed. It ends with
     /// the session.
@@ -63,6 +65,7 @@ pub struct EventBody {
     setter: Option<Setter>,
     /// What the server has asked on it, and the call's number there.
     questions: Option<(Arc<Questions>, u64)>,
+    witness: Option<Witness>,
     /// Raised when the server says that its tools have changed.
     doubts: Doubts,
     /// Of a push stream: another session has taken this one's place.
@@ -94,12 +97,12 @@ impl EventBody {
     }
 
     pub(in crate::upstream::http) fn new(source: Source, role: Role, doubts: Doubts) -> Self {
-        let (awaited, is_push, is_legacy, session, setter, questions) = match role {
-            Role::Answer { awaited, is_legacy, session, setter, questions } => {
+        let (awaited, is_push, is_legacy, session, setter, questions, witness) = match role {
+            Role::Answer { awaited, is_legacy, session, setter, questions, witness } => {
                 let number = questions.number();
-                (awaited, false, is_legacy, session, setter, Some((questions, number)))
+                (awaited, false, is_legacy, session, setter, Some((questions, number)), witness)
             }
-            Role::Push(session) => (Awaited::default(), true, false, session, None, None),
+            Role::Push(session) => (Awaited::default(), true, false, session, None, None, None),
         };
         let lost = session.as_ref().filter(|_| is_push);
         let lost = lost.map(|session| Box::pin(session.lost.clone().cancelled_owned()));
@@ -113,6 +116,7 @@ impl EventBody {
             session,
             setter,
             questions,
+            witness,
             doubts,
             lost,
             held: BytesMut::new(),
@@ -251,10 +255,13 @@ impl EventBody {
             return;
         }
         self.leaving = None;
-        if !self.held.is_empty() {
+        if self.held.is_empty() {
+            self.out.push_back(ended);
+        } else {
+            // Whoever looks at what passes sees whole events, wherever these were cut on their way.
+            self.held.extend_from_slice(&ended);
             self.out.push_back(self.held.split().freeze());
         }
-        self.out.push_back(ended);
     }
 
     fn hold(&mut self, begun: Bytes) {
@@ -299,6 +306,9 @@ impl EventBody {
             {
                 questions.asked(*number, id);
             }
+            if let Some(witness) = &self.witness {
+                witness.heard(&heard);
+            }
             self.awaited.settle(&heard);
             if self.awaited.is_over()
                 && let Some(setter) = self.setter.take().filter(|_| !heard.error)
@@ -341,6 +351,9 @@ impl EventBody {
 
     /// Its client may ask for the rest.
     fn leave_to_resumption(&self) {
+        if let Some(witness) = &self.witness {
+            witness.left();
+        }
         if let Some(session) = &self.session {
             session.await_resumption();
         }
@@ -348,6 +361,9 @@ impl EventBody {
 
     /// Ends with an error event for each request that waits.
     fn fail(&mut self, error: UpstreamError) -> BodyError {
+        if let Some(witness) = &self.witness {
+            witness.failed(error.reason);
+        }
         let close = self.closing();
         let ids = self.awaited.open_ids().map(Box::from).collect();
         BodyError { error, tail: Tail::Events { close, ids } }

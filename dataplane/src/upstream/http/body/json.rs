@@ -9,6 +9,7 @@ use ostler_mcp::Awaited;
 use ostler_mcp::answer::{AnswerScan, Malformed};
 
 use super::{ANOTHER_ID, Source};
+use crate::govern::Witness;
 use crate::upstream::{BodyError, Responses, Tail, UpstreamError};
 
 /// A large answer on its way.
@@ -17,10 +18,13 @@ pub struct JsonBody {
     source: Source,
     scan: AnswerScan,
     awaited: Awaited,
+    witness: Option<Witness>,
     /// What came last; it leaves when more has come.
     held: Option<Bytes>,
     /// What has to follow its end.
     close: &'static [u8],
+    /// The last piece has left.
+    is_over: bool,
 }
 
 // === impl JsonBody ===
@@ -34,8 +38,10 @@ impl JsonBody {
         source: Source,
         begun: Bytes,
         awaited: Awaited,
+        witness: Option<Witness>,
     ) -> Result<Self, UpstreamError> {
-        let mut body = Self { source, scan: AnswerScan::default(), awaited, held: None, close: b"" };
+        let scan = AnswerScan::default();
+        let mut body = Self { source, scan, awaited, witness, held: None, close: b"", is_over: false };
         body.take(begun)?;
         Ok(body)
     }
@@ -63,7 +69,10 @@ impl JsonBody {
             let next = match ready!(self.source.poll_data(cx)) {
                 Some(Ok(data)) => self.take(data),
                 Some(Err(broken)) => Err(self.source.explain(&broken)),
-                None => return Poll::Ready(self.end().map_err(cut).transpose()),
+                None => {
+                    self.is_over = true;
+                    return Poll::Ready(self.end().map_err(cut).transpose());
+                }
             };
             match next {
                 Ok(Some(passed)) => return Poll::Ready(Some(Ok(passed))),
@@ -71,6 +80,11 @@ impl JsonBody {
                 Err(error) => return Poll::Ready(Some(Err(cut(error)))),
             }
         }
+    }
+
+    /// Whether nothing follows what has left. Whoever has as many bytes as were announced asks for no more.
+    pub(in crate::upstream) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
@@ -96,10 +110,15 @@ impl JsonBody {
     fn end(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let Some(last) = self.held.take() else { return Ok(None) };
         match self.scan.finish() {
-            Ok(heard) if heard.answers(&self.awaited) => Ok(Some(match self.close {
-                b"" => last,
-                close => [&*last, close].concat().into(),
-            })),
+            Ok(heard) if heard.answers(&self.awaited) => {
+                if let Some(witness) = &self.witness {
+                    witness.heard(&heard);
+                }
+                Ok(Some(match self.close {
+                    b"" => last,
+                    close => [&*last, close].concat().into(),
+                }))
+            }
             Ok(_) => Err(self.source.invalid(ANOTHER_ID)),
             Err(malformed) => Err(self.source.invalid(malformed)),
         }

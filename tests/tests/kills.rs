@@ -1,0 +1,346 @@
+//! What outlives a call when an operator stops its caller, its mount or the fleet: streams, and sessions.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ostler_dataplane::DataPlane;
+use ostler_tests::support::bridged::Events;
+use ostler_tests::support::control::TestControl;
+use ostler_tests::support::ears::Ears;
+use ostler_tests::support::eventually;
+use ostler_tests::support::http::Ask;
+use ostler_tests::support::http_sse::{self, SseClient};
+use ostler_tests::support::member::MemberServer;
+use ostler_tests::support::raw::{RawServer, Step, chunk, stream_head, well, with_headers};
+use ostler_tests::support::spool::decisions;
+use ostler_tests::support::world::{call, initialize, modern};
+use serde_json::{Value, json};
+
+const TOOLS: &str = "notifications/tools/list_changed";
+
+/// A server of each era on a mount, and both in a bundle; callers are called what a header says.
+struct Scene {
+    dir: tempfile::TempDir,
+    new: MemberServer,
+    old: MemberServer,
+    control: TestControl,
+    dataplane: DataPlane,
+}
+
+impl Scene {
+    async fn start(sources: Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let new = MemberServer::modern("new", &["look"]).await;
+        let old = MemberServer::legacy("old", &["look"]).await;
+        let control = TestControl::start(&dir.path().join("control")).await;
+        let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+        let text = json!({
+            "version": 1,
+            "upstreams": {"new": {"http": {"url": new.url()}}, "old": {"http": {"url": old.url()}}},
+            "bundles": {"all": {"mounts": ["new", "old"]}},
+            "identity": {"sources": sources},
+            "audit": {},
+        });
+        let answer = control.apply(&text.to_string()).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+        control.until("a", "in_sync").await;
+        let scene = Self { dir, new, old, control, dataplane };
+        eventually("the era of the old server is known", async || {
+            scene.reason("old", "nobody").await.is_null().then_some(())
+        })
+        .await;
+        scene
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.dataplane.mcp_addr()
+    }
+
+    async fn change(&self, verb: &str, body: Value) {
+        let path = format!("/v1/fleets/default/{verb}");
+        let ask = self.control.ask("POST", &path).header("content-type", "application/json");
+        let answer = ask.body(body.to_string()).send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    async fn kill(&self, target: Value) {
+        self.change("kill", json!({"target": target})).await;
+    }
+
+    /// Why a call of this agent is refused.
+    async fn reason(&self, mount: &str, agent: &str) -> Value {
+        let look = modern(self.addr(), mount, 1, "tools/call", json!({"name": "look", "arguments": {}}));
+        look.header("x-agent", agent).send().await.json()["error"]["data"]["reason"].clone()
+    }
+
+    async fn until(&self, mount: &str, agent: &str, reason: Value) {
+        eventually(&format!("{agent} on {mount} is answered {reason}"), async || {
+            (self.reason(mount, agent).await == reason).then_some(())
+        })
+        .await;
+    }
+
+    /// Everybody who listens hears of it.
+    async fn say(&self) {
+        for server in [&self.new, &self.old] {
+            server.notify(TOOLS, &json!({})).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.dataplane.shutdown().await;
+        self.control.running.shutdown().await;
+    }
+}
+
+fn of(agent: &str) -> Value {
+    json!({"scope": "identity", "identity": format!("header.x-agent:{agent}")})
+}
+
+async fn ears(scene: &Scene, mount: &str, agent: &str) -> Ears {
+    Ears::open_with(scene.addr(), mount, &[("x-agent", agent)]).await
+}
+
+/// Each ends in its way, whatever was said on it before.
+async fn end(ears: &mut Ears, what: &str) {
+    while ears.get.next().await.is_some() {}
+    let mut last = None;
+    while let Some(said) = ears.listen.next().await {
+        last = Some(said);
+    }
+    assert_eq!(last.unwrap()["result"]["resultType"], "complete", "{what}");
+    while ears.sse.event().await.is_some() {}
+}
+
+/// Each hears what the servers say now. One that has just been opened may not listen yet when it is said first.
+async fn hear(scene: &Scene, ears: &mut Ears) {
+    for stream in 0..3 {
+        eventually("it is heard", async || {
+            scene.say().await;
+            let next = async {
+                match stream {
+                    0 => ears.get.next().await,
+                    1 => ears.listen.next().await,
+                    _ => Some(ears.sse.message().await),
+                }
+            };
+            let next = tokio::time::timeout(Duration::from_millis(300), next).await.ok()?;
+            assert_eq!(next.as_ref().expect("it has ended")["method"], TOOLS);
+            Some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_is_stopped_hears_nothing_more_and_others_go_on() {
+    let scene = Scene::start(json!([{"header": "x-agent"}])).await;
+    for mount in ["new", "old", "all"] {
+        let (mut bad, mut good) = (ears(&scene, mount, "bad").await, ears(&scene, mount, "good").await);
+        scene.kill(of("bad")).await;
+        end(&mut bad, mount).await;
+        scene.until(mount, "bad", json!("kill_switch")).await;
+        hear(&scene, &mut good).await;
+        let listen = modern(
+            scene.addr(),
+            mount,
+            9,
+            "subscriptions/listen",
+            json!({"notifications": {"toolsListChanged": true}}),
+        );
+        let refused = listen.header("x-agent", "bad").send().await.json();
+        assert_eq!(refused["error"]["data"]["reason"], "kill_switch", "{mount}: {refused}");
+        scene.change("resume", json!({"all": true})).await;
+        scene.until(mount, "bad", Value::Null).await;
+        hear(&scene, &mut good).await;
+        let mut again = ears(&scene, mount, "bad").await;
+        hear(&scene, &mut again).await;
+    }
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sessions_of_a_caller_that_is_stopped_end_and_do_not_come_back_when_it_goes_on() {
+    let scene = Scene::start(json!([{"header": "x-agent"}])).await;
+    let begin = async |mount: &str, agent: &str| {
+        let ask = Ask::mcp(scene.addr(), &format!("/mcp/{mount}"), &initialize()).header("x-agent", agent);
+        ask.send().await.header("mcp-session-id").unwrap().to_owned()
+    };
+    let status = async |mount: &str, agent: &str, session: &str| {
+        let ask = Ask::mcp(scene.addr(), &format!("/mcp/{mount}"), &call(1));
+        ask.header("x-agent", agent).header("mcp-session-id", session).send().await.status.as_u16()
+    };
+    for mount in ["new", "old", "all"] {
+        let (bad, good) = (begin(mount, "bad").await, begin(mount, "good").await);
+        assert_eq!(status(mount, "bad", &bad).await, 200);
+        scene.kill(of("bad")).await;
+        eventually("it has ended", async || (status(mount, "bad", &bad).await == 404).then_some(())).await;
+        // To begin another is refused in plain words.
+        let ask = Ask::mcp(scene.addr(), &format!("/mcp/{mount}"), &initialize()).header("x-agent", "bad");
+        assert_eq!(ask.send().await.json()["error"]["data"]["reason"], "kill_switch");
+        scene.change("resume", json!({"all": true})).await;
+        scene.until(mount, "bad", Value::Null).await;
+        assert_eq!(
+            (status(mount, "bad", &bad).await, status(mount, "good", &good).await),
+            (404, 200),
+            "{mount}"
+        );
+    }
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_names_its_caller_is_stopped_by_that_name_with_its_streams() {
+    let scene = Scene::start(json!(["session"])).await;
+    let (addr, state) = (scene.addr(), scene.dir.path().join("a"));
+    let begin = async || {
+        let answer = Ask::mcp(addr, "/mcp/old", &initialize()).send().await;
+        let session = answer.header("mcp-session-id").unwrap().to_owned();
+        let get = Ask::new(addr, "GET", "/mcp/old").header("accept", "text/event-stream");
+        (Events::open(get.header("mcp-session-id", &session)).await, session)
+    };
+    let ((mut bad, session), (mut good, _)) = (begin().await, begin().await);
+    let look = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "mine", "arguments": {}}});
+    Ask::mcp(addr, "/mcp/old", &look).header("mcp-session-id", &session).send().await;
+    let identity = decisions(&state, "mine").pop().unwrap().identity.unwrap();
+    assert!(identity.starts_with("session.id:"), "{identity}");
+    scene.kill(json!({"scope": "identity", "identity": identity})).await;
+    assert!(bad.next().await.is_none());
+    scene.old.notify(TOOLS, &json!({})).await;
+    assert_eq!(good.next().await.unwrap()["method"], TOOLS);
+    let status = Ask::mcp(addr, "/mcp/old", &look).header("mcp-session-id", &session).send().await.status;
+    assert_eq!(status, 404);
+    // A stream of HTTP+SSE names its caller, too.
+    let mut sse = SseClient::connect(addr, "old").await;
+    sse.post(&json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "sses", "arguments": {}}})).await;
+    sse.message().await;
+    let identity = decisions(&state, "sses").pop().unwrap().identity.unwrap();
+    scene.kill(json!({"scope": "identity", "identity": identity})).await;
+    assert!(sse.event().await.is_none());
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_on_a_mount_or_a_fleet_that_is_stopped_ends_and_what_is_beside_it_goes_on() {
+    let scene = Scene::start(json!([{"header": "x-agent"}])).await;
+    let (mut new, mut old) = (ears(&scene, "new", "one").await, ears(&scene, "old", "one").await);
+    let mut all = ears(&scene, "all", "one").await;
+    scene.kill(json!({"scope": "mount", "mount": "old"})).await;
+    end(&mut old, "old").await;
+    hear(&scene, &mut new).await;
+    hear(&scene, &mut all).await;
+    scene.kill(json!({"scope": "fleet"})).await;
+    end(&mut new, "new").await;
+    end(&mut all, "all").await;
+    scene.change("resume", json!({"all": true})).await;
+    scene.until("old", "one", Value::Null).await;
+    let mut again = ears(&scene, "old", "one").await;
+    hear(&scene, &mut again).await;
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_head_comes_after_its_caller_was_stopped_ends_at_once() {
+    for target in [
+        json!({"scope": "identity", "identity": "header.x-agent:bad"}),
+        json!({"scope": "mount", "mount": "up"}),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = RawServer::start().await;
+        server.misbehave(|request| match (&*request.verb, request.body["method"].as_str()) {
+            ("GET", _) => vec![
+                Step::Wait,
+                stream_head(),
+                chunk("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/marker\"}\n\n"),
+                Step::Hang,
+            ],
+            (_, Some("initialize")) => {
+                let result = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "up", "version": "1"}});
+                let answer = json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result});
+                let headers = "content-type: application/json\r\nmcp-session-id: s\r\n";
+                vec![with_headers(200, headers, &answer.to_string())]
+            }
+            _ => well(request),
+        });
+        let control = TestControl::start(&dir.path().join("control")).await;
+        let dataplane = control.dataplane(&dir.path().join("a"), "a").await;
+        let text = json!({
+            "version": 1,
+            "upstreams": {"up": {"http": {"url": server.url()}}},
+            "identity": {"sources": [{"header": "x-agent"}]},
+        });
+        control.apply(&text.to_string()).await;
+        control.until("a", "in_sync").await;
+        let addr = dataplane.mcp_addr();
+        let with = |ask: Ask| ask.header("x-agent", "bad");
+        let begun = with(Ask::mcp(addr, "/mcp/up", &initialize())).send().await;
+        let session = begun.header("mcp-session-id").unwrap().to_owned();
+        let get = with(Ask::new(addr, "GET", "/mcp/up")).header("accept", "text/event-stream");
+        let opening = tokio::spawn(Events::open(get.header("mcp-session-id", &session)));
+        eventually("the server is asked", async || {
+            server.calls().iter().any(|seen| seen.verb == "GET").then_some(())
+        })
+        .await;
+        let ask = control.ask("POST", "/v1/fleets/default/kill").header("content-type", "application/json");
+        ask.body(json!({"target": target}).to_string()).send().await;
+        eventually("it is stopped", async || {
+            let answer = with(Ask::mcp(addr, "/mcp/up", &initialize())).send().await.json();
+            (answer["error"]["data"]["reason"] == "kill_switch").then_some(())
+        })
+        .await;
+        server.release();
+        let mut stream = opening.await.unwrap();
+        // What its server says in the first moment may come through before it ends.
+        let mut said = 0;
+        while stream.next().await.is_some() {
+            said += 1;
+        }
+        assert!(said <= 1, "{target}");
+        dataplane.shutdown().await;
+        control.running.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_keeps_a_stream_open_is_answered_and_nothing_else_is_said_on_it() {
+    let scene = Scene::start(json!([{"header": "x-agent"}])).await;
+    let mut bad = SseClient::open_with(scene.addr(), "old", &[("x-agent", "bad")]).await;
+    bad.post(&http_sse::initialize()).await;
+    bad.message().await;
+    bad.post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+    eventually("it listens", async || {
+        scene.old.notify(TOOLS, &json!({})).await;
+        (scene.old.listeners() > 0).then_some(())
+    })
+    .await;
+    scene.old.hold(true);
+    let slow = json!({"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "slow", "arguments": {}}});
+    bad.post(&slow).await;
+    eventually("the call arrives", async || {
+        scene.old.seen("tools/call").iter().any(|seen| seen.body["params"]["name"] == "slow").then_some(())
+    })
+    .await;
+    scene.kill(of("bad")).await;
+    eventually("its stream takes no more", async || {
+        let answer = bad.try_post(&json!({"jsonrpc": "2.0", "id": 5, "method": "ping"})).await;
+        (answer.status != 202).then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        scene.old.notify("notifications/message", &json!({"level": "info", "data": "late"})).await;
+    }
+    scene.old.hold(false);
+    loop {
+        let said = bad.message().await;
+        // What was refused before the stream heard of it, and what was said before.
+        if said["id"] == 5 || said["method"] == TOOLS {
+            continue;
+        }
+        assert_eq!(said["id"], 4, "{said}");
+        break;
+    }
+    assert!(bad.event().await.is_none());
+    scene.stop().await;
+}
