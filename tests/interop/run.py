@@ -32,9 +32,9 @@ from tally import Tally
 
 CLIENT_SECONDS_MAX = 300
 MODES_THROUGH_OSTLER = ("up", "control", "standalone")
-# Clients at work at once. Three with two sessions each of one mount, and the child that modern clients share, are seven of the
-# eight children that a mount may have.
-CLIENTS_AT_ONCE = 3
+# Clients at work at once. Two with two sessions each of one mount, and the four children that a bundle is lent for one caller, are
+# the eight children that a mount may have.
+CLIENTS_AT_ONCE = 2
 
 # Which two mounts each client has open at once: servers of both eras and over every transport beside each other. The last
 # pair is two sessions of one mount: its children, and for modern clients one shared child, must keep them apart.

@@ -121,6 +121,6 @@ fn five_rules() -> Value {
         {"name": "payments", "match": {"tool": "pay", "arguments": {"amount": {"gt": 100}}}, "action": "deny"},
         {"name": "long", "match": {"arguments": {"text": {"regex": "^forbidden"}}}, "action": "deny"},
         {"name": "expression", "match": {"when": format!("tool == '{TOOL}' && size(arguments.text) > 1000000")}, "action": "deny"},
-        {"name": "guests", "match": {"identity": "guest-*", "tool": "drop_*"}, "action": "deny"},
+        {"name": "drops", "match": {"method": "tools/call", "tool": "drop_*"}, "action": "deny"},
     ]})
 }
