@@ -9,10 +9,11 @@ use support::{Place, file_name, text};
 
 const CONFIG: &str = "version: 1
 upstreams: { a: { http: { url: http://127.0.0.1:1/mcp } }, b: { http: { url: http://127.0.0.1:2/mcp } } }
+identity: { sources: [{ header: x-agent }], on_unresolved: anonymous }
 policy:
   default: deny
   rules:
-    - { name: strangers, match: { upstreams: [b], identity: me }, action: deny }
+    - { name: strangers, match: { upstreams: [b], identity: \"header.x-agent:me\" }, action: deny }
     - { name: large, match: { tool: pay, arguments: { amount: { gt: 100 } } }, action: deny }
     - { name: small, match: { tool: pay }, action: allow }
 ";
