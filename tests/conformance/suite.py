@@ -114,6 +114,18 @@ def read(out, prefix, scenario=None):
     return checks
 
 
+def call(tool, capabilities):
+    """The body and headers of a call without arguments in the newer era, as the suite's own are."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": fixtures.MODERN,
+        "io.modelcontextprotocol/clientInfo": {"name": "conformance", "version": version()},
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
+    }
+    params = {"name": tool, "arguments": {}, "_meta": meta}
+    headers = {"mcp-protocol-version": fixtures.MODERN, "mcp-method": "tools/call", "mcp-name": tool}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers
+
+
 def program():
     return [fixtures.node(), str(fixtures.INSTALLED.module(PACKAGE, "dist", "index.js"))]
 
