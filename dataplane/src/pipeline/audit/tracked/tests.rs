@@ -9,10 +9,12 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ostler_core::limits::CLIENT_STALL_TIMEOUT;
+use ostler_telemetry::access::AccessLog;
 use ostler_telemetry::metrics::Counter;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::listener::Unread;
 use crate::pipeline::ids::RequestIds;
 
 #[tokio::test(start_paused = true)]
