@@ -31,13 +31,11 @@ pub(super) async fn of(mount: &Arc<Mount>, call: &Call<'_>) -> Option<Era> {
         _ if call.verb != Verb::Post => None,
         Some(era) => Some(era),
         None if mount.upstream.is_probed() => first_look(mount, call).await,
-        None => Box::pin(first_start(mount, call)).await,
+        None => {
+            let look = async { ask_child(mount, &Asker::of(call)).await };
+            Box::pin(mount.runtime.eras.discovery.ask(look)).await
+        }
     }
-}
-
-/// Finds out what a child speaks that none was asked of.
-async fn first_start(mount: &Arc<Mount>, call: &Call<'_>) -> Option<Era> {
-    mount.runtime.eras.discovery.ask(ask_child(mount, &Asker::of(call))).await
 }
 
 /// Finds out what an upstream speaks that is probed and was not yet. One that did not answer so far is not asked by every
