@@ -122,8 +122,8 @@ impl Trail {
         if word.is_allowed() { self.settings.allowed } else { self.settings.denied }
     }
 
-    /// Writes a decision down, and returns when the call may go on as far as the record is concerned; with its number where
-    /// its outcome is to be written too.
+    /// Writes a decision down that the trail [keeps](Self::keeps), and returns when the call may go on as far as the record is
+    /// concerned; with its number where its outcome is to be written too.
     ///
     /// # Errors
     /// [`Unavailable`] when it was to be durable and is not known to be.
@@ -136,7 +136,7 @@ impl Trail {
         word: &Word<'_>,
         session: Option<&str>,
     ) -> Result<Option<u32>, Unavailable> {
-        let Some(audit) = self.audit.as_ref().filter(|_| self.keeps(word)) else { return Ok(None) };
+        let Some(audit) = &self.audit else { return Ok(None) };
         let number = calls.next.fetch_add(1, Ordering::Relaxed);
         let mut record = self.record(Kind::Decision, calls, number);
         record.upstream = way.upstream.map(str::to_owned);
