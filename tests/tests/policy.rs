@@ -164,6 +164,10 @@ async fn arguments_decide_as_they_will_be_sent_and_what_cannot_be_judged_is_deni
         (r#"{"payment":{"amount":5,"currency":"\u0045UR"}}"#, None),
         (r#"{"payment":{"amount":5,"currency":"USD"}}"#, Some("abroad")),
         (r#"{"payment":{"amount":5}}"#, Some("abroad")),
+        // A path that leads through what is no object cannot be followed, and a server may see in it what is meant.
+        (r#"{"payment":101}"#, Some("large")),
+        (r#"{"payment":"{\"amount\":5,\"currency\":\"EUR\"}"}"#, Some("large")),
+        (r#"{"payment":[{"amount":5,"currency":"EUR"}]}"#, Some("large")),
     ] {
         let params = format!(
             r#"{{"name":"pay","arguments":{arguments},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}"#

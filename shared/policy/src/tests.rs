@@ -1,6 +1,6 @@
 //! What rules together say of a message: order, defaults, trials, lists, and what none of it may cost.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::json;
 
@@ -233,6 +233,54 @@ fn a_path_through_something_else_than_objects_and_lists_denies() {
         !decided(&exists, "t", "[1]").0 && !decided(&exists, "t", r#""text""#).0,
         "it cannot be said what is not in them"
     );
+}
+
+#[test]
+fn no_test_of_a_field_holds_or_fails_where_the_way_to_it_is_blocked() {
+    let tests = [
+        Test::Eq(Scalar::Int(1)),
+        Test::Neq(Scalar::Int(1)),
+        Test::Gt(0),
+        Test::Gte(0),
+        Test::Lt(0),
+        Test::Lte(0),
+        Test::Contains("1".into()),
+        Test::Regex(Regex::new("1").unwrap()),
+        Test::Exists(true),
+        Test::Exists(false),
+    ];
+    for held in [r#""{\"b\":1}""#, "7", "true", r#"[{"b":1}]"#, "null", "{}"] {
+        let (is_blocked, object) = (!matches!(held, "null" | "{}"), format!(r#"{{"a":{held}}}"#));
+        let claims = Arc::new(serde_json::from_str(&object).unwrap());
+        let token = Credential::Token { issuer: "i".into(), subject: "s".into(), claims };
+        let (by_token, known) = (Caller::new(token, None), Known::new(Some(&object)));
+        let asked = Message { caller: &by_token, ..message("t", Arguments::Known(&known)) };
+        for test in &tests {
+            let of_claims = || {
+                let field = Field { path: Path::new("a.b"), tests: [test.clone()].into() };
+                Match { claims: [field].into(), ..Match::default() }
+            };
+            for (matches, is_known) in [(with_field("a.b", test.clone()), false), (of_claims(), true)] {
+                for action in [Action::Allow, Action::Deny] {
+                    let policy =
+                        policy(vec![rule(matches.clone(), action), rule(Match::default(), Action::Allow)]);
+                    let decision = policy.judge(&asked);
+                    let what = format!("{object} {test:?} {action:?} {is_known}: {decision:?}");
+                    let failed = matches!(&decision.why, Why::Failed(rule, _) if rule.index == 0);
+                    assert_eq!((failed, decision.is_allowed && failed), (is_blocked, false), "{what}");
+                    if is_blocked {
+                        // No arguments make a claim another one.
+                        let unknown = Message { arguments: Arguments::Unknown, ..asked };
+                        assert_eq!(policy.could_allow(&unknown), !is_known, "{what}");
+                        continue;
+                    }
+                    // Of what is not there nothing holds but that it is not.
+                    let decider = usize::from(*test != Test::Exists(false));
+                    assert_eq!(decision.rule().map(|rule| rule.index), Some(decider), "{what}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
