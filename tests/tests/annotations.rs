@@ -98,6 +98,33 @@ async fn a_server_that_comes_back_is_believed_nothing_that_it_said_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_lost_a_session_is_believed_nothing_that_it_said_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = MemberServer::legacy("up", &["look"]).await;
+    let dataplane = careful(dir.path(), http(&server)).await;
+    let addr = dataplane.mcp_addr();
+    until(addr, "allowed").await;
+    let client = LegacyClient::connect(addr, "up").await;
+    let prompt = json!({"jsonrpc": "2.0", "id": 7, "method": "prompts/get", "params": {"name": "greet"}});
+    assert!(client.post(&prompt).await.json()["result"].is_object());
+    // Another has begun in its place, and says nothing of its tools unasked.
+    let arrived = server.seen("tools/call").len();
+    server.hold(true);
+    server.change(|script| script.read_only.clear());
+    server.forget_sessions();
+    assert!(client.post(&prompt).await.json()["result"].is_object(), "its session goes on in another");
+    assert_eq!(look(addr).await, "policy_denied", "it is not known what it is now");
+    server.hold(false);
+    eventually("it is listed anew", async || (server.seen("tools/list").len() > 1).then_some(())).await;
+    assert_eq!(look(addr).await, "policy_denied", "it is known to be destructive");
+    assert_eq!(server.seen("tools/call").len(), arrived);
+    server.change(|script| script.read_only = vec!["look".to_owned()]);
+    server.forget_sessions();
+    assert!(client.post(&prompt).await.json()["result"].is_object());
+    until(addr, "allowed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tools_of_a_child_are_known_by_its_lists_and_doubted_when_it_says_that_they_changed() {
     let dir = tempfile::tempdir().unwrap();
     let child = json!({"stdio": {"command": env!("CARGO_BIN_EXE_fake-mcp"), "args": ["reader", "1"]}});
