@@ -303,44 +303,143 @@ async fn a_stream_whose_head_comes_after_its_caller_was_stopped_ends_at_once() {
     }
 }
 
+/// All that a stream says until it ends.
+async fn rest(stream: &mut SseClient) -> Vec<Value> {
+    let mut said = Vec::new();
+    while let Some((_, data)) = stream.event().await {
+        said.push(serde_json::from_str(&data).unwrap());
+    }
+    said
+}
+
+fn tool(id: u64, name: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": {}}})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_keeps_a_stream_open_is_answered_and_nothing_else_is_said_on_it() {
     let scene = Scene::start(json!([{"header": "x-agent"}])).await;
-    let mut bad = SseClient::open_with(scene.addr(), "old", &[("x-agent", "bad")]).await;
-    bad.post(&http_sse::initialize()).await;
-    bad.message().await;
-    bad.post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
-    eventually("it listens", async || {
-        scene.old.notify(TOOLS, &json!({})).await;
-        (scene.old.listeners() > 0).then_some(())
-    })
-    .await;
-    scene.old.hold(true);
-    let slow = json!({"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "slow", "arguments": {}}});
-    bad.post(&slow).await;
-    eventually("the call arrives", async || {
-        scene.old.seen("tools/call").iter().any(|seen| seen.body["params"]["name"] == "slow").then_some(())
-    })
-    .await;
-    scene.kill(of("bad")).await;
-    eventually("its stream takes no more", async || {
-        let answer = bad.try_post(&json!({"jsonrpc": "2.0", "id": 5, "method": "ping"})).await;
-        (answer.status != 202).then_some(())
-    })
-    .await;
-    for _ in 0..3 {
-        scene.old.notify("notifications/message", &json!({"level": "info", "data": "late"})).await;
+    let arrived = || {
+        let calls = scene.old.seen("tools/call");
+        calls.iter().filter(|seen| seen.body["params"]["name"] == "slow").count()
+    };
+    for target in [of("bad"), json!({"scope": "mount", "mount": "old"})] {
+        let before = arrived();
+        let mut bad = SseClient::open_with(scene.addr(), "old", &[("x-agent", "bad")]).await;
+        bad.post(&http_sse::initialize()).await;
+        bad.message().await;
+        bad.post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        eventually("the server can speak to it", async || (scene.old.listeners() == 1).then_some(())).await;
+        scene.old.hold(true);
+        bad.post(&tool(4, "slow")).await;
+        eventually("the call arrives", async || (arrived() > before).then_some(())).await;
+        scene.kill(target.clone()).await;
+        // Nobody listens to what the server says unasked, while the call is awaited still.
+        eventually("the server can speak to it no more", async || (scene.old.listeners() == 0).then_some(()))
+            .await;
+        let refused = bad.try_post(&json!({"jsonrpc": "2.0", "id": 5, "method": "ping"})).await;
+        assert_eq!(refused.status, 404, "{target}: it takes no more");
+        scene.old.hold(false);
+        let said = rest(&mut bad).await;
+        let is_answer = |said: &Value| said["id"] == 4 && said["result"].is_object();
+        assert!(matches!(&said[..], [answer] if is_answer(answer)), "{target}: {said:?}");
+        scene.change("resume", json!({"all": true})).await;
+        scene.until("old", "bad", Value::Null).await;
     }
-    scene.old.hold(false);
-    loop {
-        let said = bad.message().await;
-        // What was refused before the stream heard of it, and what was said before.
-        if said["id"] == 5 || said["method"] == TOOLS {
-            continue;
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_mount_says_of_its_resources_is_not_heard_in_its_bundle() {
+    const UPDATED: &str = "notifications/resources/updated";
+    let scene = Scene::start(json!([{"header": "x-agent"}])).await;
+    let addr = scene.addr();
+    let of_bundle = |mount: &str| format!("file://{mount}//a");
+    let wanted = json!({"resourceSubscriptions": [of_bundle("new"), of_bundle("old")]});
+    let listen = modern(addr, "all", 5, "subscriptions/listen", json!({"notifications": wanted}));
+    let mut listen = Events::open(listen.header("x-agent", "one")).await;
+    assert_eq!(listen.next().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
+    let begun = Ask::mcp(addr, "/mcp/all", &initialize()).header("x-agent", "one").send().await;
+    let session = begun.header("mcp-session-id").unwrap().to_owned();
+    let of_session = |ask: Ask| ask.header("x-agent", "one").header("mcp-session-id", &session);
+    for mount in ["new", "old"] {
+        let params = json!({"uri": of_bundle(mount)});
+        let subscribe = json!({"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": params});
+        let answer = of_session(Ask::mcp(addr, "/mcp/all", &subscribe)).send().await.json();
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    let get = of_session(Ask::new(addr, "GET", "/mcp/all").header("accept", "text/event-stream"));
+    let mut get = Events::open(get).await;
+    let servers = [("new", &scene.new), ("old", &scene.old)];
+    let update = async |server: &MemberServer| server.notify(UPDATED, &json!({"uri": "file:///a"})).await;
+    let subscribed = async |server: &MemberServer, wanted: usize| {
+        eventually(&format!("{wanted} are told of the resource"), async || {
+            (server.subscribers("file:///a") == wanted).then_some(())
+        })
+        .await;
+    };
+    for ((stopped, server), (other, others)) in [(servers[0], servers[1]), (servers[1], servers[0])] {
+        subscribed(server, 2).await;
+        subscribed(others, 2).await;
+        scene.kill(json!({"scope": "mount", "mount": stopped})).await;
+        subscribed(server, 0).await;
+        update(server).await;
+        update(others).await;
+        for stream in [&mut listen, &mut get] {
+            assert_eq!(
+                stream.next().await.unwrap()["params"]["uri"],
+                of_bundle(other),
+                "{stopped} is stopped"
+            );
         }
-        assert_eq!(said["id"], 4, "{said}");
-        break;
+        scene.change("resume", json!({"all": true})).await;
+        subscribed(server, 2).await;
+        update(server).await;
+        for stream in [&mut listen, &mut get] {
+            assert_eq!(stream.next().await.unwrap()["params"]["uri"], of_bundle(stopped), "it goes on");
+        }
     }
-    assert!(bad.event().await.is_none());
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_caller_answers_no_question_over_http_sse_and_others_do() {
+    let scene = Scene::start(json!([{"header": "x-agent"}])).await;
+    // A server of the legacy era is sent the answer, one of the modern era the call again with the answer in it.
+    let heard = |answer: &str| {
+        let everything = [&scene.new, &scene.old].map(MemberServer::everything);
+        everything.iter().flatten().filter(|seen| seen.text.contains(answer)).count()
+    };
+    for (mount, name) in [("old", "ask"), ("new", "ask"), ("all", "old__ask"), ("all", "new__ask")] {
+        let asked = async |agent: &str| {
+            let mut client = SseClient::open_with(scene.addr(), mount, &[("x-agent", agent)]).await;
+            let mut greeting = http_sse::initialize();
+            greeting["params"]["capabilities"] = json!({"elicitation": {}});
+            client.post(&greeting).await;
+            client.message().await;
+            client.post(&tool(4, name)).await;
+            let question = client.message().await;
+            assert_eq!(question["method"], "elicitation/create", "{mount} {name}: {question}");
+            (client, question["id"].clone())
+        };
+        let reply = |id: &Value, name: &str| json!({"jsonrpc": "2.0", "id": id, "result": {"action": "accept", "content": {"name": name}}});
+        let ((bad, of_bad), (mut good, of_good)) = (asked("bad").await, asked("good").await);
+        scene.kill(of("bad")).await;
+        scene.until(mount, "bad", json!("kill_switch")).await;
+        let said = format!("from-the-stopped-{mount}-{name}");
+        // It is accepted as every message that nobody waits for, and has gone where it goes when it is.
+        bad.try_post(&reply(&of_bad, &said)).await;
+        assert_eq!(heard(&said), 0, "{mount} {name}");
+        // A mount that is stopped lets calls end that were let through: their answers among it.
+        scene.kill(json!({"scope": "mount", "mount": mount})).await;
+        scene.until(mount, "good", json!("kill_switch")).await;
+        let said = format!("from-the-good-{mount}-{name}");
+        good.post(&reply(&of_good, &said)).await;
+        let answer = good.message().await;
+        assert_eq!(answer["id"], 4, "{mount} {name}: {answer}");
+        assert!(answer.to_string().contains(&said) && heard(&said) == 1, "{mount} {name}: {answer}");
+        scene.change("resume", json!({"all": true})).await;
+        scene.until(mount, "bad", Value::Null).await;
+    }
     scene.stop().await;
 }

@@ -78,10 +78,11 @@ fn finish(
             end = ending.any() => end,
             () = over.cancelled() => return,
         };
-        channel.close();
+        // First, so that whoever is told that it takes no more hears no more either.
         if end == StreamEnd::Stopped {
             channel.hushed().cancel();
         }
+        channel.close();
         tokio::select! {
             () = channel.calls.wait() => {}
             () = cut.cancelled() => {}

@@ -194,6 +194,13 @@ impl MemberServer {
         listeners.retain(|listener| !listener.said.is_closed());
         listeners.len()
     }
+
+    /// Those of them that are told of this resource.
+    pub fn subscribers(&self, uri: &str) -> usize {
+        let mut listeners = lock(&self.shared.listeners);
+        listeners.retain(|listener| !listener.said.is_closed());
+        listeners.iter().filter(|listener| self.shared.resources(listener).contains(&json!(uri))).count()
+    }
 }
 
 impl Drop for MemberServer {
