@@ -8,6 +8,7 @@ use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::{Answer, Ask};
 use ostler_tests::support::issuer::{KeyServer, SigningKey, set};
+use ostler_tests::support::process::{Program, address};
 use ostler_tests::support::server::FakeServer;
 use ostler_tests::support::world::{initialize, options, standalone};
 use serde_json::{Value, json};
@@ -270,4 +271,48 @@ async fn a_key_server_that_redirects_rambles_or_fails_changes_no_keys() {
         assert_eq!((status(&forged).await, evil.asked()), (401, 0), "{what}");
         dataplane.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_never_asked_for_at_ostlers_own_ports() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let keys = KeyServer::start(&[&SigningKey::new("real")]).await;
+    let (config, log) = (dir.path().join("ostler.yaml"), dir.path().join("log"));
+    std::fs::write(&config, document(&server, &json!({"accept": ["none"]}))).unwrap();
+    let program = Program::new(env!("CARGO_BIN_EXE_xtask"), &["process", "dataplane"]);
+    let flags = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"].map(str::to_owned);
+    let flags = [&flags[..], &[config.display().to_string()]].concat();
+    let mut process = program.start(&dir.path().join("state"), &flags, &log).unwrap();
+    let listening = process.listening().await.unwrap();
+    let (mcp, admin) = (address(&listening, "mcp"), address(&listening, "admin"));
+    let turned_away = async || {
+        let scrape = Ask::new(admin, "GET", "/metrics").send().await.text();
+        let counts = scrape.lines().filter(|line| line.starts_with("ostler_requests_refused_total{"));
+        counts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = turned_away().await;
+    assert!(!before.is_empty());
+    let issuer =
+        |name: &str, keys: String| json!({"issuer": format!("https://{name}.example"), "jwks_url": keys});
+    let issuers = json!({
+        "mcp": issuer("mcp", format!("http://127.0.0.1:{}/keys", mcp.port())),
+        "admin": issuer("admin", format!("http://localhost:{}/keys", admin.port())),
+        "idp": issuer("idp", keys.url()),
+    });
+    let auth = json!({"resource": RESOURCE, "issuers": issuers});
+    std::fs::write(&config, document(&server, &auth)).unwrap();
+    eventually("those at another's port are", async || (keys.asked() > 0).then_some(())).await;
+    for host in ["127.0.0.1", "localhost"] {
+        let why = eventually(&format!("it is said why those at {host} are not had"), async || {
+            let log = std::fs::read_to_string(&log).unwrap();
+            let mut lines =
+                log.lines().filter(|line| line.contains("the keys of an issuer cannot be fetched"));
+            lines.find(|line| line.contains(host)).map(str::to_owned)
+        })
+        .await;
+        assert!(why.contains("one of Ostler's own listeners"), "{why}");
+    }
+    assert_eq!(turned_away().await, before, "nothing was asked of the port");
+    process.terminate().await.unwrap();
 }
