@@ -1,13 +1,15 @@
 //! What a data plane is started with, and why it may not start.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_config::Lookup;
+use ostler_config::{GlobList, Lookup, ProcessLookup};
 use ostler_core::clock::WallClock;
+use ostler_core::limits::{BUFFER_BYTES_MAX, SETTLE};
 use ostler_core::name::FleetName;
-use ostler_core::net::SharedNetwork;
+use ostler_core::net::{SharedNetwork, SystemNetwork};
 use ostler_core::state_dir::StateDirError;
 use ostler_core::token::TokenError;
 use ostler_telemetry::access::AccessLog;
@@ -73,4 +75,36 @@ pub enum StartError {
     Config(FileError),
     #[error("traffic workers cannot start: {0}; look at the system's limits on threads and files")]
     Workers(std::io::Error),
+}
+
+// === impl Options ===
+
+impl Options {
+    /// A data plane inside another program or a test: with one worker, on free loopback ports without TLS, without an access log,
+    /// on the system's clock and network. Its config may start any program and read any reference; its jitter is the same at each start.
+    pub fn on_loopback(state_dir: PathBuf, fleet: FleetName, config: ConfigFrom) -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (commands, references, listeners) = (GlobList::any(), GlobList::any(), GlobList::any());
+        Self {
+            clock: WallClock::system(),
+            network: Arc::new(SystemNetwork),
+            seed: 1,
+            state_dir,
+            listen: free,
+            admin_listen: free,
+            metrics_listen: None,
+            token_file: None,
+            allow_hosts: Vec::new(),
+            tls: None,
+            fleet,
+            config,
+            allowed: Allowed { commands, references, listeners },
+            lookup: Box::new(ProcessLookup),
+            settle: SETTLE,
+            workers: 1,
+            buffer_bytes: BUFFER_BYTES_MAX,
+            log_lines_dropped: None,
+            access: AccessLog::default(),
+        }
+    }
 }

@@ -10,16 +10,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use ostler_config::{GlobList, ProcessLookup};
-use ostler_core::clock::WallClock;
-use ostler_core::limits::BUFFER_BYTES_MAX;
 use ostler_core::name::FleetName;
-use ostler_core::net::SystemNetwork;
-use ostler_dataplane::apply::Allowed;
 use ostler_dataplane::upstream::{Children, Upstream};
 use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use ostler_mcp::sse;
-use ostler_telemetry::access::AccessLog;
 use serde_json::{Value, json};
 
 use crate::fake::{self, Mood};
@@ -53,32 +47,9 @@ pub struct Heard {
 pub fn options(dir: &Path, config: &Value) -> Options {
     let file = dir.join("ostler.yaml");
     std::fs::write(&file, config.to_string()).unwrap();
-    let loopback = "127.0.0.1:0".parse().unwrap();
-    Options {
-        clock: WallClock::system(),
-        network: Arc::new(SystemNetwork),
-        seed: 1,
-        state_dir: dir.join("state"),
-        listen: loopback,
-        admin_listen: loopback,
-        metrics_listen: None,
-        token_file: None,
-        allow_hosts: Vec::new(),
-        tls: None,
-        fleet: FleetName::parse("default").unwrap(),
-        config: ConfigFrom::File(file),
-        allowed: Allowed {
-            commands: GlobList::any(),
-            references: GlobList::any(),
-            listeners: GlobList::any(),
-        },
-        lookup: Box::new(ProcessLookup),
-        settle: Duration::from_millis(50),
-        workers: 1,
-        buffer_bytes: BUFFER_BYTES_MAX,
-        log_lines_dropped: None,
-        access: AccessLog::default(),
-    }
+    let fleet = FleetName::parse("default").unwrap();
+    let options = Options::on_loopback(dir.join("state"), fleet, ConfigFrom::File(file));
+    Options { settle: Duration::from_millis(50), ..options }
 }
 
 /// The config of the fake server, started through the file `program` of the folder.

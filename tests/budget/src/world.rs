@@ -6,13 +6,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ostler_config::{GlobList, ProcessLookup};
-use ostler_core::clock::WallClock;
-use ostler_core::limits::BUFFER_BYTES_MAX;
 use ostler_core::name::FleetName;
-use ostler_core::net::SystemNetwork;
 use ostler_dataplane::admin::Admin;
-use ostler_dataplane::apply::Allowed;
 use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use ostler_telemetry::access::AccessLog;
 use serde_json::Value;
@@ -43,32 +38,9 @@ impl World {
         let file = folder.path().join("config").join("ostler.yaml");
         std::fs::create_dir_all(folder.path().join("config"))?;
         std::fs::write(&file, config.to_string())?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = Options {
-            clock: WallClock::system(),
-            network: Arc::new(SystemNetwork),
-            seed: 1,
-            state_dir: folder.path().join("state"),
-            listen: any,
-            admin_listen: any,
-            metrics_listen: None,
-            token_file: None,
-            allow_hosts: Vec::new(),
-            tls: None,
-            fleet: FleetName::parse("budget").context("a fleet's name")?,
-            config: ConfigFrom::File(file),
-            allowed: Allowed {
-                commands: GlobList::any(),
-                references: GlobList::any(),
-                listeners: GlobList::any(),
-            },
-            lookup: Box::new(ProcessLookup),
-            settle: SETTLE,
-            workers: 1,
-            buffer_bytes: BUFFER_BYTES_MAX,
-            log_lines_dropped: None,
-            access: access.clone(),
-        };
+        let fleet = FleetName::parse("budget").context("a fleet's name")?;
+        let options = Options::on_loopback(folder.path().join("state"), fleet, ConfigFrom::File(file));
+        let options = Options { settle: SETTLE, access: access.clone(), ..options };
         let (stop, stopped) = oneshot::channel();
         let (told, started) = mpsc::channel();
         let control = Builder::new().name("control".to_owned()).spawn(move || {

@@ -3,18 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ostler_config::{GlobList, ProcessLookup};
-use ostler_core::clock::WallClock;
 use ostler_core::name::{FleetName, NodeName};
-use ostler_core::net::SystemNetwork;
 use ostler_core::token;
-use ostler_dataplane::apply::Allowed;
 use ostler_dataplane::sync::SyncOptions;
 use ostler_dataplane::{ConfigFrom, DataPlane, Options, StartError};
-use ostler_telemetry::access::AccessLog;
 use serde_json::{Value, json};
 
 use super::eventually;
@@ -26,31 +20,7 @@ pub const SETTLE: Duration = Duration::from_millis(50);
 
 /// Options of a data plane on free ports.
 pub fn options(state_dir: &Path, config: ConfigFrom) -> Options {
-    Options {
-        clock: WallClock::system(),
-        network: Arc::new(SystemNetwork),
-        seed: 1,
-        state_dir: state_dir.to_owned(),
-        listen: loopback(),
-        admin_listen: loopback(),
-        metrics_listen: None,
-        token_file: None,
-        allow_hosts: Vec::new(),
-        tls: None,
-        fleet: fleet(),
-        config,
-        allowed: Allowed {
-            commands: GlobList::any(),
-            references: GlobList::any(),
-            listeners: GlobList::any(),
-        },
-        lookup: Box::new(ProcessLookup),
-        settle: SETTLE,
-        workers: 1,
-        buffer_bytes: ostler_core::limits::BUFFER_BYTES_MAX,
-        log_lines_dropped: None,
-        access: AccessLog::default(),
-    }
+    Options { settle: SETTLE, ..Options::on_loopback(state_dir.to_owned(), fleet(), config) }
 }
 
 /// A data plane that follows a file with this text.
@@ -239,8 +209,4 @@ pub async fn admin(dataplane: &DataPlane, state_dir: &Path, path: &str) -> Value
 
 pub fn fleet() -> FleetName {
     FleetName::parse("default").expect("a name")
-}
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
 }
