@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ostler_dataplane::apply::{Candidate, Origin};
-use ostler_tests::support::PATIENCE;
 use ostler_tests::support::http::Ask;
+use ostler_tests::support::{PATIENCE, proc};
 use serde_json::json;
 
 use sources::Sources;
@@ -51,7 +51,7 @@ async fn count(sources: &Sources) -> Counted {
         }
     }
     Counted {
-        descriptors: descriptors(),
+        descriptors: proc::open_files(std::process::id()).unwrap(),
         tasks: dataplanes.map(|dataplane| dataplane.admin().deps.tasks.len()).to_vec(),
         series,
         retired_alive: dataplanes
@@ -67,15 +67,8 @@ fn marks(state: &Path) -> usize {
     marks.matches("\"unfinished\"").count()
 }
 
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
-}
-
-/// 0 where the system does not say.
 fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0)
+    proc::resident_bytes(std::process::id()).unwrap() / 1024
 }
 
 /// One bad text for each source, other than the last ones.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::member::{MemberServer, Script};
+use crate::support::proc;
 use crate::support::world::{modern, standalone};
 
 /// How much of it.
@@ -157,26 +158,16 @@ pub async fn run(dir: &Path, plan: Plan) -> Tally {
 }
 
 async fn cpu_of_a_call(addr: SocketAddr, tool: &str) -> Option<[Duration; 2]> {
+    let worker = || proc::first_worker(std::process::id());
     let mut least = [Duration::MAX; 2];
     for _ in 0..BLOCKS {
         for (bundle, least) in ["all", "two"].into_iter().zip(&mut least) {
-            let before = worker_cpu()?;
+            let before = worker()?.ran;
             for _ in 0..CALLS_OF_A_BLOCK {
                 modern(addr, bundle, 1, "tools/call", json!({"name": tool})).send().await;
             }
-            *least = (*least).min(worker_cpu()?.saturating_sub(before) / CALLS_OF_A_BLOCK);
+            *least = (*least).min(worker()?.ran.saturating_sub(before) / CALLS_OF_A_BLOCK);
         }
     }
     Some(least)
-}
-
-/// Of this process's traffic worker: the first figure of its `schedstat`, in nanoseconds (Linux: proc(5)).
-fn worker_cpu() -> Option<Duration> {
-    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
-    let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).ok();
-    let worker = tasks
-        .filter_map(|task| Some(task.ok()?.path()))
-        .find(|task| read(task, "comm").is_some_and(|name| name.trim() == "traffic-0"))?;
-    let ran = read(&worker, "schedstat")?.split_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_nanos(ran))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::load::client::{LoadClient, Speech};
 use crate::load::server::LoadServer;
+use crate::support::proc;
 use crate::support::raw::{RawRequest, RawServer, Step, chunk, result, stream_head, well, with_headers};
 use crate::support::world::LegacyClient;
 use crate::support::{PATIENCE, eventually};
@@ -238,12 +239,8 @@ impl World {
         Ok(settled.await)
     }
 
-    /// `VmRSS` of the data plane (proc(5)).
     fn resident(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib * 1024)
+        proc::resident_bytes(self.pid).context("the data plane has ended")
     }
 }
 

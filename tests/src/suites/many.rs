@@ -14,10 +14,10 @@ use crate::load::client::{LoadClient, Speech};
 use crate::load::pace::closed_loop;
 use crate::load::server::LoadServer;
 use crate::load::target::Target;
-use crate::support::PATIENCE;
 use crate::support::http::Ask;
 use crate::support::process::{Process, Program, address};
 use crate::support::world::initialize;
+use crate::support::{PATIENCE, proc};
 
 /// How much of it.
 #[derive(Debug, Clone)]
@@ -67,6 +67,7 @@ struct World {
 const LOOPBACK: &str = "127.0.0.1:0";
 /// The mount that is used, in both data planes.
 const USED: &str = "m0";
+const ENDED: &str = "the data plane has ended";
 const CLIENTS: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// What a swap leaves behind is done within this.
@@ -142,8 +143,8 @@ impl World {
         let (before, started) = (self.cpu()?, Instant::now());
         tokio::time::sleep(self.plan.idle).await;
         found.idle = self.cpu()?.saturating_sub(before).div_f64(started.elapsed().as_secs_f64());
-        found.resident_bytes = self.status("VmRSS:")?;
-        found.resident_most_bytes = self.status("VmHWM:")?;
+        found.resident_bytes = proc::resident_bytes(self.dataplane.pid()).context(ENDED)?;
+        found.resident_most_bytes = proc::resident_most_bytes(self.dataplane.pid()).context(ENDED)?;
         Ok(())
     }
 
@@ -224,15 +225,7 @@ impl World {
     }
 
     fn cpu(&self) -> anyhow::Result<Duration> {
-        cpu_of(self.dataplane.pid(), |_| true)
-    }
-
-    fn status(&self, name: &str) -> anyhow::Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.dataplane.pid()))?;
-        let line =
-            text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib * 1024)
+        proc::cpu(self.dataplane.pid()).context(ENDED)
     }
 }
 
@@ -280,25 +273,10 @@ async fn turn(
     pid: u32,
     length: Duration,
 ) -> anyhow::Result<(Vec<LoadClient>, Duration)> {
-    let is_worker = |name: &str| name.starts_with("traffic-");
-    let before = cpu_of(pid, is_worker)?;
+    let before = proc::workers_cpu(pid).context(ENDED)?;
     let (clients, window) = closed_loop(clients, length).await;
-    let took = cpu_of(pid, is_worker)?.saturating_sub(before);
+    let took = proc::workers_cpu(pid).context(ENDED)?.saturating_sub(before);
     ensure!(window.errors.is_empty(), "calls failed: {:?}", window.errors.first());
     let calls = u32::try_from(window.latencies.len())?.max(1);
     Ok((clients, took / calls))
-}
-
-/// Processor time of the threads with such names (proc(5), `schedstat`).
-fn cpu_of(pid: u32, is_meant: impl Fn(&str) -> bool) -> anyhow::Result<Duration> {
-    let mut whole = Duration::ZERO;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).context("the data plane has ended")? {
-        let folder = thread?.path();
-        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-        if is_meant(read("comm").trim()) {
-            let nanos = read("schedstat").split_whitespace().next().and_then(|nanos| nanos.parse().ok());
-            whole += Duration::from_nanos(nanos.unwrap_or_default());
-        }
-    }
-    Ok(whole)
 }

@@ -11,8 +11,9 @@ use ostler_dataplane::govern::{Asking, Governance, Offered, Way};
 use ostler_dataplane::pipeline::RequestIds;
 use ostler_mcp::Envelope;
 use ostler_policy::{Caller, Credential};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
+
+use crate::support::proc::thread_cpu;
 
 /// Rules as an operator writes them, and calls that they are asked about.
 pub struct Case {
@@ -164,13 +165,4 @@ impl Case {
         blocks.sort();
         Cost { median: blocks[blocks.len() / 2], least: blocks[0] }
     }
-}
-
-/// Processor time of this thread.
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    )
 }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::load::client::{LoadClient, Outcome, Speech};
 use crate::load::server::LoadServer;
 use crate::load::target::Target;
-use crate::support::eventually;
+use crate::support::{eventually, proc};
 
 /// How much of it.
 pub struct Plan {
@@ -435,8 +435,8 @@ impl Run {
         let metrics = self.target.metrics().await;
         let by_outcome = |series: &&str| !series.starts_with("ostler_mount_requests_total");
         Levels {
-            resident_bytes: resident_bytes(pid),
-            files: std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |files| files.count() as u64),
+            resident_bytes: proc::resident_bytes(pid).unwrap_or_default(),
+            files: proc::open_files(pid).unwrap_or_default() as u64,
             tasks: metrics.sum("ostler_tasks_alive", &[]) as u64,
             series: metrics.series().filter(by_outcome).map(str::to_owned).collect(),
         }
@@ -460,12 +460,6 @@ const MISBEHAVIOUR: [Fault; 8] = [
     ("reset", json_null, &[]),
     ("break_off", json_null, &["cut", "upstream_invalid_response"]),
 ];
-
-fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024
-}
 
 // === impl Levels ===
 

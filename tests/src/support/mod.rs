@@ -12,6 +12,7 @@ pub mod issuer;
 pub mod member;
 pub mod modern;
 pub mod net;
+pub mod proc;
 pub mod process;
 pub mod raw;
 mod reply;

@@ -11,7 +11,7 @@ use ostler_dataplane::DataPlane;
 use ostler_dataplane::apply::{Applied, Candidate, Origin, Revision, Source};
 use serde_json::json;
 
-use super::world;
+use super::{proc, world};
 
 /// The processor time of the thread that applies, and what it had to do.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +84,7 @@ impl Swaps {
     fn reading(&self) -> Cost {
         let admin = self.dataplane.admin();
         Cost {
-            cpu: thread_cpu(),
+            cpu: proc::thread_cpu(),
             parts_read: admin.applier.status.parts_read.get(),
             upstreams_built: admin.deps.upstreams_built.get(),
         }
@@ -100,14 +100,4 @@ fn document(indices: impl Iterator<Item = usize>, arg: &str) -> String {
         })
         .collect();
     json!({"version": 1, "upstreams": upstreams}).to_string()
-}
-
-/// Processor time of this thread: the first figure of its `schedstat`, in nanoseconds (proc(5)).
-///
-/// # Panics
-/// Where the system does not tell.
-fn thread_cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
-    let first = text.split_whitespace().next().and_then(|figure| figure.parse().ok());
-    Duration::from_nanos(first.expect("a figure"))
 }

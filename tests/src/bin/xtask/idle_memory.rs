@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ostler_tests::support::http::Ask;
+use ostler_tests::support::proc;
 use ostler_tests::support::server::FakeServer;
 use serde_json::json;
 
@@ -45,7 +46,8 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
     let mut most = 0.0_f64;
     for _ in 0..SAMPLES {
         tokio::time::sleep(BETWEEN).await;
-        most = most.max(resident_mb(dataplane.pid())?);
+        let resident = proc::resident_bytes(dataplane.pid()).context("the data plane has ended")?;
+        most = most.max(resident as f64 / 1_000_000.0);
     }
     let mut report = Report::new(
         "idle-memory",
@@ -55,11 +57,4 @@ pub(crate) async fn run() -> anyhow::Result<Report> {
     );
     report.below("resident memory", most, BOUND_MB, "MB");
     Ok(report)
-}
-
-fn resident_mb(pid: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("needs Linux's /proc")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib * 1024.0 / 1_000_000.0)
 }

@@ -1,9 +1,9 @@
 //! A mount beside neighbours at their worst: see [`ostler_tests::suites::isolation`].
 
-use std::path::Path;
 use std::time::Duration;
 
 use ostler_tests::suites::isolation::{self, Found, Plan};
+use ostler_tests::support::proc;
 
 use super::fleet::Fleet;
 use super::processes;
@@ -12,27 +12,6 @@ use super::report::Report;
 /// A quarter of its capacity leaves a mount idle most of the time. Where it is slower alone, something else has the machine's
 /// cores.
 const P99_ALONE_MS_MAX: f64 = 5.0;
-
-/// What became of a thread's time, in seconds: a call can wait for its worker, or with it for a core.
-#[derive(Debug, Clone, Copy)]
-struct Scheduled {
-    ran: f64,
-    waited: f64,
-}
-
-impl Scheduled {
-    /// Of a data plane's first traffic worker; nothing where the system does not say (Linux: proc(5), `schedstat`).
-    fn of_worker(pid: u32) -> Option<Self> {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-        let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).ok();
-        let worker = tasks
-            .filter_map(|task| Some(task.ok()?.path()))
-            .find(|task| read(task, "comm").is_some_and(|name| name.trim() == "traffic-0"))?;
-        let times = read(&worker, "schedstat")?;
-        let mut seconds = times.split_whitespace().map_while(|time| Some(time.parse::<f64>().ok()? / 1e9));
-        Some(Self { ran: seconds.next()?, waited: seconds.next()? })
-    }
-}
 
 fn plan(rounds: usize, window: Duration) -> Plan {
     Plan { rounds, window, child: processes::release("fake-mcp") }
@@ -57,9 +36,9 @@ pub(crate) async fn stall() -> anyhow::Result<Report> {
 pub(crate) async fn flood() -> anyhow::Result<Report> {
     let dir = tempfile::tempdir()?;
     let fleet = Fleet::start(dir.path()).await?;
-    let before = Scheduled::of_worker(fleet.dataplane.pid());
+    let before = proc::first_worker(fleet.dataplane.pid());
     let found = isolation::flood(&plan(15, Duration::from_secs(1)), &fleet.target).await;
-    let after = Scheduled::of_worker(fleet.dataplane.pid());
+    let after = proc::first_worker(fleet.dataplane.pid());
     let mut report = Report::new(
         "isolation-flood",
         "A mount called in an open loop at a quarter of its capacity, each latency counted from when its call should have been sent, alone and \
@@ -85,10 +64,13 @@ pub(crate) async fn flood() -> anyhow::Result<Report> {
     report.row("p50 beside, of alone", format!("{:.2} ×", quotient(&found, 0.5)));
     report.row("calls of bad mounts that were answered with an error", found.refused.to_string());
     if let Some((before, after)) = before.zip(after) {
-        report.row("traffic worker, time on a core", format!("{:.1} s", after.ran - before.ran));
+        report.row(
+            "traffic worker, time on a core",
+            format!("{:.1} s", (after.ran - before.ran).as_secs_f64()),
+        );
         report.row(
             "traffic worker, time ready and waiting for a core",
-            format!("{:.1} s", after.waited - before.waited),
+            format!("{:.1} s", (after.waited - before.waited).as_secs_f64()),
         );
     }
     Ok(report)
