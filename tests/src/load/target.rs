@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ostler_core::limits::RECONNECT_CAP;
 use ostler_dataplane::DataPlane;
 use serde_json::Value;
 
 use crate::support::control::TestControl;
-use crate::support::eventually;
 use crate::support::http::Ask;
+use crate::support::{eventually, eventually_within};
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -76,6 +77,20 @@ impl Target {
         .await;
     }
 
+    /// Waits until control knows that the data plane has this version as its last-known-good.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub async fn until_healthy(&self, version: u64) {
+        let token = token(self.control_dir.join("operator.token"));
+        eventually(&format!("version {version} is healthy"), async || {
+            let nodes = Ask::new(self.api, "GET", "/v1/fleets/default/nodes");
+            let nodes = nodes.header("authorization", &token).send().await.json();
+            (nodes["items"][0]["healthy"]["version"] == version).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until each of these mounts is in a state.
     ///
     /// # Panics
@@ -88,6 +103,17 @@ impl Target {
                 all.any(|shown| shown["name"] == **mount && shown["state"] == state)
             };
             mounts.iter().all(is).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the data plane follows control. One that lost it again and again comes back later each time.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub async fn until_connected(&self) {
+        eventually_within(2 * RECONNECT_CAP, "the data plane follows control", async || {
+            (self.metrics().await.get("ostler_control_connected") >= 1.0).then_some(())
         })
         .await;
     }

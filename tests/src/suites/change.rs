@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use ostler_core::limits::RECONNECT_CAP;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use crate::load::latency::Latencies;
 use crate::load::metronome::on_time;
 use crate::load::pace::Window;
 use crate::load::target::Target;
+use crate::support::PATIENCE;
 
 /// How much of it.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,8 @@ const STRUCK: &str = "struck";
 const NEIGHBOURS: usize = 20;
 /// Rounds after which it is control's turn to be killed: a stream that lived for less than a minute makes the next come later.
 const CONTROL_EVERY: usize = 4;
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The recovery of what was struck is measured in such steps.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
 const CLIENTS: usize = 16;
 /// Calls a second on the mount that is struck, so that what fails is counted.
 const STRUCK_RATE: f64 = 50.0;
@@ -111,19 +112,10 @@ pub async fn run(plan: Plan, target: &Target, levers: &mut dyn Levers) -> Found 
             };
             found.steady.entry(condition).or_default().take(window);
             target.until_state(&[STEADY, STRUCK], "ready").await;
-            until_connected(target).await;
+            target.until_connected().await;
         }
     }
     found
-}
-
-/// A data plane that lost control again and again comes back later each time.
-async fn until_connected(target: &Target) {
-    let deadline = Instant::now() + 2 * RECONNECT_CAP;
-    while target.metrics().await.get("ostler_control_connected") < 1.0 {
-        assert!(Instant::now() < deadline, "the data plane is not back with control");
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
 }
 
 async fn clients(target: &Target, mount: &str) -> Vec<LoadClient> {
@@ -171,9 +163,12 @@ async fn strike(plan: Plan, target: &Target, levers: &mut dyn Levers, found: &mu
         levers.start_struck().await;
         let returned = Instant::now();
         let mut client = LoadClient::new(target.mcp, STRUCK, Speech::Legacy);
-        while !matches!(client.call("echo", &json!({"x": 1})).await, Outcome::Result(_)) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let answered = async {
+            while !matches!(client.call("echo", &json!({"x": 1})).await, Outcome::Result(_)) {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, answered).await.expect("the struck mount answers again");
         returned.elapsed()
     };
     let ((_, window), recovery) = tokio::join!(calls, blow);

@@ -17,7 +17,7 @@ use crate::load::target::Target;
 use crate::support::http::Ask;
 use crate::support::process::{Process, Program, address};
 use crate::support::world::initialize;
-use crate::support::{PATIENCE, proc};
+use crate::support::{PATIENCE, eventually_within, proc};
 
 /// How much of it.
 #[derive(Debug, Clone)]
@@ -112,29 +112,16 @@ impl World {
         let version = self.push(0).await?;
         self.target.until_applied(version).await;
         found.first_apply = self.cpu()?.saturating_sub(before);
-        let ready = async || {
+        eventually_within(4 * PATIENCE, "all mounts are ready", async || {
+            // A page of very many mounts is work for the data plane.
+            tokio::time::sleep(AFTERMATH).await;
             let shown = self.target.admin("/mounts").await;
-            let mounts = shown["mounts"].as_array().into_iter().flatten();
-            mounts.filter(|mount| mount["state"] == "ready").count() == self.plan.mounts
-        };
-        let deadline = Instant::now() + 4 * PATIENCE;
-        while !ready().await {
-            ensure!(Instant::now() < deadline, "not all mounts became ready");
-            tokio::time::sleep(AFTERMATH).await;
-        }
-        self.until_kept(version).await
-    }
-
-    async fn until_kept(&self, version: u64) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let nodes = self.operator("/v1/fleets/default/nodes")?.send().await.json();
-            if nodes["items"][0]["healthy"]["version"] == version {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "version {version} is not healthy: {nodes}");
-            tokio::time::sleep(AFTERMATH).await;
-        }
+            let mounts = shown["mounts"].as_array()?.iter();
+            (mounts.filter(|mount| mount["state"] == "ready").count() == self.plan.mounts).then_some(())
+        })
+        .await;
+        self.target.until_healthy(version).await;
+        Ok(())
     }
 
     async fn rest(&self, found: &mut Found) -> anyhow::Result<()> {
@@ -189,7 +176,8 @@ impl World {
             found.swaps.push(self.cpu()?.saturating_sub(before).saturating_sub(idle));
         }
         let version = self.push(self.plan.swaps + 1).await?;
-        self.until_kept(version).await
+        self.target.until_healthy(version).await;
+        Ok(())
     }
 
     /// Ended in order and started again where it was, with control gone: all it has is on its disk.
@@ -216,12 +204,6 @@ impl World {
     async fn push(&self, number: usize) -> anyhow::Result<u64> {
         let config = config(self.plan.mounts, &self.server.url(), number);
         self.target.push(&config).await.map_err(anyhow::Error::msg)
-    }
-
-    fn operator(&self, path: &str) -> anyhow::Result<Ask> {
-        let token = std::fs::read_to_string(self.target.control_dir.join("operator.token"))?;
-        Ok(Ask::new(self.target.api, "GET", path)
-            .header("authorization", &format!("Bearer {}", token.trim())))
     }
 
     fn cpu(&self) -> anyhow::Result<Duration> {

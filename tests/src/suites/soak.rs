@@ -12,7 +12,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use ostler_core::limits::RECONNECT_CAP;
 use ostler_core::rng::Jitter;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -304,7 +303,7 @@ impl Run {
             Episode::ControlRestart => match &mut plan.restart_control {
                 Some(restart) => {
                     restart().await;
-                    self.until_connected().await;
+                    self.target.until_connected().await;
                 }
                 None => return false,
             },
@@ -338,18 +337,6 @@ impl Run {
             is_well.then_some(())
         })
         .await;
-    }
-
-    /// Waits until the data plane follows control again; its backoff has grown with every restart.
-    async fn until_connected(&self) {
-        let connected = async {
-            while self.target.metrics().await.get("ostler_control_connected") < 1.0 {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        tokio::time::timeout(RECONNECT_CAP * 2, connected)
-            .await
-            .expect("the data plane comes back to control");
     }
 
     async fn misbehave(&self, tools: &[Fault]) {
