@@ -15,6 +15,7 @@ use ostler_dataplane::DataPlane;
 use ostler_tests::support::bridged::Events;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::{Answer, Ask};
+use ostler_tests::support::http_sse::SseClient;
 use ostler_tests::support::member::{MemberServer, Script, Seen};
 use ostler_tests::support::world::standalone;
 use serde_json::{Value, json};

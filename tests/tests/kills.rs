@@ -362,10 +362,17 @@ async fn what_a_stopped_mount_says_of_its_resources_is_not_heard_in_its_bundle()
     let begun = Ask::mcp(addr, "/mcp/all", &initialize()).header("x-agent", "one").send().await;
     let session = begun.header("mcp-session-id").unwrap().to_owned();
     let of_session = |ask: Ask| ask.header("x-agent", "one").header("mcp-session-id", &session);
+    let mut sse = SseClient::open_with(addr, "all", &[("x-agent", "one")]).await;
+    sse.post(&http_sse::initialize()).await;
+    sse.message().await;
+    sse.post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
     for mount in ["new", "old"] {
         let params = json!({"uri": of_bundle(mount)});
         let subscribe = json!({"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": params});
         let answer = of_session(Ask::mcp(addr, "/mcp/all", &subscribe)).send().await.json();
+        assert!(answer["result"].is_object(), "{answer}");
+        sse.post(&subscribe).await;
+        let answer = sse.message().await;
         assert!(answer["result"].is_object(), "{answer}");
     }
     let get = of_session(Ask::new(addr, "GET", "/mcp/all").header("accept", "text/event-stream"));
@@ -379,24 +386,20 @@ async fn what_a_stopped_mount_says_of_its_resources_is_not_heard_in_its_bundle()
         .await;
     };
     for ((stopped, server), (other, others)) in [(servers[0], servers[1]), (servers[1], servers[0])] {
-        subscribed(server, 2).await;
-        subscribed(others, 2).await;
+        subscribed(server, 3).await;
+        subscribed(others, 3).await;
         scene.kill(json!({"scope": "mount", "mount": stopped})).await;
         subscribed(server, 0).await;
         update(server).await;
         update(others).await;
-        for stream in [&mut listen, &mut get] {
-            assert_eq!(
-                stream.next().await.unwrap()["params"]["uri"],
-                of_bundle(other),
-                "{stopped} is stopped"
-            );
+        for said in [listen.next().await.unwrap(), get.next().await.unwrap(), sse.message().await] {
+            assert_eq!(said["params"]["uri"], of_bundle(other), "{stopped} is stopped");
         }
         scene.change("resume", json!({"all": true})).await;
-        subscribed(server, 2).await;
+        subscribed(server, 3).await;
         update(server).await;
-        for stream in [&mut listen, &mut get] {
-            assert_eq!(stream.next().await.unwrap()["params"]["uri"], of_bundle(stopped), "it goes on");
+        for said in [listen.next().await.unwrap(), get.next().await.unwrap(), sse.message().await] {
+            assert_eq!(said["params"]["uri"], of_bundle(stopped), "it goes on");
         }
     }
     scene.stop().await;

@@ -18,8 +18,9 @@ use ostler_policy::Caller;
 use super::audit::{self, Record};
 use super::body::Buffered;
 use super::refuse::{self, Asked, Refusal};
-use super::{Ends, Pipeline, Routed, Served, Shared, authn, permit, unambiguous};
+use super::{Ends, Pipeline, RequestId, Routed, Served, Shared, authn, permit, unambiguous};
 use crate::bridge::Origin;
+use crate::govern::Asking;
 use crate::http_sse::{self, Channel};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
@@ -212,7 +213,7 @@ impl Conversation {
             let _ = self.channel.put(error.freeze()).await;
         }
         if envelope.method == method::NOTIFICATIONS_INITIALIZED && self.channel.claim_push() {
-            self.listen();
+            self.listen(request_id);
         }
     }
 
@@ -279,16 +280,31 @@ impl Conversation {
         }
     }
 
-    /// Listens to what the upstream says unasked.
-    fn listen(&self) {
+    /// Listens to what the upstream says unasked, with leave as for the stream of a session: members of a bundle ask whose it is.
+    fn listen(&self, request_id: RequestId) {
         let (mount, channel) = (Arc::clone(&self.routed.mount), Arc::clone(&self.channel));
-        let asker = self.origin.clone().asks(self.routed.snapshot.governance().own());
+        let governance = Arc::clone(self.routed.snapshot.governance());
+        let (origin, caller) = (self.origin.clone(), self.routed.caller.clone());
         self.routed.mount.upstream.tasks().spawn_until_stopped("http_sse push", async move {
             let hushed = channel.hushed().clone();
+            let listens = async {
+                let (session, nothing) = (channel.session(), Bytes::new());
+                let asking = Asking {
+                    caller: &caller,
+                    request_id,
+                    way: (&*mount).into(),
+                    envelope: None,
+                    body: &nothing,
+                    session: session.as_ref().and_then(|session| session.id().to_str().ok()),
+                };
+                // What is refused here is stopped, and its stream ends.
+                let Ok(permit) = governance.ask(asking).await else { return };
+                http_sse::push(mount, channel, origin.asks(permit.pass().clone())).await;
+            };
             tokio::select! {
                 biased;
                 () = hushed.cancelled() => {}
-                () = http_sse::push(mount, channel, asker) => {}
+                () = listens => {}
             }
         });
     }

@@ -91,14 +91,30 @@ async fn what_one_client_subscribes_to_another_does_not_hear() {
         (listens("file://old//a").await, "a"),
         (listens("file://old//b").await, "b"),
     ];
+    let over_sse = async |uri: &str| {
+        let mut client = SseClient::connect(dataplane.mcp_addr(), "all").await;
+        let subscribe =
+            json!({"jsonrpc": "2.0", "id": 7, "method": "resources/subscribe", "params": {"uri": uri}});
+        client.post(&subscribe).await;
+        assert!(client.message().await["result"].is_object());
+        client
+    };
+    let streams = [(over_sse("file://old//a").await, "a"), (over_sse("file://old//b").await, "b")];
     // One for all, and one for each.
-    eventually("all are subscribed", async || (old.listeners() == 5).then_some(())).await;
-    assert_eq!(old.seen("resources/subscribe").len(), 4);
+    eventually("all are subscribed", async || (old.listeners() == 7).then_some(())).await;
+    eventually("each is to its own", async || {
+        ["file:///a", "file:///b"].iter().all(|uri| old.subscribers(uri) == 3).then_some(())
+    })
+    .await;
     for resource in ["b", "a", "b"] {
         old.notify("notifications/resources/updated", &json!({"uri": format!("file:///{resource}")})).await;
     }
     for (events, own) in &mut ears {
         let heard = events.next().await.unwrap();
+        assert_eq!(heard["params"]["uri"], format!("file://old//{own}"), "{heard}");
+    }
+    for (mut client, own) in streams {
+        let heard = client.message().await;
         assert_eq!(heard["params"]["uri"], format!("file://old//{own}"), "{heard}");
     }
     dataplane.shutdown().await;
