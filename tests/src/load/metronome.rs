@@ -1,61 +1,41 @@
-//! Calls at a rate, on time: a thread of its own says when each is due, to the microsecond, because the runtime's timers go by
-//! milliseconds, which is longer than a call takes. A call's time begins when it was due, whoever was free to make it.
+//! A thread of its own that says when each call is due, to the microsecond, because the runtime's timers go by milliseconds, which
+//! is longer than a call takes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::client::{LoadClient, Outcome};
-use super::pace::Window;
-
 /// When the next call is due, for whoever is free.
-type Dues = Arc<Mutex<mpsc::Receiver<Instant>>>;
+#[derive(Debug, Clone)]
+pub(super) struct Metronome(Arc<Mutex<mpsc::Receiver<Instant>>>);
 
-/// Sends at `rate` calls a second for so long, over these clients; waits for the last answer.
-///
-/// # Panics
-/// When a client does, or a thread cannot be had.
-pub async fn on_time(clients: Vec<LoadClient>, rate: f64, length: Duration) -> (Vec<LoadClient>, Window) {
-    let calls = (length.as_secs_f64() * rate) as usize;
-    // Room for all: whoever is late does not make the beat late.
-    let (sender, receiver) = mpsc::channel(calls.max(1));
-    let started = Instant::now();
-    let beat = std::thread::Builder::new().name("metronome".to_owned());
-    beat.spawn(move || beat_out(started, rate, calls, &sender)).expect("a thread");
-    let dues: Dues = Arc::new(Mutex::new(receiver));
-    let mut running = JoinSet::new();
-    for mut client in clients {
-        let dues = Arc::clone(&dues);
-        running.spawn(async move {
-            let mut window = Window::default();
-            loop {
-                let due = dues.lock().await.recv().await;
-                let Some(due) = due else { return (client, window) };
-                match client.call("echo", &json!({"x": 1})).await {
-                    Outcome::Result(_) => window.latencies.push(due.elapsed()),
-                    other => window.errors.push(format!("{other:?}")),
-                }
-            }
-        });
+// === impl Metronome ===
+
+impl Metronome {
+    /// So many beats, at `rate` a second, the first at once.
+    ///
+    /// # Panics
+    /// When a thread cannot be had.
+    pub(super) fn start(rate: f64, beats: u64) -> Self {
+        // Room for all: whoever is late does not make the beat late.
+        let (sender, receiver) = mpsc::channel(usize::try_from(beats.max(1)).expect("few enough to be held"));
+        let started = Instant::now();
+        let thread = std::thread::Builder::new().name("metronome".to_owned());
+        thread.spawn(move || beat(started, rate, beats, &sender)).expect("a thread");
+        Self(Arc::new(Mutex::new(receiver)))
     }
-    let (mut clients, mut all) = (Vec::new(), Window::default());
-    while let Some(done) = running.join_next().await {
-        let (client, window) = done.expect("a client panicked");
-        clients.push(client);
-        all.latencies.add(window.latencies);
-        all.errors.extend(window.errors);
+
+    /// Returns when a call is due, with when it was; nothing after the last.
+    pub(super) async fn next(&self) -> Option<Instant> {
+        self.0.lock().await.recv().await
     }
-    all.took = started.elapsed();
-    (clients, all)
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread that is there for nothing else")]
-fn beat_out(started: Instant, rate: f64, calls: usize, dues: &mpsc::Sender<Instant>) {
-    for number in 0..calls {
+fn beat(started: Instant, rate: f64, beats: u64, dues: &mpsc::Sender<Instant>) {
+    for number in 0..beats {
         let due = started + Duration::from_secs_f64(number as f64 / rate);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         if dues.try_send(due).is_err() {

@@ -5,7 +5,7 @@ pub mod background;
 pub mod child;
 pub mod client;
 pub mod latency;
-pub mod metronome;
+mod metronome;
 pub mod pace;
 pub mod server;
 pub mod target;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::client::{LoadClient, Outcome};
 use super::latency::Latencies;
+use super::metronome::Metronome;
 
 /// What a time of load came to.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ enum Pace {
     Closed { until: Instant },
     /// One after the other at a rate a second.
     Open { started: Instant, rate: f64, calls: u64, next: Arc<AtomicU64> },
+    /// The same, to the microsecond.
+    OnTime(Metronome),
 }
 
 /// Sends at `rate` calls a second for so long, over these clients; waits for the last answer.
@@ -36,6 +39,15 @@ enum Pace {
 pub async fn open_loop(clients: Vec<LoadClient>, rate: f64, length: Duration) -> (Vec<LoadClient>, Window) {
     let calls = (length.as_secs_f64() * rate) as u64;
     run(clients, &Pace::Open { started: Instant::now(), rate, calls, next: Arc::default() }).await
+}
+
+/// As [`open_loop`], each call on time, where a millisecond is long.
+///
+/// # Panics
+/// When a client does, or a thread cannot be had.
+pub async fn on_time(clients: Vec<LoadClient>, rate: f64, length: Duration) -> (Vec<LoadClient>, Window) {
+    let calls = (length.as_secs_f64() * rate) as u64;
+    run(clients, &Pace::OnTime(Metronome::start(rate, calls))).await
 }
 
 /// Sends one call after the other on each client for so long.
@@ -53,8 +65,7 @@ async fn run(clients: Vec<LoadClient>, pace: &Pace) -> (Vec<LoadClient>, Window)
         let pace = pace.clone();
         running.spawn(async move {
             let mut window = Window::default();
-            while let Some(due) = pace.next() {
-                tokio::time::sleep_until(due).await;
+            while let Some(due) = pace.next().await {
                 echo(&mut client, due, &mut window).await;
             }
             (client, window)
@@ -81,14 +92,18 @@ async fn echo(client: &mut LoadClient, due: Instant, window: &mut Window) {
 // === impl Pace ===
 
 impl Pace {
-    fn next(&self) -> Option<Instant> {
-        match self {
+    /// Returns when a call is due, with when it was; nothing after the last.
+    async fn next(&self) -> Option<Instant> {
+        let due = match self {
+            Self::OnTime(metronome) => return metronome.next().await,
             Self::Closed { until } => Some(Instant::now()).filter(|now| now < until),
             Self::Open { started, rate, calls, next } => {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let due = *started + Duration::from_secs_f64(number as f64 / rate);
                 (number < *calls).then_some(due)
             }
-        }
+        }?;
+        tokio::time::sleep_until(due).await;
+        Some(due)
     }
 }

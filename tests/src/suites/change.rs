@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use crate::load::client::{LoadClient, Outcome, Speech};
 use crate::load::latency::Latencies;
-use crate::load::metronome::on_time;
-use crate::load::pace::Window;
+use crate::load::pace::{Window, on_time};
 use crate::load::target::Target;
 use crate::support::PATIENCE;
 
