@@ -3,6 +3,10 @@
 use clap::Parser;
 use ostler_dataplane::DataplaneArgs;
 
+/// A call asks for some blocks that are larger than what the system's allocator keeps at hand for a thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The Ostler data plane: one governed door to many MCP servers.
 #[derive(Debug, Parser)]
 #[command(name = "ostler-dataplane", version, max_term_width = 110)]

@@ -21,6 +21,10 @@ use clap::Parser;
 use cli::{Cli, Command, ControlCommand, ControlLine};
 use output::Outcome;
 
+/// As of `ostler-dataplane`, which this binary can be.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if let Some(done) = ostler_dataplane::guard() {
         return done;
