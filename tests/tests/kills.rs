@@ -126,9 +126,12 @@ async fn hear(scene: &Scene, ears: &mut Ears) {
                     _ => Some(ears.sse.message().await),
                 }
             };
-            let next = tokio::time::timeout(Duration::from_millis(300), next).await.ok()?;
-            assert_eq!(next.as_ref().expect("it has ended")["method"], TOOLS);
-            Some(())
+            let next =
+                tokio::time::timeout(Duration::from_millis(300), next).await.ok()?.expect("it has ended");
+            let method = next["method"].as_str().unwrap();
+            // A bundle whose mount was stopped has other lists of all kinds.
+            assert!(method.ends_with("/list_changed"), "{next}");
+            (method == TOOLS).then_some(())
         })
         .await;
     }
@@ -385,6 +388,21 @@ async fn what_a_stopped_mount_says_of_its_resources_is_not_heard_in_its_bundle()
         })
         .await;
     };
+    // Each is told of lists, too, that have changed with what is stopped.
+    let heard = async |listen: &mut Events, get: &mut Events, sse: &mut SseClient| {
+        let mut heard = [Value::Null, Value::Null, Value::Null];
+        for (stream, uri) in heard.iter_mut().enumerate() {
+            while uri.is_null() {
+                let said = match stream {
+                    0 => listen.next().await.unwrap(),
+                    1 => get.next().await.unwrap(),
+                    _ => sse.message().await,
+                };
+                *uri = said["params"]["uri"].clone();
+            }
+        }
+        heard
+    };
     for ((stopped, server), (other, others)) in [(servers[0], servers[1]), (servers[1], servers[0])] {
         subscribed(server, 3).await;
         subscribed(others, 3).await;
@@ -392,14 +410,14 @@ async fn what_a_stopped_mount_says_of_its_resources_is_not_heard_in_its_bundle()
         subscribed(server, 0).await;
         update(server).await;
         update(others).await;
-        for said in [listen.next().await.unwrap(), get.next().await.unwrap(), sse.message().await] {
-            assert_eq!(said["params"]["uri"], of_bundle(other), "{stopped} is stopped");
+        for said in heard(&mut listen, &mut get, &mut sse).await {
+            assert_eq!(said, of_bundle(other), "{stopped} is stopped");
         }
         scene.change("resume", json!({"all": true})).await;
         subscribed(server, 3).await;
         update(server).await;
-        for said in [listen.next().await.unwrap(), get.next().await.unwrap(), sse.message().await] {
-            assert_eq!(said["params"]["uri"], of_bundle(stopped), "it goes on");
+        for said in heard(&mut listen, &mut get, &mut sse).await {
+            assert_eq!(said, of_bundle(stopped), "it goes on");
         }
     }
     scene.stop().await;
@@ -444,5 +462,65 @@ async fn a_stopped_caller_answers_no_question_over_http_sse_and_others_do() {
         scene.change("resume", json!({"all": true})).await;
         scene.until(mount, "bad", Value::Null).await;
     }
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_shows_nothing_of_a_mount_that_is_stopped_and_says_so() {
+    let scene = Scene::start(json!([{"header": "x-agent"}])).await;
+    let names = |mount: &str| (0..70).map(|number| format!("{mount}-{number}")).collect::<Vec<_>>();
+    scene.new.change(|script| script.tools = names("new"));
+    scene.old.change(|script| script.tools = names("old"));
+    let list = async |method: &str, params: Value| {
+        modern(scene.addr(), "all", 6, method, params).header("x-agent", "one").send().await.json()
+    };
+    let first = list("tools/list", json!({})).await;
+    let cursor = json!({"cursor": first["result"]["nextCursor"]});
+    let rest = list("tools/list", cursor.clone()).await;
+    assert!(rest["result"].to_string().contains("old__old-69"), "{rest}");
+    let mut ears = ears(&scene, "all", "one").await;
+    // What was said to find out that they listen may come before it, and was about tools.
+    let hear_of_all = async |ears: &mut Ears| {
+        for stream in 0..3 {
+            let mut awaited = vec!["prompts", "resources", "tools"];
+            while !awaited.is_empty() {
+                let said = match stream {
+                    0 => ears.get.next().await.unwrap(),
+                    1 => ears.listen.next().await.unwrap(),
+                    _ => ears.sse.message().await,
+                };
+                let is_told = |list: &&str| said["method"] == format!("notifications/{list}/list_changed");
+                awaited.retain(|list| !is_told(list));
+            }
+        }
+    };
+    hear(&scene, &mut ears).await;
+    eventually("each is listened to once for all", async || {
+        ((scene.new.listeners(), scene.old.listeners()) == (1, 1)).then_some(())
+    })
+    .await;
+    scene.kill(json!({"scope": "mount", "mount": "old"})).await;
+    hear_of_all(&mut ears).await;
+    let asked = scene.old.seen("tools/list").len();
+    eventually("nobody listens to it", async || (scene.old.listeners() == 0).then_some(())).await;
+    for (method, key) in
+        [("tools/list", "tools"), ("resources/list", "resources"), ("prompts/list", "prompts")]
+    {
+        let listed = list(method, json!({})).await["result"].clone();
+        let shown = listed[key].to_string();
+        assert!(shown.contains("new") && !shown.contains("old"), "{listed}");
+        assert_eq!(listed["_meta"]["ostler/missing"], json!([{"mount": "old", "reason": "kill_switch"}]));
+    }
+    let discovered = list("server/discover", json!({})).await["result"].clone();
+    assert_eq!(discovered["instructions"], "# new\n\nuse new", "{discovered}");
+    let rest = list("tools/list", cursor).await;
+    assert_eq!(rest["error"]["code"], -32602, "what is left of an earlier list: {rest}");
+    // It has other tools when it goes on, and nobody has asked it meanwhile.
+    scene.old.change(|script| script.tools = vec!["fresh".to_owned()]);
+    scene.change("resume", json!({"all": true})).await;
+    hear_of_all(&mut ears).await;
+    assert_eq!(scene.old.seen("tools/list").len(), asked);
+    let listed = list("tools/list", json!({})).await["result"].clone();
+    assert!(listed["tools"].to_string().contains("old__fresh"), "{listed}");
     scene.stop().await;
 }

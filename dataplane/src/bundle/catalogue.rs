@@ -10,7 +10,7 @@ use ostler_core::limits::{
     BUNDLE_AUDIENCE_BYTES_MAX, BUNDLE_AUDIENCES_MAX, BUNDLE_FETCH_TIMEOUT, BUNDLE_LIST_DEADLINE,
 };
 use ostler_core::name::ResourceName;
-use ostler_mcp::method;
+use ostler_mcp::{Reason, method};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -57,6 +57,7 @@ struct Slot {
 
 /// In words for programs, like the reasons of errors.
 const TOO_SLOW: &str = "deadline";
+const STOPPED: &str = Reason::KillSwitch.name();
 
 // === impl Kind ===
 
@@ -92,7 +93,8 @@ impl Kind {
 // === impl Catalogue ===
 
 impl Catalogue {
-    /// Everything of one kind, in the order of the members, and who is missing.
+    /// Everything of one kind, in the order of the members, and who is missing. What an operator has stopped shows nothing, not even what it
+    /// has listed before.
     pub(super) async fn all(
         bundled: &Bundled,
         kind: Kind,
@@ -101,8 +103,19 @@ impl Catalogue {
     ) -> (Vec<Arc<Listed>>, Vec<Missing>) {
         let audience = bundled.bundle.catalogue.audience(capabilities);
         let asked = bundled.members.iter().map(|member| {
-            let slot = audience.slot(&bundled.bundle, member, kind, capabilities, asker);
-            async move { (member, wait(slot).await) }
+            let is_asked = !member.is_stopped();
+            let slot = is_asked.then(|| audience.slot(&bundled.bundle, member, kind, capabilities, asker));
+            async move {
+                let outcome = match slot {
+                    Some(slot) => wait(slot).await,
+                    None => Err(STOPPED),
+                };
+                // It may have been while it was waited for.
+                (
+                    member,
+                    outcome.and_then(|listed| if member.is_stopped() { Err(STOPPED) } else { Ok(listed) }),
+                )
+            }
         });
         let (mut lists, mut missing) = (Vec::with_capacity(bundled.members.len()), Vec::new());
         for (member, outcome) in join_all(asked).await {

@@ -63,6 +63,7 @@ pub(super) async fn serve(
         Some(_) => {
             let place = params.text("cursor").and_then(|cursor| Place::open(bundle, holder, kind, &cursor));
             let found = place.and_then(|place| Some((bundle.readings.find(place.list, kind)?, place)));
+            let found = found.filter(|(merged, _)| !merged.has_stopped(bundled));
             let Some(found) = found else {
                 let why = "`cursor` is unknown, or too old; list again without it";
                 return Ok(invalid_params(id, why));
@@ -120,6 +121,12 @@ pub(super) fn ttl_ms(lists: &[Arc<Listed>], missing: &[Missing]) -> u128 {
 // === impl Merged ===
 
 impl Merged {
+    /// Whether a member that is listed has been stopped since.
+    fn has_stopped(&self, bundled: &Bundled) -> bool {
+        let mut members = self.lists.iter().filter_map(|list| bundled.member(&list.mount));
+        members.any(|member| member.is_stopped())
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         let lists = |merged: &Self| merged.lists.iter().map(Arc::as_ptr).collect::<Vec<_>>();
         self.kind == other.kind && self.missing == other.missing && lists(self) == lists(other)

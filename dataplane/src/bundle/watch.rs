@@ -106,27 +106,43 @@ async fn follow_all(bundle: &Arc<Bundle>, asker: &Asker) {
     }
 }
 
-/// Listens to one member for as long as it is one. That it cannot be reached any more, or again, changes the lists too.
+/// Listens to one member for as long as it is one. That it cannot be reached any more, or again, changes the lists too, and so does that an
+/// operator stops it, or lets it go on.
 async fn follow(bundle: &Arc<Bundle>, member: &Arc<Mount>, asker: &Asker) {
-    let mut was_lost = false;
+    let (mut was_lost, mut is_silent) = (false, false);
     loop {
-        match open(bundle, member, asker).await {
-            Ok(Some((body, place))) => {
-                if std::mem::take(&mut was_lost) {
-                    all_of(bundle, member.name());
+        let (ending, mut stops) = (member.runtime.streams.ending(), member.kills.changes());
+        let is_lost = match member.is_stopped() {
+            true => true,
+            false if is_silent => false,
+            false => match open(bundle, member, asker).await {
+                Ok(Some((body, place))) => {
+                    if std::mem::take(&mut was_lost) {
+                        all_of(bundle, member.name());
+                    }
+                    tokio::select! {
+                        () = hear(bundle, member.name(), body) => {}
+                        () = ending.cancelled() => {}
+                    }
+                    drop(place);
+                    member.is_stopped()
                 }
-                hear(bundle, member.name(), body).await;
-                drop(place);
-            }
-            // It says nothing unasked.
-            Ok(None) => return,
-            Err(_) if was_lost => {}
-            Err(_) => {
-                was_lost = true;
-                all_of(bundle, member.name());
-            }
+                // It says nothing unasked.
+                Ok(None) => {
+                    is_silent = true;
+                    false
+                }
+                Err(_) => true,
+            },
+        };
+        if is_lost != was_lost {
+            was_lost = is_lost;
+            all_of(bundle, member.name());
         }
-        sleep(LISTEN_RETRY).await;
+        tokio::select! {
+            () = sleep(LISTEN_RETRY), if !is_silent => {}
+            changed = stops.changed() => if changed.is_err() { return },
+        }
     }
 }
 

@@ -124,6 +124,11 @@ impl Mount {
         }
     }
 
+    /// Whether an operator has stopped it, or everything.
+    pub fn is_stopped(&self) -> bool {
+        self.kills.load().stops_mount(self.name().as_str()).is_some()
+    }
+
     /// The mount's health, which is its upstream's unless config keeps it from being used, and of a bundle its members'.
     pub fn reading(&self) -> Reading {
         let reading = Reading { era: self.era(), ..self.upstream.health.reading() };
