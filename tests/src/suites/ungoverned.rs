@@ -60,7 +60,7 @@ pub async fn run(dir: &Path, plan: Plan) -> Tally {
     {
         let folder = dir.join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
-        let world = World::start(&folder, policy.clone()).await;
+        let world = World::start(&folder, policy.clone(), only_exact).await;
         let count = if policy.is_some() { plan.shapes / 2 } else { plan.controls };
         // The controls are the shapes that the first world was sent.
         let mut rng = Rng::with_seed(if name == "allow" { plan.seed ^ 1 } else { plan.seed });
@@ -123,6 +123,8 @@ struct World {
     sessions: BTreeMap<&'static str, LegacyClient>,
     endpoints: BTreeMap<&'static str, String>,
     streams: Vec<tokio::task::JoinHandle<()>>,
+    /// Whether a name with a prefix is another tool's, which no rule is about.
+    only_exact: bool,
     /// Messages of both servers, and bytes of the child's log.
     looked_at: std::sync::Mutex<[usize; 3]>,
 }
@@ -130,7 +132,7 @@ struct World {
 // === impl World ===
 
 impl World {
-    async fn start(dir: &Path, policy: Option<Value>) -> Self {
+    async fn start(dir: &Path, policy: Option<Value>, only_exact: bool) -> Self {
         let new = MemberServer::modern("new", &[DENIED, ALLOWED]).await;
         let old = MemberServer::legacy("old", &[DENIED, ALLOWED]).await;
         let child = dir.join("child.log");
@@ -168,7 +170,7 @@ impl World {
             streams.push(tokio::spawn(async move { while client.reads_on().await {} }));
         }
         let looked_at = std::sync::Mutex::default();
-        Self { new, old, child, dataplane, sessions, endpoints, streams, looked_at }
+        Self { new, old, child, dataplane, sessions, endpoints, streams, only_exact, looked_at }
     }
 
     /// What it was answered with, if with anything.
@@ -214,7 +216,7 @@ impl World {
             texts.push(log.get(*child..).unwrap_or_default().to_owned());
             *child = log.len();
         }
-        texts.iter().any(|text| names_the_tool(text))
+        texts.iter().any(|text| names_the_tool(text, self.only_exact))
     }
 }
 
@@ -224,8 +226,9 @@ impl Drop for World {
     }
 }
 
-/// Whether one of the texts in it is the tool's name, in whatever letters, for whatever reader.
-fn names_the_tool(body: &str) -> bool {
+/// Whether one of the texts in it is the tool's name, in whatever letters, for whatever reader; where not only that name is denied,
+/// also with what a bundle puts before it.
+fn names_the_tool(body: &str, only_exact: bool) -> bool {
     let mut rest = body;
     while let Some(start) = rest.find('"') {
         let mut end = start + 1;
@@ -235,7 +238,8 @@ fn names_the_tool(body: &str) -> bool {
         }
         let Some(text) = rest.get(start..=end) else { return false };
         let text: String = serde_json::from_str(text).unwrap_or_default();
-        if text.trim().eq_ignore_ascii_case(DENIED) || text.to_ascii_lowercase().ends_with("__pay") {
+        let has_prefix = !only_exact && text.to_ascii_lowercase().ends_with("__pay");
+        if text.trim().eq_ignore_ascii_case(DENIED) || has_prefix {
             return true;
         }
         rest = rest.get(end + 1..).unwrap_or_default();
