@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 use ostler_dataplane::DataPlane;
+use ostler_tests::support::bridged::Events;
 use ostler_tests::support::eventually;
+use ostler_tests::support::http::Ask;
 use ostler_tests::support::http_sse::SseClient;
 use ostler_tests::support::member::MemberServer;
 use ostler_tests::support::world::{LegacyClient, modern, standalone, until_legacy_at};
@@ -304,4 +306,64 @@ async fn a_tool_counts_as_destructive_until_it_is_known() {
     assert_eq!(world.arrived("look"), 0);
     world.new.hold(false);
     eventually("the tools are known", async || look().await.json()["result"].is_object().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_denied_is_subscribed_to_by_no_door_and_at_no_member_of_a_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    // As its server calls it; in a bundle it has another name.
+    let rule = json!({"name": "closed", "match": {"resource": "file:///*"}, "action": "deny"});
+    let world = World::start(dir.path(), json!({"rules": [rule]})).await;
+    let addr = world.dataplane.mcp_addr();
+    for (mount, closed, open) in [
+        ("new", "file:///a", "repo:b"),
+        ("old", "file:///a", "repo:b"),
+        ("all", "file://new//a", "repo:new/b"),
+        ("all", "file://old//a", "repo:old/b"),
+    ] {
+        let is_denied = |answer: &Value| {
+            let data = &answer["error"]["data"];
+            assert_eq!(
+                (&data["reason"], &data["rule"]),
+                (&json!("policy_denied"), &json!("closed")),
+                "{answer}"
+            );
+        };
+        let wanted = json!({"notifications": {"resourceSubscriptions": [open, closed]}});
+        is_denied(&modern(addr, mount, 5, "subscriptions/listen", wanted).send().await.json());
+        let legacy = LegacyClient::connect(addr, mount).await;
+        let mut sse = SseClient::connect(addr, mount).await;
+        let get = Ask::new(addr, "GET", &format!("/mcp/{mount}")).header("accept", "text/event-stream");
+        let get = Events::open(get.header("mcp-session-id", &legacy.session)).await;
+        let message = |uri: &str| json!({"jsonrpc": "2.0", "id": 5, "method": "resources/subscribe", "params": {"uri": uri}});
+        for uri in [closed, open] {
+            let of_legacy = legacy.post(&message(uri)).await.json();
+            sse.post(&message(uri)).await;
+            for answer in [of_legacy, sse.message().await] {
+                assert_eq!(answer["id"], 5, "{mount} {uri}");
+                match uri == closed {
+                    true => is_denied(&answer),
+                    false => assert!(answer["result"].is_object(), "{mount} {uri}: {answer}"),
+                }
+            }
+        }
+        let servers = [&world.new, &world.old];
+        eventually("the other is subscribed to", async || {
+            servers.iter().any(|server| server.subscribers("repo:b") == 2).then_some(())
+        })
+        .await;
+        drop((get, sse));
+        eventually("nobody is", async || {
+            servers.iter().all(|server| server.subscribers("repo:b") == 0).then_some(())
+        })
+        .await;
+        for server in servers {
+            for seen in server.everything() {
+                let is_subscription = ["resources/subscribe", "subscriptions/listen"]
+                    .iter()
+                    .any(|of| seen.body["method"] == *of);
+                assert!(!is_subscription || !seen.text.contains("file:"), "{mount}: {}", seen.text);
+            }
+        }
+    }
 }

@@ -350,6 +350,35 @@ async fn a_client_hears_no_more_of_a_resource_that_is_denied_after_it_subscribed
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_subscribes_for_its_clients_by_the_rules_of_now_however_old_their_streams_are() {
+    let scene = Scene::start(json!({})).await;
+    scene.list_all().await;
+    for (mount, server) in [("new", &scene.new), ("old", &scene.old)] {
+        let (closed, open) = (format!("file://{mount}//a"), format!("repo:{mount}/b"));
+        let mut clients = Subscribed::open(&scene, "all", &[&closed, &open]).await;
+        let wanted = json!({"notifications": {"resourceSubscriptions": [closed, open]}});
+        let addr = scene.dataplane.mcp_addr();
+        let _listens = Events::open(modern(addr, "all", 5, "subscriptions/listen", wanted)).await;
+        let subscribed = async |to_closed: usize, to_open: usize| {
+            eventually(&format!("{mount} has {to_closed} and {to_open} subscribers"), async || {
+                let found = (server.subscribers("file:///a"), server.subscribers("repo:b"));
+                (found == (to_closed, to_open)).then_some(())
+            })
+            .await;
+        };
+        subscribed(3, 3).await;
+        scene.apply(rules(&[json!({"match": {"resource": "file:*"}, "action": "deny"})])).await;
+        server.hang_up();
+        subscribed(0, 3).await;
+        clients.hear(&scene, "repo:b", &open, "denied").await;
+        // Nothing else makes it ask again.
+        scene.apply(json!({})).await;
+        subscribed(3, 3).await;
+        clients.hear(&scene, "file:///a", &closed, "allowed again").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_denied_is_not_heard_of_however_its_event_is_cut_on_the_way() {
     let dir = tempfile::tempdir().unwrap();
     let server = RawServer::start().await;

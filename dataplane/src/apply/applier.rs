@@ -336,7 +336,7 @@ impl Applier {
             }
         }
         for bundled in current.mounts().filter_map(|mount| mount.bundled.as_ref()) {
-            bundled.bundle.adopt(&bundled.members, &self.prober);
+            bundled.bundle.adopt(&bundled.members, &self.prober, || self.snapshots.rules());
         }
         if let Some(replaced) = replaced {
             retire(&replaced, &current, &self.draining, &self.deps);

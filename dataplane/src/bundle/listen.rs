@@ -23,10 +23,10 @@ use super::answer::encoded;
 use super::member::{self, Outgoing, Place};
 use super::sealer::Holder;
 use super::watch::{Changes, LISTS, Listener, Watching};
-use super::{Bundle, Bundled, Members as Mounts, names};
+use super::{Bundle, Bundled, Members as Mounts, Rules, names};
 use crate::bridge::ask::{Asker, unbridgeable};
 use crate::bridge::stream::{Bridged, Writer};
-use crate::govern::Permit;
+use crate::govern::{Pass, Permit};
 use crate::mount::Mount;
 use crate::upstream::{Answer, AnswerBody, BodyError, Call, UpstreamError};
 
@@ -63,12 +63,14 @@ struct Part {
     asker: Asker,
     capabilities: String,
     wanted: Wanted,
+    /// Of the resources, those that the rules let it ask for last.
+    asked: Vec<String>,
     open: Option<(AnswerBody, sse::Decoder, Place)>,
     /// Before it is opened.
     pause: Duration,
 }
 
-pub(super) fn open(
+pub(super) async fn open(
     bundled: &Bundled,
     call: &Call<'_>,
     envelope: &Envelope<'_>,
@@ -86,10 +88,21 @@ pub(super) fn open(
     }
     let wanted = wanted(bundled, holder, &asked, &mut accepted)?;
     let capabilities = envelope.meta.client_capabilities.unwrap_or("{}");
+    for (member, wanted) in &wanted {
+        let asked = ask(asker.pass(), member, &request(capabilities, &wanted.to_json())).await;
+        // A member that is stopped goes on one day, and is listened to then.
+        if let Err(error) = asked
+            && error.reason == Reason::PolicyDenied
+        {
+            return Err(error);
+        }
+    }
     let parts = wanted.into_iter().map(|(member, wanted)| {
         let (bundle, asker) = (Arc::clone(bundle), asker.clone());
         let capabilities = capabilities.to_owned();
-        Part { bundle, member, asker, capabilities, wanted, open: None, pause: Duration::ZERO }.stream()
+        let asked = Vec::new();
+        Part { bundle, member, asker, capabilities, wanted, asked, open: None, pause: Duration::ZERO }
+            .stream()
     });
     let members = stream::select_all(parts);
     let listener = Watching::listen(bundle, &asker);
@@ -115,9 +128,9 @@ pub(super) fn request(capabilities: &str, notifications: &str) -> Bytes {
 }
 
 /// Asks the gate, each time anew.
-async fn ask(asker: &Asker, member: &Mount, body: &Bytes) -> Result<Permit, UpstreamError> {
+async fn ask(pass: &Pass, member: &Mount, body: &Bytes) -> Result<Permit, UpstreamError> {
     let envelope = Envelope::scan(body).map_err(|_| unbridgeable("the message"))?;
-    asker.pass().ask(member, &envelope, body).await
+    pass.ask(member, &envelope, body).await
 }
 
 /// The same on its way.
@@ -223,6 +236,17 @@ impl Listen {
     }
 }
 
+/// Told of other rules; never where nobody tells.
+async fn changed(rules: &mut Option<Rules>) {
+    let is_told = match rules {
+        Some(rules) => rules.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_told {
+        std::future::pending::<()>().await;
+    }
+}
+
 // === impl Part ===
 
 impl Part {
@@ -230,38 +254,46 @@ impl Part {
     /// bundle is there.
     fn stream(self) -> BoxStream<'static, Bytes> {
         let members = self.bundle.members.subscribe();
-        let ending = self.member.runtime.streams.ending();
-        let said =
-            stream::unfold((self, members, ending), |(mut part, mut members, mut ending)| async move {
-                loop {
-                    let said = tokio::select! {
-                        biased;
-                        changed = members.changed() => {
-                            changed.ok()?;
+        let (rules, ending) = (self.bundle.rules.get().cloned(), self.member.runtime.streams.ending());
+        let from = (self, members, rules, ending);
+        let said = stream::unfold(from, |(mut part, mut members, mut rules, mut ending)| async move {
+            loop {
+                let said = tokio::select! {
+                    biased;
+                    changed = members.changed() => {
+                        changed.ok()?;
+                        part.follow(&mut members).await?;
+                        ending = part.member.runtime.streams.ending();
+                        continue;
+                    }
+                    // It was stopped: whether it goes on is asked with the next connection.
+                    () = ending.cancelled() => {
+                        if part.member.runtime.gone.is_cancelled() {
+                            // For good, until another has its name.
+                            part.open = None;
+                            members.changed().await.ok()?;
                             part.follow(&mut members).await?;
-                            ending = part.member.runtime.streams.ending();
+                        }
+                        ending = part.member.runtime.streams.ending();
+                        None
+                    }
+                    () = changed(&mut rules) => {
+                        if !part.gains() {
                             continue;
                         }
-                        // It was stopped: whether it goes on is asked with the next connection.
-                        () = ending.cancelled() => {
-                            if part.member.runtime.gone.is_cancelled() {
-                                // For good, until another has its name.
-                                part.open = None;
-                                members.changed().await.ok()?;
-                                part.follow(&mut members).await?;
-                            }
-                            ending = part.member.runtime.streams.ending();
-                            None
-                        }
-                        said = part.said() => said,
-                    };
-                    if let Some(said) = said {
-                        return Some((said, (part, members, ending)));
+                        part.open = None;
+                        part.pause = Duration::ZERO;
+                        continue;
                     }
-                    part.open = None;
-                    part.pause = LISTEN_RETRY;
+                    said = part.said() => said,
+                };
+                if let Some(said) = said {
+                    return Some((said, (part, members, rules, ending)));
                 }
-            });
+                part.open = None;
+                part.pause = LISTEN_RETRY;
+            }
+        });
         said.boxed()
     }
 
@@ -284,12 +316,37 @@ impl Part {
         }
     }
 
+    /// By the rules of now.
+    fn pass(&self) -> Pass {
+        let now = self.bundle.rules.get().and_then(|rules| rules.borrow().clone());
+        now.map_or_else(|| self.asker.pass().clone(), |now| self.asker.pass().under(&now))
+    }
+
+    /// Whether there is more to ask for than was asked for last. What has been taken away meanwhile is kept from the client alone.
+    fn gains(&self) -> bool {
+        let pass = self.pass();
+        let mut others = self.wanted.resources.iter().filter(|uri| !self.asked.contains(uri));
+        self.open.is_none() || others.any(|uri| pass.may_subscribe(&self.member, uri))
+    }
+
     /// The next notification, as the client knows what it is about; nothing when the member has to be listened to anew.
     async fn said(&mut self) -> Option<Bytes> {
         if self.open.is_none() {
             sleep(std::mem::take(&mut self.pause)).await;
-            let body = request(&self.capabilities, &self.wanted.to_json());
-            let permit = ask(&self.asker, &self.member, &body).await.ok()?;
+            let mut stops = self.member.kills.changes();
+            let pass = self.pass();
+            let wanted = self.wanted.as_far_as(|uri| pass.may_subscribe(&self.member, uri));
+            let body = request(&self.capabilities, &wanted.to_json());
+            let permit = match wanted.is_empty() {
+                true => None,
+                false => ask(&pass, &self.member, &body).await.ok(),
+            };
+            self.asked = wanted.resources;
+            let Some(permit) = permit else {
+                // It is asked again when there are other rules, or something else is stopped, and not before.
+                let _ = stops.changed().await;
+                return None;
+            };
             let outgoing = to_member(&self.asker, body, permit).ok()?;
             let (answer, place) = member::call(&self.bundle, &self.member, outgoing).await.ok()?;
             if !member::is_stream(&answer) {
@@ -320,6 +377,15 @@ impl Part {
 // === impl Wanted ===
 
 impl Wanted {
+    fn as_far_as(&self, may_hear_of: impl Fn(&str) -> bool) -> Self {
+        let resources = self.resources.iter().filter(|uri| may_hear_of(uri)).cloned().collect();
+        Self { resources, tasks: self.tasks.clone() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.tasks.is_empty()
+    }
+
     fn to_json(&self) -> String {
         let list = |texts: &mut dyn Iterator<Item = &String>| {
             let texts: Vec<_> = texts.map(|text| json_text(text)).collect();

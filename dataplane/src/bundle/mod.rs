@@ -47,7 +47,9 @@ use ostler_mcp::{Envelope, Era, Kind, Reason, error, message, method};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch as cell;
 
+use crate::bridge::ask::unbridgeable;
 use crate::deps::Deps;
+use crate::govern::{Governance, Pass};
 use crate::mount::Mount;
 use crate::prober::Prober;
 use crate::upstream::demands::{self, Behind};
@@ -64,6 +66,7 @@ pub struct Bundle {
     tasks: Tasks,
     sealer: Sealer,
     prober: OnceLock<Prober>,
+    rules: OnceLock<Rules>,
     /// As the newest snapshot has them, for what outlives a request.
     members: cell::Sender<Members>,
     catalogue: Catalogue,
@@ -86,6 +89,8 @@ pub struct Bundled {
 }
 
 type Members = Arc<[Arc<Mount>]>;
+/// What governs, from one change of the rules to the next.
+type Rules = cell::Receiver<Option<Arc<Governance>>>;
 
 /// Serves a call of a bundle.
 ///
@@ -108,7 +113,7 @@ pub async fn serve(bundled: &Bundled, call: Call<'_>) -> Result<Answer, Upstream
     let holder = Holder::of(call.pass.principal());
     match &*envelope.method {
         method::SERVER_DISCOVER => discover::serve(bundled, &call, envelope).await,
-        method::SUBSCRIPTIONS_LISTEN => listen::open(bundled, &call, envelope, &holder),
+        method::SUBSCRIPTIONS_LISTEN => listen::open(bundled, &call, envelope, &holder).await,
         method::TOOLS_CALL
         | method::PROMPTS_GET
         | method::RESOURCES_READ
@@ -124,6 +129,18 @@ pub async fn serve(bundled: &Bundled, call: Call<'_>) -> Result<Answer, Upstream
             }
         },
     }
+}
+
+/// Asks the member's gate whether its caller may subscribe to a resource, as the bundle names it. What leads to none is nobody's to deny.
+///
+/// # Errors
+/// The denial, as the caller is told.
+pub async fn may_subscribe(bundled: &Bundled, pass: &Pass, uri: &str) -> Result<(), UpstreamError> {
+    let Some((member, bare)) = bundled.origin(false, uri) else { return Ok(()) };
+    let params = format!(r#"{{"uri":{}}}"#, json_text(&bare));
+    let body = Bytes::from(message::request("0", method::RESOURCES_SUBSCRIBE, &params));
+    let envelope = Envelope::scan(&body).map_err(|_| unbridgeable("the subscription"))?;
+    pass.ask(member, &envelope, &body).await.map(drop)
 }
 
 /// The call will not be made again by which its `requestState` was to go on: a member that holds it lets go of it.
@@ -143,6 +160,7 @@ impl Bundle {
             tasks: deps.tasks.clone(),
             sealer: Sealer::default(),
             prober: OnceLock::new(),
+            rules: OnceLock::new(),
             members: cell::Sender::new(Arc::default()),
             catalogue: Catalogue::default(),
             readings: Readings::default(),
@@ -152,10 +170,11 @@ impl Bundle {
         }
     }
 
-    /// Makes the members of a new snapshot those that are listened to. Clients hear that their lists have changed if one came,
-    /// went, or is another.
-    pub fn adopt(&self, members: &Members, prober: &Prober) {
+    /// Makes the members of a new snapshot those that are listened to, by the rules that are told of. Clients hear that their lists have
+    /// changed if one came, went, or is another.
+    pub fn adopt(&self, members: &Members, prober: &Prober, rules: impl FnOnce() -> Rules) {
         let _ = self.prober.set(prober.clone());
+        let _ = self.rules.get_or_init(rules);
         let before = self.members.borrow().clone();
         if Arc::ptr_eq(&before, members) {
             return;

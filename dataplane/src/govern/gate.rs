@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use ostler_core::limits::POLICY_TARGET_BYTES_MAX;
 use ostler_mcp::bridge::Members;
 use ostler_mcp::{Envelope, Kind, Reason, method};
-use ostler_policy::{Caller, Decision, Message, Policy, Why};
+use ostler_policy::{Annotations, Arguments, Caller, Decision, Known, Message, Policy, Target, Why};
 use ostler_telemetry::text::bounded;
 use tokio::sync::watch;
 
@@ -131,6 +132,24 @@ impl Governance {
             _ => false,
         };
         is_same && self.environment == other.environment
+    }
+
+    /// Whether the caller could subscribe to a resource of the mount, without anything being written down.
+    pub(super) fn may_subscribe(&self, caller: &Caller, mount: &Mount, uri: &str) -> bool {
+        let Some(policy) = &self.policy else { return true };
+        let (way, nothing) = (Way::from(mount), Known::default());
+        let subscription = Message {
+            method: method::RESOURCES_SUBSCRIBE,
+            is_call: true,
+            target: Target::Resource(uri),
+            arguments: Arguments::Known(&nothing),
+            annotations: Annotations::default(),
+            caller,
+            mount: way.mount,
+            upstream: way.upstream,
+            environment: self.environment.as_deref(),
+        };
+        uri.len() <= POLICY_TARGET_BYTES_MAX && policy.judge(&subscription).is_allowed
     }
 
     /// What a stream that nobody asked the gate for shows its caller, from swap to swap.
@@ -373,6 +392,18 @@ impl Pass {
             Some(asker) => self.0.governance.ask_as(asker.clone(), mount.into(), Some(envelope), body).await,
             None => Ok(self.own()),
         }
+    }
+
+    /// The same by the rules of now, for what is asked long after the request that it was given for. It covers no call.
+    pub(crate) fn under(&self, now: &Arc<Governance>) -> Self {
+        let asker = self.0.asker.clone();
+        Self(Arc::new(Inner { governance: Arc::clone(now), asker, judged: Vec::new() }))
+    }
+
+    /// As [`Governance::may_subscribe`]; the data plane itself may.
+    pub(crate) fn may_subscribe(&self, mount: &Mount, uri: &str) -> bool {
+        let asker = self.0.asker.as_ref();
+        asker.is_none_or(|asker| self.0.governance.may_subscribe(&asker.caller, mount, uri))
     }
 
     /// Who tells what becomes of the calls of a message; nothing where nobody asks.

@@ -11,10 +11,10 @@ use ostler_core::limits::POLICY_TARGET_BYTES_MAX;
 use ostler_mcp::answer::AnswerScan;
 use ostler_mcp::sse::{self, Decoder, Event};
 use ostler_mcp::{Awaited, Envelope, Kind, method};
-use ostler_policy::{Annotations, Arguments, Caller, Known, Message, Policy, Target};
+use ostler_policy::Caller;
 use tokio::sync::watch;
 
-use super::{Governance, Way};
+use super::Governance;
 use crate::mount::Mount;
 
 /// What one stream's caller may hear of.
@@ -50,8 +50,10 @@ impl Updates {
         }
         let governance = self.now.borrow().clone();
         let Some(governance) = governance else { return events };
-        let Some(policy) = &governance.policy else { return events };
-        match without(&events, |uri| self.may_hear_of(uri, policy, &governance)) {
+        if governance.policy.is_none() {
+            return events;
+        }
+        match without(&events, |uri| self.may_hear_of(uri, &governance)) {
             Some((kept, withheld)) => {
                 self.mount.runtime.metrics.updates_withheld.add(withheld);
                 kept
@@ -61,25 +63,11 @@ impl Updates {
     }
 
     /// Whether the caller could subscribe to it now.
-    fn may_hear_of(&self, uri: &str, policy: &Policy, governance: &Governance) -> bool {
-        let judge = |mount: &Mount, uri: &str| {
-            let (way, nothing) = (Way::from(mount), Known::default());
-            let subscription = Message {
-                method: method::RESOURCES_SUBSCRIBE,
-                is_call: true,
-                target: Target::Resource(uri),
-                arguments: Arguments::Known(&nothing),
-                annotations: Annotations::default(),
-                caller: &self.caller,
-                mount: way.mount,
-                upstream: way.upstream,
-                environment: governance.environment.as_deref(),
-            };
-            policy.judge(&subscription).is_allowed
-        };
+    fn may_hear_of(&self, uri: &str, governance: &Governance) -> bool {
+        let may = |mount: &Mount, uri: &str| governance.may_subscribe(&self.caller, mount, uri);
         match &self.mount.bundled {
-            None => judge(&self.mount, uri),
-            Some(bundled) => bundled.origin(false, uri).is_some_and(|(member, uri)| judge(member, &uri)),
+            None => may(&self.mount, uri),
+            Some(bundled) => bundled.origin(false, uri).is_some_and(|(member, uri)| may(member, &uri)),
         }
     }
 }

@@ -189,6 +189,11 @@ impl MemberServer {
         }
     }
 
+    /// Ends every stream on which it speaks unasked.
+    pub fn hang_up(&self) {
+        lock(&self.shared.listeners).clear();
+    }
+
     pub fn listeners(&self) -> usize {
         let mut listeners = lock(&self.shared.listeners);
         listeners.retain(|listener| !listener.said.is_closed());

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::ask::unbridgeable;
 use super::question::Question;
 use super::{bare, exchange, json, push};
+use crate::bundle;
 use crate::mount::Mount;
 use crate::mount::greeting;
 use crate::mount::session::{BridgedMemo, Changed};
@@ -179,7 +180,12 @@ impl BridgedSession {
             method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
                 let uri =
                     envelope.uri.as_deref().ok_or_else(|| unbridgeable("a subscription without `uri`"))?;
-                self.subscribe(uri, envelope.method == method::RESOURCES_SUBSCRIBE)?;
+                let is_on = envelope.method == method::RESOURCES_SUBSCRIBE;
+                // A mount's own gate has judged it.
+                if let Some(bundled) = mount.bundled.as_ref().filter(|_| is_on) {
+                    Box::pin(bundle::may_subscribe(bundled, call.pass, uri)).await?;
+                }
+                self.subscribe(uri, is_on)?;
                 done()
             }
             method::INITIALIZE => Err(UpstreamError::new(
