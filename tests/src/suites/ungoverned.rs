@@ -60,7 +60,7 @@ pub async fn run(dir: &Path, plan: Plan) -> Tally {
     {
         let folder = dir.join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
-        let world = World::start(&folder, policy.clone(), only_exact).await;
+        let mut world = World::start(&folder, policy.clone(), only_exact).await;
         let count = if policy.is_some() { plan.shapes / 2 } else { plan.controls };
         // The controls are the shapes that the first world was sent.
         let mut rng = Rng::with_seed(if name == "allow" { plan.seed ^ 1 } else { plan.seed });
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// What it was answered with, if with anything.
-    async fn send(&self, shape: &Shape) -> Option<String> {
+    async fn send(&mut self, shape: &Shape) -> Option<String> {
         let path = match shape.door {
             Door::Sse => self.endpoints.get(shape.mount)?.clone() + &shape.path,
             _ => shape.path.clone(),
@@ -186,7 +186,13 @@ impl World {
         for (name, value) in &shape.headers {
             ask = ask.header(name, value);
         }
-        let answer = tokio::time::timeout(WAIT, ask.try_send()).await.ok()?.ok()?;
+        let answer = tokio::time::timeout(WAIT, ask.try_send()).await;
+        if shape.door == Door::Legacy && shape.verb == "DELETE" {
+            // What follows is not to be refused for want of a session.
+            let again = LegacyClient::connect(self.dataplane.mcp_addr(), shape.mount).await;
+            self.sessions.insert(shape.mount, again);
+        }
+        let answer = answer.ok()?.ok()?;
         if shape.door == Door::Sse {
             // It is sent after it was accepted; a message on its heels is sent after it.
             self.settle(shape.mount).await;
