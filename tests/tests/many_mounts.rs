@@ -13,7 +13,7 @@ async fn mounts_that_nobody_uses_take_little_memory_and_a_change_of_one_does_not
     const MOUNTS: usize = 2_000;
     let plan = Plan {
         mounts: MOUNTS,
-        rounds: 1,
+        rounds: 4,
         window: Duration::from_millis(200),
         swaps: 3,
         starts: 2,
@@ -27,5 +27,9 @@ async fn mounts_that_nobody_uses_take_little_memory_and_a_change_of_one_does_not
     assert!(each < 60_000, "{each} bytes for each mount: {found:?}");
     let cheapest = found.swaps.iter().min().unwrap();
     assert!(*cheapest * 3 < found.first_apply, "{found:?}");
-    assert_eq!((found.starts.len(), found.calls.len()), (2, 1));
+    // The cheapest turns, since whatever else the machine does makes the others dearer.
+    let with_many = found.calls.iter().map(|(many, _)| *many).min().unwrap();
+    let with_one = found.calls.iter().map(|(_, one)| *one).min().unwrap();
+    assert!(with_many * 2 < with_one * 3, "{found:?}");
+    assert_eq!((found.starts.len(), found.calls.len()), (2, 4));
 }
