@@ -18,28 +18,22 @@ const ENDS: u8 = 1;
 const CONTROL: u8 = 2;
 const BEYOND_ASCII: u8 = 4;
 
-/// What each byte is; plain letters are nothing.
-const KINDS: [u8; 256] = {
-    let mut kinds = [0; 256];
-    let mut byte = 0;
-    while byte < kinds.len() {
-        kinds[byte] = match byte {
-            0x22 | 0x5C => ENDS,
-            0..0x20 => CONTROL,
-            0x80.. => BEYOND_ASCII,
-            _ => 0,
-        };
-        byte += 1;
+/// What a byte is; plain letters are nothing.
+const fn kind(byte: u8) -> u8 {
+    match byte {
+        b'"' | b'\\' => ENDS,
+        0..0x20 => CONTROL,
+        0x80.. => BEYOND_ASCII,
+        _ => 0,
     }
-    kinds
-};
+}
 
 #[inline]
 pub(crate) fn run(text: &[u8]) -> Run {
     let (short, rest) = text.split_at_checked(SHORT_BYTES).unwrap_or((text, &[]));
     let mut kinds = 0;
     for (at, byte) in short.iter().enumerate() {
-        match KINDS.get(usize::from(*byte)).copied().unwrap_or_default() {
+        match kind(*byte) {
             ENDS => return Run::of(Some(at), kinds),
             kind => kinds |= kind,
         }
