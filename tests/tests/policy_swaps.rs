@@ -41,8 +41,9 @@ impl Scene {
         eventually("it is applied", async || (self.version() > before).then_some(())).await;
     }
 
+    /// Of the config that holds for everything, streams among it.
     fn version(&self) -> u64 {
-        self.dataplane.admin().applier.snapshots.load().map_or(0, |snapshot| snapshot.revision.version)
+        self.dataplane.admin().applier.status.read().applied.map_or(0, |revision| revision.version)
     }
 
     /// Lists everything once, so that what there is is known.
