@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 use ostler_core::limits::{ROUND_BYTES_MAX, TURN_BYTES_MAX};
@@ -98,18 +97,11 @@ impl Round {
     }
 }
 
-/// Begins one round after the other, each behind everything that is ready, until nobody waits.
+/// Begins one round after the other, each behind everything that is ready and what has arrived meanwhile, until nobody waits.
 async fn rounds() {
     loop {
-        let mut had_others = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut had_others, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        // Who yields so is woken once the worker has looked for what has arrived.
+        tokio::task::yield_now().await;
         let woken = ROUND.with_borrow_mut(Round::begin);
         if woken.is_empty() {
             return;
@@ -120,6 +112,7 @@ async fn rounds() {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
-use ostler_core::limits::{CONNECTIONS_MAX, DRAIN_DEADLINE, WORKER_TASKS_PER_LOOK};
+use ostler_core::limits::{CONNECTIONS_MAX, DRAIN_DEADLINE};
 use ostler_core::net::{Listener as NetListener, Stream};
+use ostler_core::until::until;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -37,10 +38,7 @@ impl Worker {
         sockets: watch::Receiver<Sockets>,
         release: CancellationToken,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .event_interval(WORKER_TASKS_PER_LOOK)
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         pipeline.shared.runtimes.watch(runtime.handle());
         let handle = runtime.handle().clone();
         let name = format!("traffic-{}", pipeline.worker);
@@ -136,12 +134,9 @@ impl Acceptor {
         let Some(entrance) = self.entrance() else { return };
         let open = Open::new(Arc::clone(&self.socket));
         let serve = connection::serve(stream, entrance, Arc::clone(&self.pipeline), graceful.watcher());
-        let cut = cut.clone();
+        let served = until(cut.clone(), serve);
         tokio::spawn(async move {
-            tokio::select! {
-                () = serve => {}
-                () = cut.cancelled() => {}
-            }
+            served.await;
             drop(open);
         });
     }

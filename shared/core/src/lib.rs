@@ -28,3 +28,4 @@ pub mod state_dir;
 pub mod supervisor;
 pub mod tasks;
 pub mod token;
+pub mod until;

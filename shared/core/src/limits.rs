@@ -363,9 +363,6 @@ pub const TURN_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of large bodies that a traffic worker passes on before everything else on it has a turn: some tenths of a
 /// millisecond of a core. A small call waits for a few such rounds, however many large bodies there are.
 pub const ROUND_BYTES_MAX: usize = 96 * 1024;
-/// Tasks of a traffic worker that run before it looks for what has arrived. With the runtime's own 61 a few large bodies,
-/// which always have something to do, keep a small call waiting for as many of their turns.
-pub const WORKER_TASKS_PER_LOOK: u32 = 8;
 /// Calls that one bridged session may have under way: as many as an upstream takes from all of them by default.
 pub const BRIDGED_CALLS_MAX: usize = 100;
 /// Resources that one bridged session may be subscribed to. Each is named in every request that listens anew.

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::until::until;
+
 /// A group of tasks with one stop signal.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
@@ -38,12 +40,9 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
+        let task = until(self.stop.clone(), task);
         self.spawn(name, async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = task => {}
-            }
+            task.await;
         });
     }
 

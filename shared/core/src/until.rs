@@ -1,0 +1,94 @@
+//! A future that is dropped where it stands when a token is cancelled. It is for what is polled for as long as a connection lives:
+//! a `select!` with the token's own future takes that one's locks with every poll.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// See [`until`].
+#[derive(Debug)]
+pub struct Until<F> {
+    future: Pin<Box<F>>,
+    stop: CancellationToken,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whom `stopped` wakes.
+    awaited_by: Option<Waker>,
+}
+
+/// What the future comes to; nothing if the token is cancelled before.
+pub fn until<F: Future>(stop: CancellationToken, future: F) -> Until<F> {
+    let stopped = Box::pin(stop.clone().cancelled_owned());
+    Until { future: Box::pin(future), stop, stopped, awaited_by: None }
+}
+
+impl<F: Future> Future for Until<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let is_awaited = self.awaited_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_awaited && self.stop.is_cancelled() {
+            return Poll::Ready(None);
+        }
+        if !is_awaited {
+            if self.stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            self.awaited_by = Some(cx.waker().clone());
+        }
+        self.future.as_mut().poll(cx).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll<F: Future>(until: &mut Until<F>, woken: &Arc<Woken>) -> Poll<Option<F::Output>> {
+        Pin::new(until).poll(&mut Context::from_waker(&Waker::from(Arc::clone(woken))))
+    }
+
+    #[test]
+    fn what_ends_by_itself_is_had_and_what_was_stopped_before_is_not_begun() {
+        let (stop, woken) = (CancellationToken::new(), Arc::default());
+        assert_eq!(poll(&mut until(stop.clone(), ready(5)), &woken), Poll::Ready(Some(5)));
+        stop.cancel();
+        assert_eq!(poll(&mut until(stop, ready(5)), &woken), Poll::Ready(None));
+    }
+
+    #[test]
+    fn whoever_polled_last_is_woken_and_finds_it_stopped() {
+        let (stop, first, last) = (CancellationToken::new(), Arc::default(), Arc::default());
+        let mut waits = until(stop.clone(), pending::<()>());
+        for woken in [&first, &last, &last] {
+            assert!(poll(&mut waits, woken).is_pending());
+        }
+        stop.cancel();
+        assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!(poll(&mut waits, &last), Poll::Ready(None));
+    }
+
+    #[tokio::test]
+    async fn a_task_ends_when_it_is_stopped() {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(until(stop.clone(), pending::<()>()));
+        tokio::task::yield_now().await;
+        stop.cancel();
+        assert_eq!(task.await.unwrap(), None);
+    }
+}
