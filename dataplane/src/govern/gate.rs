@@ -65,8 +65,6 @@ pub struct Way<'a> {
 #[derive(Debug)]
 pub struct Permit {
     pass: Pass,
-    /// One for each message that it is for; none for what is the data plane's own, or has no message.
-    decisions: Vec<Decision>,
     /// Messages of the batch that it is not for, in their order.
     denied: Vec<Denied>,
 }
@@ -176,12 +174,11 @@ impl Governance {
         envelope: Option<&Envelope<'_>>,
         body: &Bytes,
     ) -> Result<Permit, UpstreamError> {
-        let (mut decisions, mut judged, mut denied) = (Vec::new(), Vec::new(), Vec::new());
-        let mut take = |message: &Envelope<'_>, (decision, call)| {
+        let (mut judged, mut denied) = (Vec::new(), Vec::new());
+        let mut take = |message: &Envelope<'_>, call| {
             if way.upstream.is_some() {
                 Judged::add(message, body, call, &mut judged);
             }
-            decisions.push(decision);
         };
         match envelope {
             None => self.refuse_killed(&asker, way, None).await?,
@@ -190,7 +187,7 @@ impl Governance {
                 let verdicts = Box::pin(join_all(verdicts)).await;
                 for (place, (message, verdict)) in batch.messages().zip(verdicts).enumerate() {
                     match verdict {
-                        Ok(decision) => take(message, decision),
+                        Ok(call) => take(message, call),
                         Err(error) => denied.push(Denied { place, error }),
                     }
                 }
@@ -198,16 +195,16 @@ impl Governance {
             Some(message) => take(message, self.judge(&asker, way, message).await?),
         }
         let inner = Inner { governance: Arc::clone(self), asker: Some(asker), judged };
-        Ok(Permit { pass: Pass(Arc::new(inner)), decisions, denied })
+        Ok(Permit { pass: Pass(Arc::new(inner)), denied })
     }
 
-    /// What becomes of one message, which is written down; with its number where its outcome is to be told.
+    /// Whether one message may be sent, which is written down; with its number where its outcome is to be told.
     async fn judge(
         &self,
         asker: &Asker,
         way: Way<'_>,
         message: &Envelope<'_>,
-    ) -> Result<(Decision, Option<u32>), UpstreamError> {
+    ) -> Result<Option<u32>, UpstreamError> {
         self.refuse_killed(asker, way, Some(message)).await?;
         let decision = match self.decide(&asker.caller, way, message) {
             Ok(decision) => decision,
@@ -226,7 +223,7 @@ impl Governance {
         match (decision.is_allowed, written) {
             (false, _) => Err(denial::by(&decision)),
             (true, Err(Unavailable)) => Err(denial::unrecorded()),
-            (true, Ok(call)) => Ok((decision, call)),
+            (true, Ok(call)) => Ok(call),
         }
     }
 
@@ -358,10 +355,6 @@ impl Permit {
         std::mem::take(&mut self.denied)
     }
 
-    pub fn decisions(&self) -> &[Decision] {
-        &self.decisions
-    }
-
     /// Listens to the answer to the client's request, where it is to be kept.
     pub fn overhear(&self, is_stream: bool) -> Option<Overheard> {
         self.pass.0.asker.as_ref()?.calls.overhear(is_stream)
@@ -424,7 +417,7 @@ impl Pass {
 
     /// A permit for what the data plane sends of its own accord, which covers no call.
     pub fn own(&self) -> Permit {
-        Permit { pass: self.0.governance.own(), decisions: Vec::new(), denied: Vec::new() }
+        Permit { pass: self.0.governance.own(), denied: Vec::new() }
     }
 
     /// What governs the caller; nothing governs the data plane itself.

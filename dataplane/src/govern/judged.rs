@@ -1,6 +1,8 @@
 //! What was permitted, kept to be compared with what is sent. Bridges and bundles make new messages of a client's; that their
 //! calls are those that were judged is looked at again where they leave.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use ostler_mcp::{Envelope, method};
 
@@ -9,9 +11,9 @@ use super::reading;
 /// One call.
 #[derive(Debug)]
 pub(super) struct Judged {
-    method: Box<str>,
-    target: Option<Box<str>>,
-    /// As they stand in the body, of which this is a part.
+    method: Cow<'static, str>,
+    /// What it acts on and with what, as they stand in the body, of which these are parts.
+    target: Option<Bytes>,
     arguments: Bytes,
     /// Its number, where its outcome is written down.
     pub(super) call: Option<u32>,
@@ -27,15 +29,19 @@ impl Judged {
         }
         if message.method == method::SUBSCRIPTIONS_LISTEN {
             to.extend(reading::subscriptions(message).into_iter().map(|uri| Self {
-                method: method::RESOURCES_SUBSCRIBE.into(),
-                target: Some(uri.into()),
+                method: Cow::Borrowed(method::RESOURCES_SUBSCRIBE),
+                target: Some(String::from(uri).into()),
                 arguments: Bytes::new(),
                 call: None,
             }));
         } else if method::is_governed(&message.method) {
+            if to.is_empty() {
+                to.reserve_exact(1);
+            }
             to.push(Self {
-                method: (&*message.method).into(),
-                target: message.target().map(Into::into),
+                method: method::known(&message.method)
+                    .map_or_else(|| Cow::Owned((*message.method).to_owned()), Cow::Borrowed),
+                target: message.target().map(|target| part(body, target)),
                 arguments: part(body, what_counts(message)),
                 call,
             });
@@ -44,8 +50,8 @@ impl Judged {
 
     /// The resource that it subscribes to.
     pub(super) fn subscribed(&self) -> Option<Box<str>> {
-        let target = self.target.clone();
-        target.filter(|_| &*self.method == method::RESOURCES_SUBSCRIBE)
+        let target = self.target.as_deref().filter(|_| self.method == method::RESOURCES_SUBSCRIBE)?;
+        std::str::from_utf8(target).ok().map(Into::into)
     }
 
     /// Whether one of these is this message, or need not be.
@@ -57,8 +63,8 @@ impl Judged {
     }
 
     pub(super) fn is(&self, message: &Envelope<'_>) -> bool {
-        *self.method == *message.method
-            && self.target.as_deref() == message.target()
+        self.method == message.method
+            && self.target.as_deref() == message.target().map(str::as_bytes)
             && self.arguments == what_counts(message).as_bytes()
     }
 }

@@ -65,6 +65,7 @@ where
         }
     };
     tokio::select! {
+        biased;
         ended = connection => {
             if let Err(error) = ended {
                 tracing::debug!(%error, "client connection ended");

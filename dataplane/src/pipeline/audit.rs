@@ -3,6 +3,7 @@
 
 mod tracked;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
@@ -40,7 +41,7 @@ pub(super) struct Record {
     headed: Option<Duration>,
     mount: Option<MountRecord>,
     verb: Option<Verb>,
-    method: Option<String>,
+    method: Option<Cow<'static, str>>,
     target: Option<String>,
     trace: Option<String>,
     era: Option<Era>,
@@ -128,7 +129,8 @@ impl Record {
     pub(super) fn message(&mut self, envelope: Option<&Envelope<'_>>, era: Era) {
         self.era = Some(era);
         let Some(envelope) = envelope else { return };
-        self.method = Some(bounded(&envelope.method).into_owned());
+        let known = method::known(&envelope.method).map(Cow::Borrowed);
+        self.method = Some(known.unwrap_or_else(|| Cow::Owned(bounded(&envelope.method).into_owned())));
         self.target = envelope.target().map(|target| bounded(target).into_owned());
         if self.trace.is_none() {
             self.trace = envelope.meta.traceparent.as_deref().map(|trace| bounded(trace).into_owned());

@@ -101,8 +101,7 @@ fn path_of(path: &str) -> &str {
         Some(name) if door == "/sse" => name.split_once('/').map_or(name, |(name, _)| name),
         Some(name) => name,
     };
-    let is_name = ResourceName::parse(name).is_ok();
-    path.get(..door.len() + 1 + name.len()).filter(|_| is_name).unwrap_or_default()
+    path.get(..door.len() + 1 + name.len()).filter(|_| ResourceName::allows(name)).unwrap_or_default()
 }
 
 // === impl Asker ===

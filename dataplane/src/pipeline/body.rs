@@ -1,10 +1,12 @@
 //! Request bodies in memory, because they are judged before they are sent: each bounded, those of a mount bounded, all
 //! together bounded, and none waited for longer than a client may take.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
@@ -53,13 +55,19 @@ pub(super) async fn collect<'m>(
             "mount has {BODIES_READ_PER_MOUNT_MAX} requests being received, as many as it may; try again"
         ))
     })?;
-    let collected =
-        timeout(BODY_READ_TIMEOUT, read(&mut incoming, budget, mount)).await.unwrap_or_else(|_| {
-            Err(Refusal::new(
-                Reason::BodyTimeout,
-                "request body did not arrive in time; send it without pause",
-            ))
-        });
+    let collected = {
+        let mut reading = pin!(read(&mut incoming, budget, mount));
+        // Most have come with their heads, and need no timer.
+        match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+            Poll::Ready(collected) => collected,
+            Poll::Pending => timeout(BODY_READ_TIMEOUT, reading).await.unwrap_or_else(|_| {
+                Err(Refusal::new(
+                    Reason::BodyTimeout,
+                    "request body did not arrive in time; send it without pause",
+                ))
+            }),
+        }
+    };
     if collected.as_ref().is_err_and(|refusal| refusal.reason() == Reason::BodyTooLarge) {
         discard(incoming).await;
     }

@@ -17,8 +17,9 @@ use ostler_policy::Caller;
 
 use super::audit::{self, Record};
 use super::body::Buffered;
+use super::head::{Head, unambiguous};
 use super::refuse::{self, Asked, Refusal};
-use super::{Ends, Pipeline, RequestId, Routed, Served, Shared, authn, permit, unambiguous};
+use super::{Ends, Pipeline, RequestId, Routed, Served, Shared, authn, permit};
 use crate::bridge::Origin;
 use crate::govern::Asking;
 use crate::http_sse::{self, Channel};
@@ -140,7 +141,7 @@ impl Pipeline {
         routed: &Routed,
         record: &mut Record,
     ) -> Result<Judged<'b>, (Refusal, Asked)> {
-        let body = self.read_body(headers, incoming, Verb::Post, bodies).await;
+        let body = self.read_body(&Head::of(headers), incoming, Verb::Post, bodies).await;
         let body = body.map_err(|refusal| (refusal, Asked::Nothing))?;
         let envelope = self.scan(&body.bytes, bodies).await.map_err(|error| {
             self.shared.refusals.malformed.increment();

@@ -33,8 +33,9 @@ impl RequestIds {
 impl RequestId {
     /// Its digits, in memory of their own.
     pub fn digits(self) -> Hex<24> {
-        let lower_six = |number: u64| number.to_be_bytes().into_iter().skip(2);
-        Hex::of(lower_six(self.prefix).chain(lower_six(self.count)))
+        // Six bytes of each.
+        let joined = u128::from(self.prefix) << 80 | u128::from(self.count << 16) << 16;
+        Hex::of(joined.to_be_bytes())
     }
 }
 

@@ -13,6 +13,7 @@ mod audit;
 mod authn;
 mod batch;
 mod body;
+mod head;
 mod http_sse;
 mod ids;
 mod refuse;
@@ -27,13 +28,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use ostler_core::guard::{GuardError, HostGuard};
-use ostler_mcp::headers::{
-    JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, Mirrored, TRACEPARENT,
-};
 use ostler_mcp::{Envelope, EnvelopeError, Era, Reason, method};
 use ostler_policy::Caller;
 use ostler_telemetry::access::AccessLog;
@@ -57,6 +54,7 @@ use aftermath::Aftermath;
 use audit::Record;
 pub use audit::TrackedBody;
 pub use body::BufferBudget;
+use head::{Head, unambiguous};
 pub use ids::{RequestId, RequestIds};
 use refuse::{Asked, Refusal};
 
@@ -159,11 +157,11 @@ impl Pipeline {
 
     async fn judge_and_forward(&self, entrance: &Entrance, request: Request<Incoming>) -> Served {
         let (head, incoming) = request.into_parts();
-        let mut record =
-            Record::start(self.ids.next(), self.shared.access.clone(), text(&head.headers, TRACEPARENT));
+        let said = Head::of(&head.headers);
+        let mut record = Record::start(self.ids.next(), self.shared.access.clone(), said.traceparent());
         let snapshot = self.shared.snapshots.load();
         let listener = Arc::clone(entrance.listener(snapshot.as_deref()));
-        if let Err(error) = guard(&listener.guard, &head.headers, &head.uri) {
+        if let Err(error) = guard(&listener.guard, &said, &head.uri) {
             self.shared.refusals.guard(error);
             return refuse::guarded(error, record);
         }
@@ -219,11 +217,11 @@ impl Pipeline {
             return self.open_stream(&head.headers, &routed, entrance, unwelcome, record);
         }
         let bodies = &routed.mount.runtime.bodies;
-        let body = match self.read_body(&head.headers, incoming, routed.verb, bodies).await {
+        let body = match self.read_body(&said, incoming, routed.verb, bodies).await {
             Ok(body) => body,
             Err(refusal) => return refuse::mount(refusal, &routed, &Asked::Nothing, record),
         };
-        let served = self.forward(&head.headers, &body.bytes, &routed, &mut record).await;
+        let served = self.forward(&head.headers, &said, &body.bytes, &routed, &mut record).await;
         if let Ok((answer, _)) = &served
             && answer.body().closing().is_some()
         {
@@ -260,7 +258,7 @@ impl Pipeline {
 
     async fn read_body<'m>(
         &self,
-        headers: &HeaderMap,
+        head: &Head<'_>,
         incoming: Incoming,
         verb: Verb,
         bodies: &'m Bodies,
@@ -268,18 +266,7 @@ impl Pipeline {
         if verb != Verb::Post {
             return Ok(body::Buffered::empty());
         }
-        if !is_json(headers) {
-            self.shared.refusals.malformed.increment();
-            return Err(Refusal::new(Reason::UnsupportedMediaType, "send `Content-Type: application/json`"));
-        }
-        // What is judged is what was sent: nothing is ever unpacked.
-        if !headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity") {
-            self.shared.refusals.malformed.increment();
-            return Err(Refusal::new(
-                Reason::UnsupportedMediaType,
-                "send the body without `Content-Encoding`",
-            ));
-        }
+        head.announces_json().inspect_err(|_| self.shared.refusals.malformed.increment())?;
         body::collect(incoming, &self.shared.budget, bodies).await.inspect_err(|refusal| {
             match refusal.reason() {
                 Reason::BodyTooLarge => self.shared.refusals.too_large.increment(),
@@ -303,6 +290,7 @@ impl Pipeline {
     async fn forward(
         &self,
         headers: &HeaderMap,
+        head: &Head<'_>,
         body: &Bytes,
         routed: &Routed,
         record: &mut Record,
@@ -317,16 +305,16 @@ impl Pipeline {
         };
         let id = || envelope.as_ref().map(Asked::of).unwrap_or_default();
         unambiguous(headers).map_err(|refusal| (refusal, id()))?;
-        let version = text(headers, MCP_PROTOCOL_VERSION);
+        let version = head.version();
         let era = match &envelope {
             Some(envelope) => Era::of_request(envelope, version),
             None => version.map_or(Era::Legacy, Era::of_version),
         };
         record.message(envelope.as_ref(), era);
         if let Some(envelope) = &envelope {
-            agree(headers, envelope, era).map_err(|refusal| (refusal, id()))?;
+            agree(head, envelope, era).map_err(|refusal| (refusal, id()))?;
         }
-        let session = session::find(headers, era, routed).map_err(|refusal| (refusal, id()))?;
+        let session = session::find(head, era, routed).map_err(|refusal| (refusal, id()))?;
         let id_of_session = session.as_ref().and_then(|session| session.id().to_str().ok());
         let caller = authn::in_session(routed, id_of_session, envelope.as_ref());
         let caller = caller.map_err(|refusal| (refusal, id()))?;
@@ -371,13 +359,14 @@ impl Shared {
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let lists = Lists::of(&routed.mount, &call);
         let answered = async {
-            let answer = bridge::call(&routed.mount, call).await?;
+            let answer = Box::pin(bridge::call(&routed.mount, call)).await?;
             match lists {
                 Some(lists) => Box::pin(lists.apply(answer)).await,
                 None => Ok(answer),
             }
         };
         let answer = tokio::select! {
+            biased;
             answer = answered => answer,
             () = routed.mount.runtime.cut.cancelled() => {
                 Err(admission::drained(envelope.map_or("", |envelope| &envelope.method)))
@@ -437,13 +426,8 @@ fn is_unanswered(verb: Verb, envelope: Option<&Envelope<'_>>) -> bool {
 }
 
 /// What stands in headers for whoever routes by them must be what the body says (2026-07-28 transports).
-fn agree(headers: &HeaderMap, envelope: &Envelope<'_>, era: Era) -> Result<(), Refusal> {
-    let mirrored = Mirrored {
-        protocol_version: text(headers, MCP_PROTOCOL_VERSION),
-        method: text(headers, MCP_METHOD),
-        name: text(headers, MCP_NAME),
-    };
-    mirrored
+fn agree(head: &Head<'_>, envelope: &Envelope<'_>, era: Era) -> Result<(), Refusal> {
+    head.mirrored()
         .check(envelope, era)
         .map_err(|mismatch| Refusal::new(Reason::HeaderMismatch, mismatch.to_string()))
 }
@@ -531,33 +515,9 @@ impl Door {
     }
 }
 
-fn guard(guard: &HostGuard, headers: &HeaderMap, uri: &http::Uri) -> Result<(), GuardError> {
-    let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    guard.check_request(uri.authority().map(http::uri::Authority::as_str), all(HOST), all(ORIGIN))
-}
-
-/// Headers that say what a message is may stand there once: of two, one would be judged and the other believed.
-fn unambiguous(headers: &HeaderMap) -> Result<(), Refusal> {
-    let says_what = |name: &HeaderName| {
-        *name == CONTENT_TYPE || name.as_str() == LAST_EVENT_ID || name.as_str().starts_with(MCP_PREFIX)
-    };
-    match headers.keys().find(|name| says_what(name) && headers.get_all(*name).iter().nth(1).is_some()) {
-        None => Ok(()),
-        Some(name) => Err(Refusal::new(
-            Reason::HeaderMismatch,
-            format!("`{name}` stands there more than once; send it once"),
-        )),
-    }
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    // A value that is no visible ASCII is answered like a foreign one, not like an absent one.
-    headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"))
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON)
+fn guard(guard: &HostGuard, head: &Head<'_>, uri: &http::Uri) -> Result<(), GuardError> {
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    guard.check_request(authority, head.host.values(), head.origin.values())
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use ostler_mcp::headers::MCP_SESSION_ID;
 use ostler_mcp::{Era, Reason};
 use ostler_policy::Caller;
 
 use super::Routed;
+use super::head::Head;
 use super::refuse::Refusal;
 use crate::bridge;
 use crate::mount::Mount;
@@ -23,15 +22,12 @@ fn known(id: &str, mount: &Mount, caller: &Caller) -> Option<Arc<Session>> {
     })
 }
 
-pub(super) fn find(headers: &HeaderMap, era: Era, routed: &Routed) -> Result<Option<Arc<Session>>, Refusal> {
+pub(super) fn find(head: &Head<'_>, era: Era, routed: &Routed) -> Result<Option<Arc<Session>>, Refusal> {
     // The modern era has no sessions and ignores the header.
-    if era == Era::Modern {
+    if era == Era::Modern || head.session.is_absent() {
         return Ok(None);
     }
-    let mut values = headers.get_all(MCP_SESSION_ID).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let id = value.to_str().ok().filter(|_| values.next().is_none());
-    match id.and_then(|id| known(id, &routed.mount, &routed.caller)) {
+    match head.session.only().and_then(|id| known(id, &routed.mount, &routed.caller)) {
         Some(session) => Ok(Some(session)),
         None => Err(Refusal::new(
             Reason::SessionNotFound,

@@ -44,8 +44,10 @@ impl Network for MostHang {
 }
 
 fn config(name: &str, host: &str) -> Arc<CompiledUpstream> {
+    let url = format!("http://{host}/mcp").parse::<Uri>().unwrap();
     let transport = HttpTransport {
-        url: format!("http://{host}/mcp").parse::<Uri>().unwrap(),
+        host_header: HttpTransport::host_header(&url),
+        url,
         https: false,
         host: host.to_owned(),
         port: 80,

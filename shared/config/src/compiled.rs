@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use ostler_core::digest::Digest;
 use ostler_core::name::ResourceName;
 use ostler_policy::Policy;
@@ -78,6 +78,8 @@ pub struct HttpTransport {
     pub host: String,
     pub port: u16,
     pub path_and_query: PathAndQuery,
+    /// What `Host` says: see [`host_header`](Self::host_header).
+    pub host_header: HeaderValue,
     /// Values of secret-bearing headers and all that came from a reference are marked sensitive.
     pub headers: HeaderMap,
     pub oauth: Option<Arc<ClientCredentials>>,
@@ -183,6 +185,14 @@ impl fmt::Debug for SecretString {
 }
 
 // === impl HttpTransport ===
+
+impl HttpTransport {
+    /// What `Host` says in requests to this URL; empty for one that names no host.
+    pub fn host_header(url: &Uri) -> HeaderValue {
+        let host = url.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        host.unwrap_or(HeaderValue::from_static(""))
+    }
+}
 
 impl fmt::Debug for HttpTransport {
     /// Host, path and query may hold a resolved reference, and so they are not shown.

@@ -109,16 +109,16 @@ fn single<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<Option<&'a s
 fn split_port(authority: &str) -> Option<&str> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (name, port) = rest.split_once(']')?;
-        return (port.is_empty() || is_port(port)).then_some(name);
+        return (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(name);
     }
     match authority.split_once(':') {
-        Some((name, port)) => is_port(&format!(":{port}")).then_some(name),
+        Some((name, port)) => is_port(port).then_some(name),
         None => Some(authority),
     }
 }
 
 fn is_port(text: &str) -> bool {
-    text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    text.parse::<u16>().is_ok()
 }
 
 fn unbracketed(host: &str) -> &str {

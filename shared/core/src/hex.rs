@@ -9,10 +9,8 @@ impl<const DIGITS: usize> Hex<DIGITS> {
     /// Of as many bytes as there are pairs of digits; what is missing is 0.
     pub fn of(bytes: impl IntoIterator<Item = u8>) -> Self {
         let mut digits = [b'0'; DIGITS];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            if let [upper, lower] = pair {
-                (*upper, *lower) = (digit(byte >> 4), digit(byte & 0xf));
-            }
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *pair = [digit(byte >> 4), digit(byte & 0xf)];
         }
         Self(digits)
     }

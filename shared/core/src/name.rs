@@ -36,12 +36,17 @@ macro_rules! name_type {
                     let name = text.chars().take(80).collect();
                     return Err(NameError::TooLong { kind: $kind, name, len: text.len(), max: $max });
                 }
-                let check: fn(&[u8]) -> bool = $check;
-                if !check(text.as_bytes()) {
+                if !Self::allows(text) {
                     let name = text.escape_debug().to_string();
                     return Err(NameError::Pattern { kind: $kind, name, allowed: $allowed });
                 }
                 Ok(Self(Arc::from(text)))
+            }
+
+            /// Whether the text may be one.
+            pub fn allows(text: &str) -> bool {
+                let check: fn(&[u8]) -> bool = $check;
+                (1..=$max).contains(&text.len()) && check(text.as_bytes())
             }
 
             pub fn as_str(&self) -> &str {

@@ -137,7 +137,12 @@ pub fn is_notification(method: &str) -> bool {
 
 /// A name for metrics and logs that cannot be chosen by a client: the method if it is known, else `other`.
 pub fn label(method: &str) -> &'static str {
-    KNOWN.iter().copied().find(|known| *known == method).unwrap_or("other")
+    known(method).unwrap_or("other")
+}
+
+/// The name of a known method, for whatever outlives the message that holds it.
+pub fn known(method: &str) -> Option<&'static str> {
+    KNOWN.iter().copied().find(|known| *known == method)
 }
 
 const KNOWN: [&str; 33] = [

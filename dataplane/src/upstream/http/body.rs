@@ -88,12 +88,10 @@ impl Source {
         source
     }
 
-    /// Bounds silence and the whole answer.
+    /// Bounds silence, and the whole answer by when it has to be over.
     #[must_use]
-    pub(super) fn with_clocks(mut self, idle: Duration, total: Duration) -> Self {
-        let now = Instant::now();
-        let until = now + total;
-        self.clocks = Some(Clocks { idle, until, quiet_since: now, armed: None });
+    pub(super) fn with_clocks(mut self, idle: Duration, until: Instant) -> Self {
+        self.clocks = Some(Clocks { idle, until, quiet_since: Instant::now(), armed: None });
         self
     }
 

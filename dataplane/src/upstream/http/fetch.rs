@@ -84,8 +84,10 @@ mod tests {
         let get = async |host: &str, own: Vec<std::net::SocketAddr>| {
             let deps = Deps::new(WallClock::manual(0), Arc::new(SystemNetwork), 1, 1);
             let deps = deps.keeping_from(OwnListeners::new(own, None));
+            let url = format!("http://{host}:{}/keys", addr.port()).parse().unwrap();
             let source = HttpTransport {
-                url: format!("http://{host}:{}/keys", addr.port()).parse().unwrap(),
+                host_header: HttpTransport::host_header(&url),
+                url,
                 https: false,
                 host: host.to_owned(),
                 port: addr.port(),

@@ -1,31 +1,28 @@
 //! Which of the client's headers go up and which of the upstream's come down. Both are allow-lists: credentials,
 //! cookies and challenges never cross, whatever they are called.
 
-use http::header::{
-    ACCEPT, ACCEPT_LANGUAGE, ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, RETRY_AFTER,
-    USER_AGENT,
-};
-use http::{HeaderMap, HeaderValue};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ostler_mcp::Era;
 use ostler_mcp::headers::{
     BAGGAGE, LAST_EVENT_ID, MCP_PREFIX, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
 };
 
-const UP: [HeaderName; 4] = [ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, USER_AGENT];
-const UP_BY_NAME: [&str; 4] = [TRACEPARENT, TRACESTATE, BAGGAGE, LAST_EVENT_ID];
-const DOWN: [HeaderName; 5] = [CONTENT_TYPE, CACHE_CONTROL, CONTENT_LANGUAGE, RETRY_AFTER, ALLOW];
-const DOWN_BY_NAME: [&str; 1] = [X_ACCEL_BUFFERING];
+/// The session id, ready to be looked up and set.
+pub(super) const SESSION_ID: HeaderName = HeaderName::from_static(MCP_SESSION_ID);
 
 /// The client's headers as the upstream may see them. `Mcp-*` headers go up as they are (unrecognised `Mcp-Param-*`
 /// must, 2026-07-28 transports), but for the session id, which is the data plane's own.
 pub(super) fn forwarded(client: &HeaderMap, era: Era) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
     for (name, value) in client {
-        let wanted = UP.contains(name)
-            || UP_BY_NAME.contains(&name.as_str())
-            || (name.as_str().starts_with(MCP_PREFIX) && name.as_str() != MCP_SESSION_ID);
-        let dropped = era == Era::Modern && name.as_str() == LAST_EVENT_ID;
-        if wanted && !dropped {
+        let is_wanted = match name.as_str() {
+            "accept" | "accept-language" | "content-type" | "user-agent" => true,
+            TRACEPARENT | TRACESTATE | BAGGAGE => true,
+            LAST_EVENT_ID => era == Era::Legacy,
+            name => is_protocols_own(name),
+        };
+        if is_wanted {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -36,25 +33,37 @@ pub(super) fn forwarded(client: &HeaderMap, era: Era) -> HeaderMap {
 pub(super) fn returned(upstream: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(upstream.len().min(8));
     for (name, value) in upstream {
-        let wanted = DOWN.contains(name)
-            || DOWN_BY_NAME.contains(&name.as_str())
-            || (name.as_str().starts_with(MCP_PREFIX) && name.as_str() != MCP_SESSION_ID);
-        if wanted {
+        let is_wanted = match name.as_str() {
+            "content-type" | "cache-control" | "content-language" | "retry-after" | "allow" => true,
+            X_ACCEL_BUFFERING => true,
+            name => is_protocols_own(name),
+        };
+        if is_wanted {
             headers.append(name.clone(), value.clone());
         }
     }
     headers
 }
 
-/// The media type, without parameters, lower case. None where there are several, in one header or in more: a browser goes
+/// The session's id is each side's own.
+fn is_protocols_own(name: &str) -> bool {
+    name.starts_with(MCP_PREFIX) && name != MCP_SESSION_ID
+}
+
+/// The media type, without parameters, in whatever case. None where there are several, in one header or in more: a browser goes
 /// by the last of them, and what was judged as JSON would be a page on Ostler's own origin.
-pub(in crate::upstream) fn media_type(headers: &HeaderMap) -> Option<String> {
+fn media_type(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let value = values.next().map(HeaderValue::to_str)?.ok()?;
     if values.next().is_some() || value.contains(',') {
         return None;
     }
-    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    Some(value.split(';').next().unwrap_or_default().trim())
+}
+
+/// Whether that is the media type.
+pub(in crate::upstream) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
+    media_type(headers).is_some_and(|found| found.eq_ignore_ascii_case(wanted))
 }
 
 #[cfg(test)]
@@ -110,10 +119,8 @@ mod tests {
 
     #[test]
     fn the_media_type_has_no_parameters() {
-        assert_eq!(
-            media_type(&map(&[("content-type", "Application/JSON; charset=utf-8")])).as_deref(),
-            Some("application/json")
-        );
+        let headers = map(&[("content-type", "Application/JSON; charset=utf-8")]);
+        assert!(is_of_type(&headers, "application/json") && !is_of_type(&headers, "text/html"));
     }
 
     #[test]

@@ -34,8 +34,8 @@ impl KeepAlive {
     }
 
     /// How long a connection may rest and be used again.
-    pub(super) fn limit(&self) -> Duration {
-        if self.now_us() >= self.forgotten_us.load(Ordering::Relaxed) {
+    fn limit(&self, now_us: u64) -> Duration {
+        if now_us >= self.forgotten_us.load(Ordering::Relaxed) {
             return POOL_IDLE_TIMEOUT;
         }
         Duration::from_micros(self.limit_us.load(Ordering::Relaxed))
@@ -43,9 +43,10 @@ impl KeepAlive {
 
     /// The upstream closed a connection that had rested for so long.
     fn learn(&self, rested: Duration) {
-        let limit = (rested / 2).max(POOL_IDLE_MIN).min(self.limit());
+        let now_us = self.now_us();
+        let limit = (rested / 2).max(POOL_IDLE_MIN).min(self.limit(now_us));
         self.limit_us.store(micros(limit), Ordering::Relaxed);
-        self.forgotten_us.store(self.now_us() + micros(POOL_LESSON), Ordering::Relaxed);
+        self.forgotten_us.store(now_us + micros(POOL_LESSON), Ordering::Relaxed);
     }
 
     fn now_us(&self) -> u64 {
@@ -69,15 +70,20 @@ impl Rest {
         self.since_us.store(0, Ordering::Relaxed);
     }
 
-    /// How long it has rested.
-    pub(super) fn lasted(&self) -> Option<Duration> {
+    /// Whether it has rested for less time than the upstream is known to grant.
+    pub(super) fn is_short(&self) -> bool {
+        let now_us = self.keep_alive.now_us();
+        self.lasted(now_us).is_some_and(|rested| rested < self.keep_alive.limit(now_us))
+    }
+
+    fn lasted(&self, now_us: u64) -> Option<Duration> {
         let since = self.since_us.load(Ordering::Relaxed);
-        (since > 0).then(|| Duration::from_micros((self.keep_alive.now_us() + 1).saturating_sub(since)))
+        (since > 0).then(|| Duration::from_micros((now_us + 1).saturating_sub(since)))
     }
 
     /// The connection has ended by itself.
     pub(super) fn broken(&self) {
-        if let Some(rested) = self.lasted() {
+        if let Some(rested) = self.lasted(self.keep_alive.now_us()) {
             self.keep_alive.learn(rested);
         }
     }
@@ -91,10 +97,14 @@ fn micros(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn limit(keep_alive: &KeepAlive) -> Duration {
+        keep_alive.limit(keep_alive.now_us())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn half_of_what_the_upstream_granted_is_used_and_forgotten_after_a_while() {
         let keep_alive = Arc::new(KeepAlive::new());
-        assert_eq!(keep_alive.limit(), POOL_IDLE_TIMEOUT);
+        assert_eq!(limit(&keep_alive), POOL_IDLE_TIMEOUT);
         let rest = Rest::new(&keep_alive);
         let rests_and_breaks = async |for_ms| {
             rest.begin();
@@ -103,13 +113,13 @@ mod tests {
             rest.end();
         };
         rests_and_breaks(200).await;
-        assert_eq!(keep_alive.limit(), Duration::from_millis(100));
+        assert_eq!(limit(&keep_alive), Duration::from_millis(100));
         rests_and_breaks(1_000).await;
-        assert_eq!(keep_alive.limit(), Duration::from_millis(100), "the shortest counts");
+        assert_eq!(limit(&keep_alive), Duration::from_millis(100), "the shortest counts");
         rests_and_breaks(1).await;
-        assert_eq!(keep_alive.limit(), POOL_IDLE_MIN);
+        assert_eq!(limit(&keep_alive), POOL_IDLE_MIN);
         tokio::time::advance(POOL_LESSON).await;
-        assert_eq!(keep_alive.limit(), POOL_IDLE_TIMEOUT);
+        assert_eq!(limit(&keep_alive), POOL_IDLE_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -120,6 +130,6 @@ mod tests {
         tokio::time::advance(Duration::from_millis(100)).await;
         rest.end();
         rest.broken();
-        assert_eq!(keep_alive.limit(), POOL_IDLE_TIMEOUT);
+        assert_eq!(limit(&keep_alive), POOL_IDLE_TIMEOUT);
     }
 }

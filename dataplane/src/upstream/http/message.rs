@@ -11,9 +11,9 @@ use super::headers;
 
 /// The response, if there is one in that many bytes. Takes as long as it takes.
 pub(super) async fn response_in(response: Response<Incoming>, bytes_max: usize) -> Option<Bytes> {
-    let media = headers::media_type(response.headers());
+    let is_stream = headers::is_of_type(response.headers(), EVENT_STREAM);
     let mut incoming = response.into_body();
-    if media.as_deref() == Some(EVENT_STREAM) {
+    if is_stream {
         return in_stream(incoming, bytes_max).await;
     }
     let mut body = BytesMut::new();
@@ -29,7 +29,7 @@ pub(super) async fn response_in(response: Response<Incoming>, bytes_max: usize) 
 
 /// The first event that says something, if it comes in that many bytes of a stream. Takes as long as it takes.
 pub(super) async fn first_event(response: Response<Incoming>, bytes_max: usize) -> Option<sse::Event> {
-    if headers::media_type(response.headers()).as_deref() != Some(EVENT_STREAM) {
+    if !headers::is_of_type(response.headers(), EVENT_STREAM) {
         return None;
     }
     let mut incoming = response.into_body();

@@ -16,18 +16,19 @@ mod response;
 mod session;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts, Transport};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::{HEAD_BYTES_MAX, RETRY_AFTER_MAX};
-use ostler_mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
+use ostler_mcp::headers::LAST_EVENT_ID;
 use ostler_mcp::{Envelope, Reason};
 use tokio::time::{Instant, timeout};
 
@@ -41,7 +42,7 @@ pub(in crate::upstream) use body::Sent;
 pub use body::{EventBody, JsonBody};
 use connect::Connector;
 pub(crate) use fetch::{Ask, fetch};
-pub(in crate::upstream) use headers::media_type;
+pub(in crate::upstream) use headers::is_of_type;
 pub(super) use heal::{revision_in, revision_of};
 pub(in crate::upstream) use pool::Lease;
 use pool::{Pools, SendError};
@@ -160,8 +161,10 @@ impl HttpUpstream {
                 // Boxed: it is large, and connections are used again.
                 None => (Box::pin(self.open(worker, timeouts.connect, metrics)).await?, false),
             };
-            let answered = within(timeouts.answer, lease.send(request)).await;
-            let answered = answered.map_err(|error| sent.mark(error))?;
+            let answered = {
+                let sending = pin!(lease.send(request));
+                within(timeouts.answer, sending).await.map_err(|error| sent.mark(error))?
+            };
             match answered {
                 Ok(response) => return Ok((response, lease)),
                 Err(SendError::NotSent(unsent)) if reused => request = *unsent,
@@ -342,17 +345,17 @@ fn build_request(
         Verb::Get => Method::GET,
         Verb::Delete => Method::DELETE,
     };
-    let mut headers = headers::forwarded(call.headers, call.era);
+    let mut forwarded = headers::forwarded(call.headers, call.era);
     if let Some(session) = session {
-        headers.insert(MCP_SESSION_ID, session.id.clone());
+        forwarded.insert(headers::SESSION_ID, session.id.clone());
     }
     if !resumes {
-        headers.remove(LAST_EVENT_ID);
+        forwarded.remove(LAST_EVENT_ID);
     }
     let mut request = Request::new(RequestBody::new(call.body.clone()));
     *request.method_mut() = method;
     *request.uri_mut() = transport.path_and_query.clone().into();
-    *request.headers_mut() = with_own_headers(headers, transport);
+    *request.headers_mut() = with_own_headers(forwarded, transport);
     request
 }
 
@@ -361,11 +364,7 @@ pub(in crate::upstream) fn with_own_headers(mut headers: HeaderMap, transport: &
     for (name, value) in &transport.headers {
         headers.insert(name.clone(), value.clone());
     }
-    if let Some(authority) = transport.url.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        headers.insert(HOST, host);
-    }
+    headers.insert(HOST, transport.host_header.clone());
     headers
 }
 
@@ -430,6 +429,8 @@ fn retry_after(headers: &HeaderMap, clock: &WallClock) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

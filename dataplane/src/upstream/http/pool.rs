@@ -94,8 +94,7 @@ impl Pools {
     }
 
     fn is_usable(&self, connection: &Connection) -> bool {
-        connection.rest.lasted().is_some_and(|rested| rested < self.keep_alive.limit())
-            && !connection.sender.is_closed()
+        connection.rest.is_short() && !connection.sender.is_closed()
     }
 
     fn put(&self, worker: usize, connection: Connection) {

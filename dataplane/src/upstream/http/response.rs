@@ -129,10 +129,9 @@ impl Shape {
     fn claimed(headers: &HeaderMap) -> Self {
         // Nobody asked for a coding, and what the client is told of the answer does not say that it has one.
         let is_plain = headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity");
-        match headers::media_type(headers).as_deref() {
-            _ if !is_plain => Self::Other,
-            Some(JSON) => Self::Json,
-            Some(EVENT_STREAM) => Self::Events,
+        match is_plain {
+            true if headers::is_of_type(headers, JSON) => Self::Json,
+            true if headers::is_of_type(headers, EVENT_STREAM) => Self::Events,
             _ => Self::Other,
         }
     }
@@ -152,7 +151,7 @@ fn awaited(call: &Call<'_>) -> Awaited {
 
 fn clocked(source: Source, call: &Call<'_>, started: Instant) -> Source {
     let timeouts = &call.config.timeouts;
-    source.with_clocks(timeouts.idle, timeouts.total.saturating_sub(started.elapsed()))
+    source.with_clocks(timeouts.idle, started + timeouts.total)
 }
 
 /// An answer in one piece.
@@ -307,7 +306,7 @@ async fn own_session_id(
     answer: Option<Bytes>,
     upstream: &HttpUpstream,
 ) -> Result<Option<http::HeaderValue>, UpstreamError> {
-    let Some(upstream_id) = headers.get(MCP_SESSION_ID) else { return Ok(None) };
+    let Some(upstream_id) = headers.get(headers::SESSION_ID) else { return Ok(None) };
     if call.era == Era::Modern || !status.is_success() {
         return Ok(None);
     }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::endpoint;
 use crate::deps::Deps;
 use crate::upstream::health::Doubts;
-use crate::upstream::http::{Finding, HttpUpstream, Lease, RequestBody, Sent, media_type, with_own_headers};
+use crate::upstream::http::{Finding, HttpUpstream, Lease, RequestBody, Sent, is_of_type, with_own_headers};
 use crate::upstream::{Cause, Credential, Fault, UpstreamError, UpstreamMetrics, Verdict};
 
 /// Knows the server and how to get there.
@@ -101,7 +101,7 @@ impl Dialer {
         let request = self.request(Method::GET, &self.transport.path_and_query, Bytes::new());
         let (response, lease) = self.send(request).await?;
         let status = response.status();
-        let is_stream = media_type(response.headers()).as_deref() == Some(EVENT_STREAM);
+        let is_stream = is_of_type(response.headers(), EVENT_STREAM);
         match status.as_u16() {
             200..=299 if is_stream => {}
             401 | 403 => {

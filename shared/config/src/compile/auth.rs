@@ -92,7 +92,9 @@ fn open(auth: &Auth, listen: SocketAddr) -> Option<Diagnostic> {
 pub(super) fn fetched(text: &str) -> HttpTransport {
     let Target { url, https, host, port } = url::parse(text).unwrap_or_else(|_| Target::nowhere());
     let path_and_query = url.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    HttpTransport { url, https, host, port, path_and_query, headers: HeaderMap::new(), oauth: None }
+    let host_header = HttpTransport::host_header(&url);
+    let headers = HeaderMap::new();
+    HttpTransport { url, https, host, port, path_and_query, host_header, headers, oauth: None }
 }
 
 fn keys(

@@ -104,6 +104,7 @@ fn compile_http(
     identity.update(key.as_bytes()).update(target.url.to_string().as_bytes());
     let transport = HttpTransport {
         path_and_query: path_and_query(&target.url),
+        host_header: HttpTransport::host_header(&target.url),
         url: target.url,
         https: target.https,
         host: target.host,
