@@ -67,7 +67,7 @@ impl Connector {
             }
             watched.broken();
         });
-        Ok(Connection { sender, rest })
+        Ok(Connection::new(sender, rest))
     }
 
     async fn secure(&self, stream: Stream) -> Result<Stream, UpstreamError> {

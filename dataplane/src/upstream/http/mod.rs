@@ -1,6 +1,7 @@
 //! Streamable HTTP upstreams: one endpoint, answers passed on as they come, and sessions that are opened again when the
 //! upstream has lost them.
 
+mod alarm;
 mod body;
 mod connect;
 mod fetch;
@@ -16,7 +17,6 @@ mod response;
 mod session;
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -161,15 +161,12 @@ impl HttpUpstream {
                 // Boxed: it is large, and connections are used again.
                 None => (Box::pin(self.open(worker, timeouts.connect, metrics)).await?, false),
             };
-            let answered = {
-                let sending = pin!(lease.send(request));
-                within(timeouts.answer, sending).await.map_err(|error| sent.mark(error))?
-            };
-            match answered {
+            match lease.send(request, timeouts.answer).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(SendError::NotSent(unsent)) if reused => request = *unsent,
                 Err(SendError::NotSent(_)) => return Err(broken(Cause::ClosedBeforeRequest)),
                 Err(SendError::Failed(error)) => return Err(sent.mark(explain_send(&error))),
+                Err(SendError::Late) => return Err(sent.mark(late())),
             }
         }
     }
@@ -369,13 +366,15 @@ pub(in crate::upstream) fn with_own_headers(mut headers: HeaderMap, transport: &
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, UpstreamError> {
-    timeout(limit, work).await.map_err(|_| {
-        UpstreamError::new(
-            Reason::UpstreamTimeout,
-            "upstream did not answer within `timeouts.answer`; raise it or look at the upstream",
-        )
-        .fault(Cause::AnswerTimeout)
-    })
+    timeout(limit, work).await.map_err(|_| late())
+}
+
+fn late() -> UpstreamError {
+    UpstreamError::new(
+        Reason::UpstreamTimeout,
+        "upstream did not answer within `timeouts.answer`; raise it or look at the upstream",
+    )
+    .fault(Cause::AnswerTimeout)
 }
 
 fn broken(what: Cause) -> UpstreamError {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -11,6 +12,7 @@ use hyper::client::conn::http1::SendRequest;
 use ostler_core::limits::POOL_IDLE_MAX;
 
 use super::RequestBody;
+use super::alarm::Alarm;
 use super::keep_alive::{KeepAlive, Rest};
 
 /// The pools of all workers.
@@ -30,6 +32,7 @@ struct Idle {
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) rest: Arc<Rest>,
+    alarm: Alarm,
 }
 
 /// A connection in use. It goes back to its worker's pool only through [`Lease::finish`]; dropped before, it is closed,
@@ -45,6 +48,8 @@ pub(super) enum SendError {
     /// It provably never left.
     NotSent(Box<Request<RequestBody>>),
     Failed(hyper::Error),
+    /// The answer did not begin in time.
+    Late,
 }
 
 // === impl Pools ===
@@ -109,6 +114,12 @@ impl Pools {
 
 // === impl Connection ===
 
+impl Connection {
+    pub(super) fn new(sender: SendRequest<RequestBody>, rest: Arc<Rest>) -> Self {
+        Self { sender, rest, alarm: Alarm::default() }
+    }
+}
+
 impl Drop for Connection {
     /// Closed by us: that teaches nothing of the upstream.
     fn drop(&mut self) {
@@ -119,16 +130,20 @@ impl Drop for Connection {
 // === impl Lease ===
 
 impl Lease {
+    /// Sends a request, and waits for the head of its answer for as long as `limit`.
     pub(super) async fn send(
         &mut self,
         request: Request<RequestBody>,
+        limit: Duration,
     ) -> Result<Response<Incoming>, SendError> {
         let Some(connection) = &mut self.connection else {
             return Err(SendError::NotSent(Box::new(request)));
         };
-        let mut error = match connection.sender.try_send_request(request).await {
-            Ok(response) => return Ok(response),
-            Err(error) => error,
+        let sending = connection.sender.try_send_request(request);
+        let mut error = match connection.alarm.within(limit, sending).await {
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(error)) => error,
+            None => return Err(SendError::Late),
         };
         self.connection = None;
         match error.take_message() {
