@@ -9,7 +9,7 @@ mod json;
 
 use ostler_core::limits::{BATCH_MESSAGES_MAX, MESSAGE_ID_BYTES_MAX};
 
-use self::json::{Json, Token};
+use self::json::{Json, Token, What};
 use crate::envelope::{Envelope, canonical_id};
 use crate::method;
 
@@ -78,6 +78,12 @@ pub enum Malformed {
 #[derive(Debug, Default)]
 pub struct AnswerScan {
     json: Json,
+    hearing: Hearing,
+}
+
+/// What its tokens have said so far.
+#[derive(Debug, Default)]
+struct Hearing {
     /// Where messages stand: 1 in an object, 2 in a batch.
     level: usize,
     message: Message,
@@ -227,29 +233,31 @@ impl AnswerScan {
     }
 
     /// Reads on. Bytes after the first fault are not looked at.
-    pub fn push(&mut self, mut chunk: &[u8], awaited: &Awaited) {
-        while self.malformed.is_none() {
-            match self.json.next(&mut chunk) {
-                Ok(Some(token)) => self.token(token, awaited),
+    pub fn push(&mut self, piece: &[u8], awaited: &Awaited) {
+        let Self { json, hearing } = self;
+        let mut at = 0;
+        while hearing.malformed.is_none() {
+            match json.next(piece, &mut at, hearing.told()) {
+                Ok(Some(token)) => hearing.token(token, awaited),
                 Ok(None) => return,
-                Err(fault) => self.malformed = Some(fault),
+                Err(fault) => hearing.malformed = Some(fault),
             }
         }
     }
 
     /// What is wrong already, before the end.
     pub fn malformed(&self) -> Option<Malformed> {
-        self.malformed
+        self.hearing.malformed
     }
 
     /// What has been heard already, before the end: a foreign response does not get better.
     pub fn heard(&self) -> Heard {
-        self.heard
+        self.hearing.heard
     }
 
     /// The raw id of the request that was read last.
     pub fn asked(&self) -> Option<&str> {
-        std::str::from_utf8(&self.id).ok().filter(|id| !id.is_empty())
+        std::str::from_utf8(&self.hearing.id).ok().filter(|id| !id.is_empty())
     }
 
     /// Ends the answer, and makes the scan ready for another.
@@ -257,60 +265,64 @@ impl AnswerScan {
     /// # Errors
     /// When it is no JSON-RPC message or batch.
     pub fn finish(&mut self) -> Result<Heard, Malformed> {
-        if self.malformed.is_none() && !self.json.is_done() {
-            self.malformed =
-                Some(if self.json.is_empty() { Malformed::NotJson } else { Malformed::Truncated });
-        }
-        let verdict = match self.malformed {
+        let Self { json, hearing } = self;
+        let verdict = match hearing.malformed {
             Some(malformed) => Err(malformed),
-            None if self.messages == 0 => Err(Malformed::NotMessage),
-            None => Ok(self.heard),
+            None if json.is_empty() => Err(Malformed::NotJson),
+            None if !json.is_done() => Err(Malformed::Truncated),
+            None if hearing.messages == 0 => Err(Malformed::NotMessage),
+            None => Ok(hearing.heard),
         };
-        self.json.reset();
+        json.reset();
+        hearing.reset();
+        verdict
+    }
+}
+
+// === impl Hearing ===
+
+impl Hearing {
+    /// All but the id of the message that was read last.
+    fn reset(&mut self) {
         self.level = 0;
         self.message = Message::default();
         self.heard = Heard::default();
         self.messages = 0;
         self.malformed = None;
-        verdict
     }
 
-    fn token(&mut self, token: Token, awaited: &Awaited) {
-        let depth = self.json.depth();
-        match token {
-            Token::Open { object } if depth == 1 => {
+    /// The tokens that matter, see [`Json::next`]: those of messages, and of a result or an error the members.
+    #[inline]
+    fn told(&self) -> usize {
+        self.level + usize::from(matches!(self.message.key, Key::Result | Key::Error))
+    }
+
+    #[inline]
+    fn token(&mut self, token: Token<'_>, awaited: &Awaited) {
+        let Token { what, depth } = token;
+        match what {
+            What::Open { object } if depth == 0 => {
                 self.level = if object { 1 } else { 2 };
                 self.begin_message();
             }
-            Token::Open { object } if depth == self.level => {
+            What::Open { object } if depth + 1 == self.level => {
                 self.begin_message();
                 if !object {
                     self.malformed = Some(Malformed::NotMessage);
                 }
             }
-            Token::Open { object } if depth == self.level + 1 => self.container(object),
-            Token::Close if depth + 1 == self.level => self.end_message(),
-            Token::Key if depth == self.level => self.key(),
-            Token::Key if depth == self.level + 1 => self.message.inner = self.inner_key(),
-            Token::Scalar if depth == self.level + 1 && self.level > 0 => self.inner_scalar(),
-            Token::Scalar if depth == self.level => self.scalar(awaited),
+            What::Open { object } if depth == self.level => self.container(object),
+            What::Close if depth + 1 == self.level => self.end_message(),
+            What::Key { raw, escaped } if depth == self.level => self.key(raw, escaped),
+            What::Key { raw, escaped } if depth == self.level + 1 => self.inner_key(raw, escaped),
+            What::Scalar(text) if depth == self.level + 1 && self.level > 0 => self.inner_scalar(text),
+            What::Scalar(text) if depth == self.level => self.scalar(text, awaited),
             // A message is an object, also in a batch.
-            Token::Scalar if depth < self.level || self.level == 0 => {
+            What::Scalar(_) if depth < self.level || self.level == 0 => {
                 self.malformed = Some(Malformed::NotMessage);
             }
             _ => {}
         }
-        let is_read = match self.json.depth().checked_sub(self.level) {
-            _ if self.level == 0 => false,
-            Some(0) => true,
-            // Of a result and an error the names, and two values.
-            Some(1) => {
-                matches!(self.message.key, Key::Result | Key::Error)
-                    && (token != Token::Key || self.message.inner != Inner::Other)
-            }
-            _ => false,
-        };
-        self.json.keep_texts(is_read);
     }
 
     fn begin_message(&mut self) {
@@ -318,8 +330,16 @@ impl AnswerScan {
         self.id.clear();
     }
 
-    fn key(&mut self) {
-        let key = Key::of(self.json.text());
+    fn key(&mut self, raw: &[u8], escaped: bool) {
+        let key = match raw {
+            br#""jsonrpc""# => Key::Jsonrpc,
+            br#""id""# => Key::Id,
+            br#""method""# => Key::Method,
+            br#""result""# => Key::Result,
+            br#""error""# => Key::Error,
+            _ if escaped => Key::of(decoded(raw).as_deref()),
+            _ => Key::Other,
+        };
         self.message.key = key;
         if self.message.seen & key as u8 != 0 {
             self.message.invalid = true;
@@ -327,16 +347,20 @@ impl AnswerScan {
         self.message.seen |= key as u8;
     }
 
-    fn inner_key(&self) -> Inner {
-        match (self.message.key, self.json.text()) {
-            (Key::Result, text) if is_text(text, "isError") => Inner::IsError,
-            (Key::Error, text) if is_text(text, "code") => Inner::Code,
+    fn inner_key(&mut self, raw: &[u8], escaped: bool) {
+        self.message.inner = match (self.message.key, raw) {
+            (Key::Result, br#""isError""#) => Inner::IsError,
+            (Key::Error, br#""code""#) => Inner::Code,
+            (key, _) if escaped => match (key, decoded(raw).as_deref()) {
+                (Key::Result, Some("isError")) => Inner::IsError,
+                (Key::Error, Some("code")) => Inner::Code,
+                _ => Inner::Other,
+            },
             _ => Inner::Other,
-        }
+        };
     }
 
-    fn inner_scalar(&mut self) {
-        let raw = self.json.text();
+    fn inner_scalar(&mut self, raw: &[u8]) {
         match std::mem::take(&mut self.message.inner) {
             Inner::IsError => self.message.is_error |= raw == b"true",
             Inner::Code => {
@@ -355,10 +379,11 @@ impl AnswerScan {
         }
     }
 
-    fn scalar(&mut self, awaited: &Awaited) {
-        let raw = self.json.text();
+    fn scalar(&mut self, raw: &[u8], awaited: &Awaited) {
         match self.message.key {
-            Key::Jsonrpc => self.message.invalid |= decoded(raw).as_deref() != Some("2.0"),
+            Key::Jsonrpc => {
+                self.message.invalid |= raw != br#""2.0""# && decoded(raw).as_deref() != Some("2.0");
+            }
             Key::Id if raw == b"null" => {}
             Key::Id if raw.len() > MESSAGE_ID_BYTES_MAX || matches!(raw, b"true" | b"false") => {
                 self.message.id = IdSeen::Foreign;
@@ -416,34 +441,23 @@ impl AnswerScan {
 // === impl Key ===
 
 impl Key {
-    fn of(raw: &[u8]) -> Self {
-        match raw {
-            br#""jsonrpc""# => Self::Jsonrpc,
-            br#""id""# => Self::Id,
-            br#""method""# => Self::Method,
-            br#""result""# => Self::Result,
-            br#""error""# => Self::Error,
-            _ if raw.contains(&b'\\') => match decoded(raw).as_deref() {
-                Some("jsonrpc") => Self::Jsonrpc,
-                Some("id") => Self::Id,
-                Some("method") => Self::Method,
-                Some("result") => Self::Result,
-                Some("error") => Self::Error,
-                _ => Self::Other,
-            },
+    fn of(name: Option<&str>) -> Self {
+        match name {
+            Some("jsonrpc") => Self::Jsonrpc,
+            Some("id") => Self::Id,
+            Some("method") => Self::Method,
+            Some("result") => Self::Result,
+            Some("error") => Self::Error,
             _ => Self::Other,
         }
     }
 }
 
-/// Whether a string literal says this.
-fn is_text(raw: &[u8], text: &str) -> bool {
-    let plain = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
-    plain == Some(text.as_bytes()) || raw.contains(&b'\\') && decoded(raw).as_deref() == Some(text)
-}
-
-/// The text of a string literal; `None` for anything else.
+/// The text of a string literal; `None` for anything else, and for one that is longer than any that matters.
 fn decoded(raw: &[u8]) -> Option<std::borrow::Cow<'_, str>> {
+    if raw.len() > MESSAGE_ID_BYTES_MAX {
+        return None;
+    }
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if !inner.contains(&b'\\') {
         return std::str::from_utf8(inner).ok().map(Into::into);

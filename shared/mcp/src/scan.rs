@@ -3,33 +3,31 @@
 //! It knows which members matter and skips the rest, checking everything on the way. A body that is still JSON is read
 //! to its end even when it is already refused, so that the refusal can name the id. It may stop after any token and go on
 //! later, since a large body takes longer than its neighbours should wait. It must never allocate per value, nor recurse,
-//! nor nest deeper than [`JSON_DEPTH_MAX`], and its verdict must not depend on where it stopped.
+//! nor nest deeper than `JSON_DEPTH_MAX`, and its verdict must not depend on where it stopped.
 
 mod draft;
 mod field;
 mod keys;
 mod lexer;
+mod nesting;
 
 use std::ops::Range;
 
-use ostler_core::limits::{BATCH_MESSAGES_MAX, JSON_DEPTH_MAX};
+use ostler_core::limits::BATCH_MESSAGES_MAX;
 
 use self::draft::{Draft, IdState, Value};
 use self::field::{Field, Place};
 use self::keys::Keys;
 use self::lexer::{Fault, Lexer};
+use self::nesting::Nesting;
 use crate::envelope::{Envelope, EnvelopeError, ErrorKind};
-
-/// Containers that nearly all messages keep within.
-const DEPTH_USUAL: usize = 8;
 
 /// A body that is read in steps, for whoever has others to serve meanwhile; [`Envelope::scan`] reads at once.
 pub struct Scan<'a> {
     lexer: Lexer<'a>,
     keys: Keys<'a>,
     next: Next,
-    /// The containers that are open, outermost first.
-    open: Vec<Open>,
+    nesting: Nesting,
     root: Root,
     /// The message that is being read, or was read last.
     draft: Draft<'a>,
@@ -65,25 +63,6 @@ enum Root {
     Other,
 }
 
-/// A container that is open, and where the message or the member's value that is being read in it begins.
-#[derive(Clone, Copy)]
-struct Open {
-    container: Container,
-    start: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Container {
-    /// The outermost array.
-    Batch,
-    Array,
-    /// With the member that is being read.
-    Object {
-        place: Place,
-        field: Field,
-    },
-}
-
 // === impl Scan ===
 
 impl<'a> Scan<'a> {
@@ -109,7 +88,7 @@ impl<'a> Scan<'a> {
             lexer,
             keys: Keys::new(),
             next: Next::Value,
-            open: Vec::with_capacity(DEPTH_USUAL),
+            nesting: Nesting::new(),
             root,
             draft: Draft::new(),
             batch: Vec::new(),
@@ -121,18 +100,21 @@ impl<'a> Scan<'a> {
     /// there is more to read.
     pub fn step(&mut self, bytes: usize) -> Option<Result<Envelope<'a>, EnvelopeError>> {
         let until = self.lexer.position().saturating_add(bytes);
-        let verdict = match self.read(until) {
+        let read = match self.read(until) {
             Ok(false) => return None,
-            Ok(true) => Ok(()),
+            Ok(true) => self.conclude(),
             Err(fault) => Err(fault),
         };
+        Some(match read {
+            Ok(()) => Ok(std::mem::replace(&mut self.draft.envelope, Envelope::empty())),
+            Err(fault) => Err(self.refusal(fault)),
+        })
+    }
+
+    #[cold]
+    fn refusal(&self, fault: Fault) -> EnvelopeError {
         let id = if self.root == Root::Message { self.draft.answerable_id() } else { None };
-        Some(verdict.and_then(|()| self.conclude()).map_err(|fault| EnvelopeError {
-            kind: fault.kind,
-            reason: fault.reason,
-            offset: fault.offset,
-            id: id.map(Box::from),
-        }))
+        EnvelopeError { kind: fault.kind, reason: fault.reason, offset: fault.offset, id: id.map(Box::from) }
     }
 
     /// Whether the end was reached.
@@ -140,16 +122,11 @@ impl<'a> Scan<'a> {
         let mut next = self.next;
         loop {
             next = match next {
-                Next::Value => self.value(until)?,
-                Next::ValueOrEnd if self.lexer.take(b']') => self.close()?,
-                Next::ValueOrEnd => self.value(until)?,
                 Next::KeyOrEnd if self.lexer.take(b'}') => self.close()?,
-                Next::KeyOrEnd | Next::Key => {
-                    self.lexer.peek_token();
-                    self.lexer.open_string(true)?;
-                    self.key(until)?
-                }
-                Next::KeyText => self.key(until)?,
+                Next::KeyOrEnd | Next::Key => self.key(until)?,
+                Next::ValueOrEnd if self.lexer.take(b']') => self.close()?,
+                Next::ValueOrEnd | Next::Value => self.value(until)?,
+                Next::KeyText => self.key_text(until)?,
                 Next::Text => self.text(until)?,
                 Next::CommaOrEnd => self.comma_or_end()?,
                 Next::End if self.lexer.peek_token().is_none() => return Ok(true),
@@ -162,31 +139,32 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The rules that need the whole body.
-    fn conclude(&mut self) -> Result<Envelope<'a>, Fault> {
-        match self.root {
-            Root::Message => self.judge(),
-            Root::Batch => match self.invalid {
-                Some(fault) => Err(fault),
-                None => Ok(Envelope { batch: std::mem::take(&mut self.batch), ..Envelope::empty() }),
-            },
-            Root::Other => Err(self.lexer.invalid_fault("a message must be an object")),
+    /// The rules that need the whole body; the draft's envelope is the verdict then.
+    fn conclude(&mut self) -> Result<(), Fault> {
+        match (self.root, self.invalid) {
+            (Root::Message, _) => self.judge(),
+            (Root::Batch, Some(fault)) => Err(fault),
+            (Root::Batch, None) => {
+                self.draft.envelope.batch = std::mem::take(&mut self.batch);
+                Ok(())
+            }
+            (Root::Other, _) => Err(self.lexer.invalid_fault("a message must be an object")),
         }
     }
 
     #[inline]
     fn value(&mut self, until: usize) -> Result<Next, Fault> {
         let value = match self.lexer.peek_token() {
+            Some(b'"') => {
+                self.lexer.advance();
+                let Some(text) = self.lexer.short_string() else {
+                    self.lexer.begin_string(self.nesting.here.field.is_text());
+                    return self.text(until);
+                };
+                Value::Text(text)
+            }
             Some(b'{') => return self.open_object(),
             Some(b'[') => return self.open_array(),
-            Some(b'"') => {
-                let decodes = match self.open.last() {
-                    Some(Open { container: Container::Object { field, .. }, .. }) => field.is_text(),
-                    _ => false,
-                };
-                self.lexer.open_string(decodes)?;
-                return self.text(until);
-            }
             Some(b'n') => self.lexer.literal("null").map(|()| Value::Null)?,
             Some(b't') => self.lexer.literal("true").map(|()| Value::Other)?,
             Some(b'f') => self.lexer.literal("false").map(|()| Value::Other)?,
@@ -197,6 +175,8 @@ impl<'a> Scan<'a> {
         self.end_value(&value)
     }
 
+    /// The rest of a string that is a value.
+    #[inline(never)]
     fn text(&mut self, until: usize) -> Result<Next, Fault> {
         match self.lexer.string(until)? {
             Some(text) => self.end_value(&Value::Text(text)),
@@ -205,56 +185,73 @@ impl<'a> Scan<'a> {
     }
 
     fn open_array(&mut self) -> Result<Next, Fault> {
-        let is_batch = self.open.is_empty() && self.root == Root::Batch;
-        self.enter(if is_batch { Container::Batch } else { Container::Array })?;
-        self.lexer.take(b'[');
+        let is_batch = self.nesting.is_outermost();
+        self.enter(false, Place::Elsewhere, if is_batch { Field::Message } else { Field::Other })?;
         Ok(Next::ValueOrEnd)
     }
 
     fn open_object(&mut self) -> Result<Next, Fault> {
-        let place = match self.open.last_mut() {
-            None => Place::Message,
-            Some(Open { container: Container::Batch, start }) => {
-                if self.batch.len() == BATCH_MESSAGES_MAX {
-                    return Err(self.lexer.invalid_fault("the batch holds too many messages"));
-                }
-                *start = self.lexer.position();
-                self.draft = Draft::new();
-                Place::Message
+        let here = &mut self.nesting.here;
+        if here.field == Field::Message {
+            if self.batch.len() == BATCH_MESSAGES_MAX {
+                return Err(self.lexer.invalid_fault("the batch holds too many messages"));
             }
-            Some(Open { container: Container::Array, .. }) => Place::Elsewhere,
-            Some(Open { container: Container::Object { field, .. }, .. }) => field.place(),
-        };
-        self.enter(Container::Object { place, field: Field::Other })?;
+            here.start = self.lexer.position();
+        }
+        let place = here.field.place();
+        self.enter(true, place, Field::Other)?;
         self.keys.open_object();
-        self.lexer.take(b'{');
         Ok(Next::KeyOrEnd)
     }
 
-    fn enter(&mut self, container: Container) -> Result<(), Fault> {
-        if self.open.len() == JSON_DEPTH_MAX {
+    /// Takes the first bracket of a container.
+    #[inline]
+    fn enter(&mut self, object: bool, place: Place, field: Field) -> Result<(), Fault> {
+        if !self.nesting.enter(object, place, field) {
             return Err(self.lexer.invalid_fault("the message nests too deep"));
         }
-        self.open.push(Open { container, start: 0 });
+        self.lexer.advance();
         Ok(())
     }
 
-    /// The rest of a key, and what stands between it and its value.
+    #[inline]
     fn key(&mut self, until: usize) -> Result<Next, Fault> {
-        let Some(text) = self.lexer.string(until)? else { return Ok(Next::KeyText) };
-        let Some(Open { container: Container::Object { place, .. }, .. }) = self.open.last().copied() else {
-            return Ok(Next::CommaOrEnd);
-        };
-        let key = self.lexer.decoded(text);
-        let mut field = place.field(key);
-        let is_misspelled = matches!(field, Field::Other) && place.resembles(key);
-        let is_new = self.keys.insert(text.inner, text.escaped.then_some(key));
-        if is_misspelled {
-            self.note("a member is spelled like one of the protocol's but for its case");
+        if !self.lexer.take(b'"') {
+            return Err(self.lexer.parse_fault("expected a string"));
         }
+        let Some(text) = self.lexer.short_string() else {
+            self.lexer.begin_string(true);
+            return self.key_text(until);
+        };
+        let field = self.nesting.here.place.field(text.inner);
+        let is_new = self.keys.insert(text.inner);
+        if field == Field::Other && self.nesting.here.place.resembles(text.inner) {
+            self.note_misspelling();
+        }
+        self.end_key(field, is_new)
+    }
+
+    /// The rest of a key.
+    #[inline(never)]
+    fn key_text(&mut self, until: usize) -> Result<Next, Fault> {
+        let Some(text) = self.lexer.string(until)? else { return Ok(Next::KeyText) };
+        let key = self.lexer.decoded(text);
+        let place = self.nesting.here.place;
+        let field = place.field(key);
+        let is_misspelled = field == Field::Other && place.resembles(key);
+        let is_new = if text.escaped { self.keys.insert_decoded(key) } else { self.keys.insert(text.inner) };
+        if is_misspelled {
+            self.note_misspelling();
+        }
+        self.end_key(field, is_new)
+    }
+
+    /// Takes note of a key, and takes what stands between it and its value.
+    #[inline]
+    fn end_key(&mut self, mut field: Field, is_new: bool) -> Result<Next, Fault> {
         if !is_new {
             self.note("an object holds the same key twice");
-            if let Field::Id = field {
+            if field == Field::Id {
                 self.draft.id = IdState::Twice;
             }
             field = Field::Other;
@@ -263,58 +260,59 @@ impl<'a> Scan<'a> {
             return Err(self.lexer.parse_fault("expected ':'"));
         }
         self.lexer.peek_token();
-        if let Some(open) = self.open.last_mut() {
-            *open = Open { container: Container::Object { place, field }, start: self.lexer.position() };
-        }
+        self.nesting.here.field = field;
+        self.nesting.here.start = self.lexer.position();
         Ok(Next::Value)
     }
 
     #[inline]
     fn comma_or_end(&mut self) -> Result<Next, Fault> {
-        let is_object = matches!(self.open.last(), Some(Open { container: Container::Object { .. }, .. }));
-        if self.lexer.take(b',') {
-            return Ok(if is_object { Next::Key } else { Next::Value });
+        let in_object = self.nesting.in_object();
+        match self.lexer.peek_token() {
+            Some(b',') => {
+                self.lexer.advance();
+                Ok(if in_object { Next::Key } else { Next::Value })
+            }
+            Some(b'}') if in_object => {
+                self.lexer.advance();
+                self.close()
+            }
+            Some(b']') if !in_object => {
+                self.lexer.advance();
+                self.close()
+            }
+            _ if in_object => Err(self.lexer.parse_fault("expected ',' or '}'")),
+            _ => Err(self.lexer.parse_fault("expected ',' or ']'")),
         }
-        let (end, missing) =
-            if is_object { (b'}', "expected ',' or '}'") } else { (b']', "expected ',' or ']'") };
-        if !self.lexer.take(end) {
-            return Err(self.lexer.parse_fault(missing));
-        }
-        self.close()
     }
 
     /// Ends the innermost container, its last bracket taken.
     fn close(&mut self) -> Result<Next, Fault> {
-        match self.open.pop().map(|open| open.container) {
-            Some(Container::Object { .. }) => {
-                self.keys.close_object();
-                return self.end_value(&Value::Object);
-            }
-            Some(Container::Batch) if self.batch.is_empty() => self.note("a batch must not be empty"),
-            _ => {}
+        let is_object = self.nesting.in_object();
+        if is_object {
+            self.keys.close_object();
+        } else if self.nesting.here.field == Field::Message && self.batch.is_empty() {
+            self.note("a batch must not be empty");
         }
-        self.end_value(&Value::Array)
+        self.nesting.leave();
+        self.end_value(&if is_object { Value::Object } else { Value::Array })
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_value(&mut self, value: &Value<'a>) -> Result<Next, Fault> {
-        let Some(Open { container, start }) = self.open.last().copied() else { return Ok(Next::End) };
-        match container {
-            Container::Array => {}
-            Container::Object { field, .. } => self.member(field, start, value),
-            Container::Batch if matches!(value, Value::Object) => {
-                let message = self.judge()?;
-                self.batch.push((message, start..self.lexer.position()));
-            }
-            Container::Batch => self.note("a message must be an object"),
+        match self.nesting.here.field {
+            Field::Other => {}
+            Field::Message if self.nesting.is_outermost() => return Ok(Next::End),
+            Field::Message => self.end_message(value)?,
+            field => self.member(field, value),
         }
         Ok(Next::CommaOrEnd)
     }
 
-    fn member(&mut self, field: Field, start: usize, value: &Value<'a>) {
-        if let Field::Other = field {
-            return;
-        }
+    /// Takes a member that matters.
+    #[inline(never)]
+    fn member(&mut self, field: Field, value: &Value<'a>) {
+        let start = self.nesting.here.start;
         let text = match value {
             Value::Text(text) if field.is_text() => Some(self.lexer.take_decoded(*text)),
             _ => None,
@@ -324,20 +322,41 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Takes a message of a batch.
+    #[inline(never)]
+    fn end_message(&mut self, value: &Value<'a>) -> Result<(), Fault> {
+        if !matches!(value, Value::Object) {
+            self.note("a message must be an object");
+            return Ok(());
+        }
+        self.judge()?;
+        let message = std::mem::replace(&mut self.draft, Draft::new()).envelope;
+        self.batch.push((message, self.nesting.here.start..self.lexer.position()));
+        Ok(())
+    }
+
     /// The rules that need the whole message.
-    fn judge(&mut self) -> Result<Envelope<'a>, Fault> {
-        let draft = std::mem::replace(&mut self.draft, Draft::new());
-        let verdict = draft.verdict();
+    fn judge(&mut self) -> Result<(), Fault> {
+        let verdict = self.draft.verdict();
         if let Err(reason) = verdict {
             self.note(reason);
         }
         match (self.invalid, verdict) {
-            (None, Ok(kind)) => Ok(Envelope { kind, ..draft.envelope }),
             (Some(fault), _) => Err(fault),
             (None, Err(reason)) => Err(self.lexer.invalid_fault(reason)),
+            (None, Ok(kind)) => {
+                self.draft.envelope.kind = kind;
+                Ok(())
+            }
         }
     }
 
+    #[cold]
+    fn note_misspelling(&mut self) {
+        self.note("a member is spelled like one of the protocol's but for its case");
+    }
+
+    #[cold]
     fn note(&mut self, reason: &'static str) {
         let fault = self.lexer.invalid_fault(reason);
         self.invalid.get_or_insert(fault);

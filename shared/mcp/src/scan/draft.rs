@@ -71,7 +71,7 @@ impl<'a> Draft<'a> {
         }
         let envelope = &mut self.envelope;
         match field {
-            Field::Other | Field::Meta => {}
+            Field::Message | Field::Other | Field::Meta => {}
             Field::Jsonrpc => {
                 self.version_seen = true;
                 if text.is_none_or(|text| text != "2.0") {

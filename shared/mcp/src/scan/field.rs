@@ -17,8 +17,10 @@ pub(super) enum Place {
 }
 
 /// A member that matters.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Field {
+    /// A whole message: the body itself, or one of a batch.
+    Message,
     Jsonrpc,
     Id,
     Method,
@@ -46,33 +48,48 @@ pub(super) enum Field {
 }
 
 impl Place {
+    #[inline]
     pub fn field(self, key: &str) -> Field {
-        match (self, key) {
-            (Place::Elsewhere, _) => Field::Other,
-            (Place::Message, "jsonrpc") => Field::Jsonrpc,
-            (Place::Message, "id") => Field::Id,
-            (Place::Message, "method") => Field::Method,
-            (Place::Message, "params") => Field::Params,
-            (Place::Message, "result") => Field::Result,
-            (Place::Message, "error") => Field::Error,
-            (Place::Params, "name") => Field::Name,
-            (Place::Params, "uri") => Field::Uri,
-            (Place::Params, "taskId") => Field::TaskId,
-            (Place::Params, "arguments") => Field::Arguments,
-            (Place::Params, "progressToken") => Field::ProgressToken,
-            (Place::Params, "requestId") => Field::RequestId,
-            (Place::Params | Place::Result, "protocolVersion") => Field::InitializeVersion,
-            (Place::Params | Place::Result, "_meta") => Field::Meta,
-            (Place::Result, "resultType") => Field::ResultType,
-            (Place::Result, "isError") => Field::IsError,
-            (Place::Error, "code") => Field::ErrorCode,
-            (Place::Meta, "io.modelcontextprotocol/protocolVersion") => Field::MetaProtocolVersion,
-            (Place::Meta, "io.modelcontextprotocol/clientCapabilities") => Field::MetaClientCapabilities,
-            (Place::Meta, "io.modelcontextprotocol/subscriptionId") => Field::MetaSubscriptionId,
-            (Place::Meta, "progressToken") => Field::MetaProgressToken,
-            (Place::Meta, "traceparent") => Field::MetaTraceparent,
-            (Place::Meta, "tracestate") => Field::MetaTracestate,
-            _ => Field::Other,
+        match self {
+            Place::Elsewhere => Field::Other,
+            Place::Message => match key {
+                "jsonrpc" => Field::Jsonrpc,
+                "id" => Field::Id,
+                "method" => Field::Method,
+                "params" => Field::Params,
+                "result" => Field::Result,
+                "error" => Field::Error,
+                _ => Field::Other,
+            },
+            Place::Params => match key {
+                "name" => Field::Name,
+                "arguments" => Field::Arguments,
+                "_meta" => Field::Meta,
+                "uri" => Field::Uri,
+                "taskId" => Field::TaskId,
+                "progressToken" => Field::ProgressToken,
+                "requestId" => Field::RequestId,
+                "protocolVersion" => Field::InitializeVersion,
+                _ => Field::Other,
+            },
+            Place::Result => match key {
+                "resultType" => Field::ResultType,
+                "isError" => Field::IsError,
+                "_meta" => Field::Meta,
+                "protocolVersion" => Field::InitializeVersion,
+                _ => Field::Other,
+            },
+            Place::Error if key == "code" => Field::ErrorCode,
+            Place::Error => Field::Other,
+            Place::Meta => match key {
+                "io.modelcontextprotocol/protocolVersion" => Field::MetaProtocolVersion,
+                "io.modelcontextprotocol/clientCapabilities" => Field::MetaClientCapabilities,
+                "io.modelcontextprotocol/subscriptionId" => Field::MetaSubscriptionId,
+                "progressToken" => Field::MetaProgressToken,
+                "traceparent" => Field::MetaTraceparent,
+                "tracestate" => Field::MetaTracestate,
+                _ => Field::Other,
+            },
         }
     }
 
@@ -102,7 +119,11 @@ impl Place {
             // What a server answers is not what is judged.
             Place::Result | Place::Error | Place::Elsewhere => &[],
         };
-        listed.iter().any(|known| *known != key && folded(key).eq(folded(known)))
+        let is_ascii = key.is_ascii();
+        listed.iter().any(|known| {
+            *known != key
+                && if is_ascii { known.eq_ignore_ascii_case(key) } else { folded(key).eq(folded(known)) }
+        })
     }
 }
 
@@ -119,6 +140,7 @@ impl Field {
     /// What the member's value is, if it is an object.
     pub fn place(self) -> Place {
         match self {
+            Field::Message => Place::Message,
             Field::Params => Place::Params,
             Field::Result => Place::Result,
             Field::Error => Place::Error,
@@ -140,7 +162,8 @@ impl Field {
             | Field::MetaProtocolVersion
             | Field::MetaTraceparent
             | Field::MetaTracestate => true,
-            Field::Id
+            Field::Message
+            | Field::Id
             | Field::Params
             | Field::Result
             | Field::Error

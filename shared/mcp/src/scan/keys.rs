@@ -9,37 +9,44 @@ use std::hash::{BuildHasher as _, RandomState};
 
 /// Up to this many keys of one object are compared one by one, without a table.
 const LINEAR_KEYS_MAX: usize = 16;
-/// Open objects that nearly all messages keep within.
-const OBJECTS_USUAL: usize = 4;
+/// Keys of open objects that nearly all messages keep within.
+const KEYS_USUAL: usize = 2 * LINEAR_KEYS_MAX;
 /// Places of the first table; always a power of two.
 const TABLE_SLOTS_MIN: usize = 4 * LINEAR_KEYS_MAX;
 
 pub(super) struct Keys<'a> {
-    /// The open objects, outermost first.
-    objects: Vec<Object>,
-    /// The keys of all of them, in the same order.
+    /// The innermost open object.
+    here: Object,
+    /// The keys of all open objects, outermost first; before those of each, the object around it.
     open: Vec<Key<'a>>,
     /// What the escaped ones among them stand for, end to end.
     decoded: String,
+    /// Of the open objects that have one, outermost first.
+    tables: Vec<Table>,
     seed: RandomState,
 }
 
 #[derive(Clone, Copy)]
 enum Key<'a> {
     Written(&'a str),
-    Decoded { start: usize, end: usize },
+    Decoded {
+        start: usize,
+        end: usize,
+    },
+    /// No key, but what ends those of an object.
+    Around(Object),
 }
 
 /// An open object: where its keys begin.
+#[derive(Clone, Copy)]
 struct Object {
     base: usize,
     decoded_base: usize,
-    table: Table,
+    has_table: bool,
 }
 
 /// Open addressing: a slot holds the upper half of a key's hash and, below it, the key's number counted from one; zero is
 /// free. A key's place is given by the uppermost bits, so that a table that grows is copied from front to back.
-#[derive(Default)]
 struct Table(Vec<u64>);
 
 // === impl Keys ===
@@ -47,54 +54,76 @@ struct Table(Vec<u64>);
 impl<'a> Keys<'a> {
     pub fn new() -> Self {
         Keys {
-            objects: Vec::with_capacity(OBJECTS_USUAL),
-            open: Vec::with_capacity(2 * LINEAR_KEYS_MAX),
+            here: Object { base: 0, decoded_base: 0, has_table: false },
+            open: Vec::with_capacity(KEYS_USUAL),
             decoded: String::new(),
+            tables: Vec::new(),
             seed: RandomState::new(),
         }
     }
 
+    #[inline]
     pub fn open_object(&mut self) {
-        let (base, decoded_base) = (self.open.len(), self.decoded.len());
-        self.objects.push(Object { base, decoded_base, table: Table::default() });
+        self.open.push(Key::Around(self.here));
+        self.here = Object { base: self.open.len(), decoded_base: self.decoded.len(), has_table: false };
     }
 
-    /// False if the innermost open object holds the key already. `decoded` is what it stands for if it was `written` with
-    /// escapes.
-    pub fn insert(&mut self, written: &'a str, decoded: Option<&str>) -> bool {
-        let key = decoded.unwrap_or(written);
-        let Some(object) = self.objects.last_mut() else { return true };
-        let held = self.open.get(object.base..).unwrap_or_default();
-        let is_same = |held: &Key<'a>| held.text(&self.decoded) == key;
-        if held.len() < LINEAR_KEYS_MAX {
-            if held.iter().any(is_same) {
-                return false;
-            }
-        } else {
-            if object.table.is_empty() {
-                let hashes = held.iter().map(|held| self.seed.hash_one(held.text(&self.decoded)));
-                object.table = Table::of(hashes);
-            }
-            let is_held = |number| held.get(number).is_some_and(is_same);
-            if !object.table.insert(self.seed.hash_one(key), held.len(), is_held) {
-                return false;
-            }
+    /// False if the innermost open object holds the key already.
+    #[inline]
+    pub fn insert(&mut self, key: &'a str) -> bool {
+        let is_new = self.is_new(key);
+        if is_new {
+            self.open.push(Key::Written(key));
         }
-        self.open.push(match decoded {
-            None => Key::Written(written),
-            Some(decoded) => {
-                let start = self.decoded.len();
-                self.decoded.push_str(decoded);
-                Key::Decoded { start, end: self.decoded.len() }
-            }
-        });
-        true
+        is_new
     }
 
+    /// The same for one that was written with escapes, by what it stands for.
+    pub fn insert_decoded(&mut self, key: &str) -> bool {
+        let is_new = self.is_new(key);
+        if is_new {
+            let start = self.decoded.len();
+            self.decoded.push_str(key);
+            self.open.push(Key::Decoded { start, end: self.decoded.len() });
+        }
+        is_new
+    }
+
+    #[inline(always)]
+    fn is_new(&mut self, key: &str) -> bool {
+        let held = self.open.get(self.here.base..).unwrap_or_default();
+        if held.len() >= LINEAR_KEYS_MAX {
+            return self.insert_in_table(key);
+        }
+        !held.iter().any(|held| held.is(key, &self.decoded))
+    }
+
+    #[inline(never)]
+    fn insert_in_table(&mut self, key: &str) -> bool {
+        let held = self.open.get(self.here.base..).unwrap_or_default();
+        if !self.here.has_table {
+            let hashes = held.iter().map(|held| self.seed.hash_one(held.text(&self.decoded)));
+            self.tables.push(Table::of(hashes));
+            self.here.has_table = true;
+        }
+        let is_held = |number: usize| held.get(number).is_some_and(|held| held.is(key, &self.decoded));
+        let Some(table) = self.tables.last_mut() else { return false };
+        table.insert(self.seed.hash_one(key), held.len(), is_held)
+    }
+
+    #[inline]
     pub fn close_object(&mut self) {
-        let Some(object) = self.objects.pop() else { return };
-        self.open.truncate(object.base);
-        self.decoded.truncate(object.decoded_base);
+        let Object { base, decoded_base, has_table } = self.here;
+        self.open.truncate(base);
+        if self.decoded.len() > decoded_base {
+            self.decoded.truncate(decoded_base);
+        }
+        if has_table {
+            self.tables.pop();
+        }
+        if let Some(Key::Around(object)) = self.open.pop() {
+            self.here = object;
+        }
     }
 }
 
@@ -108,6 +137,15 @@ impl<'a> Key<'a> {
         match self {
             Key::Written(text) => text,
             Key::Decoded { start, end } => decoded.get(*start..*end).unwrap_or_default(),
+            Key::Around(_) => "",
+        }
+    }
+
+    #[inline]
+    fn is(&self, key: &str, decoded: &str) -> bool {
+        match self {
+            Key::Written(text) => *text == key,
+            _ => self.text(decoded) == key,
         }
     }
 }
@@ -122,10 +160,6 @@ impl Table {
             table.insert(hash, number, |_| false);
         }
         table
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Takes the key that comes after `number` others; false if one of these is the same.

@@ -56,12 +56,25 @@ impl<'a> Lexer<'a> {
         self.text.as_bytes().get(self.position).copied()
     }
 
+    /// The first byte of the next token, whitespace before it skipped.
     #[inline]
     pub fn peek_token(&mut self) -> Option<u8> {
-        if self.peek().is_some_and(is_space) {
-            self.run(is_space);
+        match self.peek() {
+            Some(byte) if byte <= b' ' => self.past_whitespace(),
+            byte => byte,
         }
+    }
+
+    #[inline(never)]
+    fn past_whitespace(&mut self) -> Option<u8> {
+        self.run(is_space);
         self.peek()
+    }
+
+    /// Takes the byte that was seen last.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.position += 1;
     }
 
     /// Takes the token `wanted`, whitespace before it skipped; false and nothing taken if another comes.
@@ -90,6 +103,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A number; true if it is an integer without fraction or exponent.
+    #[inline]
     pub fn number(&mut self) -> Result<bool, Fault> {
         let mut integer = true;
         if self.peek() == Some(b'-') {
@@ -116,21 +130,25 @@ impl<'a> Lexer<'a> {
         Ok(integer)
     }
 
-    /// Takes the opening quote of a string. What it stands for is kept if it `decodes`.
-    pub fn open_string(&mut self, decodes: bool) -> Result<(), Fault> {
-        if self.peek() != Some(b'"') {
-            return Err(self.parse_fault("expected a string"));
-        }
-        self.position += 1;
+    /// A string that is short and plain, its opening quote taken already; `None` for others, which must be begun.
+    #[inline(always)]
+    pub fn short_string(&mut self) -> Option<Text<'a>> {
+        let end = self.position + plain::short(self.rest())?;
+        let inner = self.text.get(self.position..end)?;
+        self.position = end + 1;
+        Some(Text { inner, escaped: false })
+    }
+
+    /// Begins any string, its opening quote taken already. What it stands for is kept if it `decodes`.
+    pub fn begin_string(&mut self, decodes: bool) {
         self.start = self.position;
         self.escaped = false;
         self.decodes = decodes;
         self.decoded.clear();
-        Ok(())
     }
 
-    /// The string that was opened; `None` where an escape ends at `until` or beyond it, and there is more to read.
-    #[inline]
+    /// The rest of the string that was begun; `None` where an escape ends at `until` or beyond it, and there is more to read.
+    #[inline(never)]
     pub fn string(&mut self, until: usize) -> Result<Option<Text<'a>>, Fault> {
         loop {
             let (from, rest) = (self.position, self.rest());
@@ -230,18 +248,18 @@ impl<'a> Lexer<'a> {
     }
 
     /// Takes all that comes of such bytes; many at a time, since a body may hold little else.
+    #[inline]
     fn run(&mut self, is: impl Fn(u8) -> bool) {
         let rest = self.rest();
-        let short = rest.get(..RUN_BYTES).unwrap_or(rest);
-        if let Some(short) = short.iter().position(|byte| !is(*byte)) {
-            self.position += short;
-            return;
+        let short = rest.iter().take(RUN_BYTES).take_while(|byte| is(**byte)).count();
+        self.position += short;
+        if short == RUN_BYTES {
+            let rest = rest.get(RUN_BYTES..).unwrap_or_default();
+            let whole = |part: &&[u8; RUN_BYTES]| part.iter().fold(true, |all, byte| all & is(*byte));
+            let parts = rest.as_chunks::<RUN_BYTES>().0.iter().take_while(whole).count();
+            let rest = rest.get(parts * RUN_BYTES..).unwrap_or_default();
+            self.position += parts * RUN_BYTES + rest.iter().take_while(|byte| is(**byte)).count();
         }
-        let whole = |part: &&[u8]| part.iter().fold(true, |all, byte| all & is(*byte));
-        let (parts, _) = rest.as_chunks::<RUN_BYTES>();
-        let parts = parts.iter().map(<[u8; RUN_BYTES]>::as_slice).take_while(whole).count();
-        let rest = rest.get(parts * RUN_BYTES..).unwrap_or_default();
-        self.position += parts * RUN_BYTES + rest.iter().take_while(|byte| is(**byte)).count();
     }
 }
 
