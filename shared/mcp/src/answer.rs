@@ -5,6 +5,7 @@
 //! or a batch of them) and does not judge what it *says*: depth, equal keys and unpaired surrogates inside a result are
 //! between client and server. It must never buffer, and its verdict must not depend on where the pieces were cut.
 
+mod begun;
 mod json;
 
 use ostler_core::limits::{BATCH_MESSAGES_MAX, MESSAGE_ID_BYTES_MAX};
@@ -90,8 +91,11 @@ struct Hearing {
     heard: Heard,
     messages: usize,
     malformed: Option<Malformed>,
-    /// Of the message that was read last, raw.
+    /// Of the message that was read last, raw; not kept where nobody can ask for it.
     id: Vec<u8>,
+    keeps_no_id: bool,
+    /// What is told of the tokens, see [`Json::next`]: those of messages, and of a result or an error the members.
+    told: usize,
 }
 
 /// The members of the message that is being read.
@@ -102,6 +106,8 @@ struct Message {
     /// A member that matters stands there twice, or has a value that it must not have.
     invalid: bool,
     id: IdSeen,
+    /// It has one that an answer could name.
+    has_id: bool,
     tools_changed: bool,
     /// What is being read inside its result or error.
     inner: Inner,
@@ -228,6 +234,7 @@ impl AnswerScan {
     /// When it is no JSON-RPC message or batch.
     pub fn whole(bytes: &[u8], awaited: &Awaited) -> Result<Heard, Malformed> {
         let mut scan = Self::default();
+        scan.hearing.keeps_no_id = true;
         scan.push(bytes, awaited);
         scan.finish()
     }
@@ -237,7 +244,7 @@ impl AnswerScan {
         let Self { json, hearing } = self;
         let mut at = 0;
         while hearing.malformed.is_none() {
-            match json.next(piece, &mut at, hearing.told()) {
+            match json.next(piece, &mut at, hearing.told) {
                 Ok(Some(token)) => hearing.token(token, awaited),
                 Ok(None) => return,
                 Err(fault) => hearing.malformed = Some(fault),
@@ -285,16 +292,11 @@ impl Hearing {
     /// All but the id of the message that was read last.
     fn reset(&mut self) {
         self.level = 0;
+        self.told = 0;
         self.message = Message::default();
         self.heard = Heard::default();
         self.messages = 0;
         self.malformed = None;
-    }
-
-    /// The tokens that matter, see [`Json::next`]: those of messages, and of a result or an error the members.
-    #[inline]
-    fn told(&self) -> usize {
-        self.level + usize::from(matches!(self.message.key, Key::Result | Key::Error))
     }
 
     #[inline]
@@ -326,6 +328,7 @@ impl Hearing {
     }
 
     fn begin_message(&mut self) {
+        self.told = self.level;
         self.message = Message::default();
         self.id.clear();
     }
@@ -341,6 +344,7 @@ impl Hearing {
             _ => Key::Other,
         };
         self.message.key = key;
+        self.told = self.level + usize::from(matches!(key, Key::Result | Key::Error));
         if self.message.seen & key as u8 != 0 {
             self.message.invalid = true;
         }
@@ -390,8 +394,11 @@ impl Hearing {
             }
             Key::Id => {
                 self.message.id = awaited.find(raw);
+                self.message.has_id = true;
                 self.id.clear();
-                self.id.extend_from_slice(raw);
+                if !self.keeps_no_id {
+                    self.id.extend_from_slice(raw);
+                }
             }
             Key::Method => {
                 self.message.invalid |= raw.first() != Some(&b'"');
@@ -405,7 +412,7 @@ impl Hearing {
 
     fn end_message(&mut self) {
         self.messages += 1;
-        let Message { seen, invalid, id, tools_changed, is_error, code, .. } = self.message;
+        let Message { seen, invalid, id, has_id, tools_changed, is_error, code, .. } = self.message;
         let has = |key: Key| seen & key as u8 != 0;
         if invalid || !has(Key::Jsonrpc) || self.messages > BATCH_MESSAGES_MAX {
             self.malformed = Some(Malformed::NotMessage);
@@ -415,7 +422,7 @@ impl Hearing {
             (true, false, false) => {
                 self.heard.spoken = true;
                 self.heard.tools_changed |= tools_changed;
-                self.heard.asks |= id != IdSeen::None && !self.id.is_empty();
+                self.heard.asks |= has_id;
             }
             (false, true, false) | (false, false, true) => {
                 let error = has(Key::Error);

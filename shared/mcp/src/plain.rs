@@ -152,4 +152,26 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_near_end_is_found_if_all_before_it_is_plain_and_in_no_other_case() {
+        for at in 0..2 * SHORT_BYTES {
+            let text = format!("{}\":1}}          ", "x".repeat(at));
+            assert_eq!(short(text.as_bytes()), (at < SHORT_BYTES).then_some(at), "{text}");
+        }
+        for byte in 0..=u8::MAX {
+            for at in 0..SHORT_BYTES - 1 {
+                let mut text = [b'x'; SHORT_BYTES];
+                text[SHORT_BYTES - 1] = b'"';
+                text[at] = byte;
+                let expected = match byte {
+                    b'"' => Some(at),
+                    b'\\' | 0..0x20 | 0x80.. => None,
+                    _ => Some(SHORT_BYTES - 1),
+                };
+                assert_eq!(short(&text), expected, "{byte} at {at}");
+            }
+        }
+        assert_eq!(short(b"name\""), None, "what is less than a word is not looked at");
+    }
 }

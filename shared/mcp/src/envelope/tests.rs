@@ -282,6 +282,20 @@ fn a_batch_keeps_its_messages_and_their_places() {
 }
 
 #[test]
+fn a_message_says_the_same_in_a_batch() {
+    let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"a":[{"b":{}}]},"_meta":{"x":{"y":[{}]},
+        "io.modelcontextprotocol/clientCapabilities":{"roots":{"a":[]}},"progressToken":7},"name":"echo"},"jsonrpc2":{}}"#;
+    let alone = accepted(message);
+    let batch = format!("[{message},{message}]");
+    for (batched, _) in &accepted(&batch).batch {
+        assert_eq!((&batched.name, batched.arguments), (&alone.name, alone.arguments));
+        assert_eq!(batched.meta.client_capabilities, Some(r#"{"roots":{"a":[]}}"#));
+        assert_eq!(batched.meta.progress_token.map(|token| token.raw()), Some("7"));
+        assert_eq!(batched.params, alone.params);
+    }
+}
+
+#[test]
 fn one_bad_message_refuses_the_batch() {
     for body in [
         r#"[{"jsonrpc":"2.0","id":1,"method":"a"},{}]"#,

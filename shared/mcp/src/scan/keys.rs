@@ -9,8 +9,8 @@ use std::hash::{BuildHasher as _, RandomState};
 
 /// Up to this many keys of one object are compared one by one, without a table.
 const LINEAR_KEYS_MAX: usize = 16;
-/// Keys of open objects that nearly all messages keep within.
-const KEYS_USUAL: usize = 2 * LINEAR_KEYS_MAX;
+/// Keys of all open objects that nearly all messages keep within, in half a KiB.
+const KEYS_USUAL: usize = 21;
 /// Places of the first table; always a power of two.
 const TABLE_SLOTS_MIN: usize = 4 * LINEAR_KEYS_MAX;
 
