@@ -141,12 +141,13 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_letter_is_seen_wherever_it_is() {
+        const BYTES: usize = 3 * BLOCK_BYTES + 5;
         for byte in 0..=u8::MAX {
-            for at in 0..3 * SHORT_BYTES {
-                let mut text = vec![b'x'; 3 * SHORT_BYTES];
+            for at in 0..BYTES {
+                let mut text = [b'x'; BYTES + 1];
+                text[BYTES] = b'"';
                 text[at] = byte;
-                text.push(b'"');
-                let end = if matches!(byte, b'"' | b'\\') { at } else { 3 * SHORT_BYTES };
+                let end = if matches!(byte, b'"' | b'\\') { at } else { BYTES };
                 let expected = Run { end: Some(end), has_control: byte < 0x20, is_ascii: byte.is_ascii() };
                 assert_eq!(run(&text), expected, "{byte} at {at}");
             }

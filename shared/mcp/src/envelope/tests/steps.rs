@@ -86,14 +86,19 @@ fn equal_keys_are_found_however_many_there_are_and_however_they_are_written() {
 
 #[test]
 fn an_object_inside_another_does_not_hold_its_keys() {
-    let inner: Vec<String> = (0..40).map(|key| format!(r#""\u006b{key}":1"#)).collect();
-    let outer: Vec<String> = (0..40).map(|key| format!(r#""\u006b{key}":{{{}}}"#, inner.join(","))).collect();
-    let body = |last: &str| {
-        format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{{"in":{{{},{last}:1}}}}}}"#,
-            outer.join(",")
-        )
-    };
-    assert!(Envelope::scan(body(r#""k40""#).as_bytes()).is_ok());
-    assert!(Envelope::scan(body(r#""k39""#).as_bytes()).is_err());
+    for inner in [r"\u006b", "k", "i"] {
+        let inner: Vec<String> = (0..40).map(|key| format!(r#""{inner}{key}":1"#)).collect();
+        let outer: Vec<String> =
+            (0..40).map(|key| format!(r#""\u006b{key}":{{{}}}"#, inner.join(","))).collect();
+        let body = |last: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{{"in":{{{},{last}:1}}}}}}"#,
+                outer.join(",")
+            )
+        };
+        assert!(Envelope::scan(body(r#""k40""#).as_bytes()).is_ok());
+        for twice in [0, 16, 17, 39] {
+            assert!(Envelope::scan(body(&format!(r#""k{twice}""#)).as_bytes()).is_err(), "{twice}");
+        }
+    }
 }
