@@ -1,18 +1,22 @@
 //! The spool: what this data plane decides, on its own disk before it is obeyed where config wants that, and on its way to
 //! control. Decision 14 says why it is so; `ostler_audit` owns records, links and the form of files.
 //!
-//! Whoever has something to write down offers it and waits at most for the disk, never for control. A record is encoded,
-//! linked, written and synced by one thread, in groups. What the disk does not take denies where it was to be durable, and is
-//! counted where it was not.
+//! Whoever has something to write down offers it as text and waits at most for the disk, never for control. A record gets its place,
+//! and is linked, written and synced by one thread, in groups. What the disk does not take denies where it was to be durable, and
+//! is counted where it was not.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `cursor` | reading on in the files, for what is sent to control |
 //! | `folder` | the segments on disk: what an earlier process left, what may go |
+//! | `pending` | what waits for the thread |
+//! | `round` | who waits for a sync, and how they are woken |
 //! | `writer` | the thread, and the order of writes |
 
 mod cursor;
 mod folder;
+mod pending;
+mod round;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -22,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use ostler_audit::{ChainId, Position, Record};
+use ostler_audit::{ChainId, Draft, Kind, Position, Record};
 use ostler_config::{Audit as Settings, AuditMode};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::{
@@ -34,6 +38,8 @@ use tokio::sync::watch;
 
 pub use cursor::{Batch, Cursor};
 use folder::{Folder, Segments};
+use pending::Pending;
+use round::{Round, Waiter};
 use writer::Writer;
 
 /// The spool of one data plane.
@@ -83,8 +89,11 @@ struct Strangers {
 }
 
 struct State {
-    queue: Vec<Record>,
-    ticket: u64,
+    queue: Pending,
+    /// Who waits for what is in the queue.
+    round: Arc<Round>,
+    /// The thread waits, and has to be told of what it waits for.
+    thread_waits: bool,
     /// Not yet said in a record.
     lost: u64,
     /// Something in the queue is waited for.
@@ -95,14 +104,9 @@ struct State {
     stops: bool,
 }
 
-/// How far the thread has come.
+/// How far the thread has come: the newest record on disk.
 #[derive(Debug, Clone, Copy)]
 struct Progress {
-    /// All up to this ticket is on disk.
-    synced: u64,
-    /// All up to this ticket that is not synced is not waited for any more.
-    failed: u64,
-    /// The newest record on disk.
     chain: ChainId,
     position: Position,
 }
@@ -122,17 +126,20 @@ impl Audit {
             }
         };
         let folder::Opened { folder, segments, at, found } = opened;
-        let progress = Progress { synced: 0, failed: 0, chain: segments.chain, position: at };
-        let mut started = Record::event("started");
-        started.detail = Some(format!("node {}, build {}", options.node, ostler_core::build::VERSION));
-        let mut queue = vec![Record { at_unix_ms: now, ..started }];
+        let progress = Progress { chain: segments.chain, position: at };
+        let mut queue = Pending::default();
+        let mut add = |event: &str, detail: String| {
+            let event = Record { at_unix_ms: now, detail: Some(detail), ..Record::event(event) };
+            queue.push(&Draft::of(&event).fitted());
+        };
+        add("started", format!("node {}, build {}", options.node, ostler_core::build::VERSION));
         if let Some(found) = found {
             tracing::error!("{found}");
-            let damaged = Record::event("spool_damaged");
-            queue.push(Record { at_unix_ms: now, detail: Some(found), ..damaged });
+            add("spool_damaged", found);
         }
-        let ticket = queue.len() as u64;
-        let state = State { queue, ticket, lost: 0, is_awaited: true, segments, forks: None, stops: false };
+        let (round, thread_waits, lost, is_awaited) = (Arc::default(), false, 0, true);
+        let (forks, stops) = (None, false);
+        let state = State { queue, round, thread_waits, lost, is_awaited, segments, forks, stops };
         let shared = Arc::new(Shared {
             clock,
             state: Mutex::new(state),
@@ -163,33 +170,37 @@ impl Audit {
         Arc::new(Self { shared, thread: Mutex::new(thread) })
     }
 
+    /// A record that is made now; `bytes` is about what it will have.
+    pub fn draft(&self, kind: Kind, bytes: usize) -> Draft {
+        Draft::new(kind, self.shared.clock.unix_ms(), bytes)
+    }
+
     /// Writes a record down, and returns when it is where its mode wants it: on disk, or on its way there.
     ///
     /// # Errors
     /// [`Unavailable`] when it was to be durable and is not known to be.
-    pub async fn write(&self, record: Record, mode: AuditMode) -> Result<(), Unavailable> {
+    pub async fn write(&self, draft: Draft, mode: AuditMode) -> Result<(), Unavailable> {
         if mode != AuditMode::Durable {
-            self.offer(record, mode);
+            self.offer(draft, mode);
             return Ok(());
         }
         if self.is_failing() {
             return Err(Unavailable);
         }
-        let ticket = self.shared.queue(record, true).ok_or(Unavailable)?;
-        let mut progress = self.shared.progress.subscribe();
-        let come = progress.wait_for(|progress| progress.synced >= ticket || progress.failed >= ticket);
-        match tokio::time::timeout(AUDIT_PATIENCE, come).await {
-            Ok(Ok(progress)) if progress.synced >= ticket => Ok(()),
-            _ => Err(Unavailable),
+        let waiter = self.shared.queue_awaited(draft).ok_or(Unavailable)?;
+        match tokio::time::timeout(AUDIT_PATIENCE, waiter).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Unavailable),
         }
     }
 
     /// Writes a record down without waiting, whatever its mode. What cannot be written is counted.
-    pub fn offer(&self, record: Record, mode: AuditMode) {
+    pub fn offer(&self, draft: Draft, mode: AuditMode) {
         if mode == AuditMode::Off {
             return;
         }
-        if self.is_failing() || self.shared.queue(record, mode == AuditMode::Durable).is_none() {
+        let is_durable = mode == AuditMode::Durable;
+        if self.is_failing() || self.shared.queue(draft, is_durable, |_| ()).is_none() {
             self.shared.lose(1);
         }
     }
@@ -197,7 +208,8 @@ impl Audit {
     /// Writes an event down as the config in force wants it.
     pub fn event(&self, record: Record) {
         let events = usize::from(self.shared.events.load(Ordering::Relaxed));
-        self.offer(record, AuditMode::ALL.get(events).copied().unwrap_or(AuditMode::Durable));
+        let record = Record { at_unix_ms: self.shared.clock.unix_ms(), ..record };
+        self.offer(Draft::of(&record), AuditMode::ALL.get(events).copied().unwrap_or(AuditMode::Durable));
     }
 
     /// The same for what anybody can cause: beyond a few a second they are one record, which says how many they were.
@@ -388,23 +400,29 @@ impl Strangers {
 // === impl Shared ===
 
 impl Shared {
-    /// The record's ticket; nothing if there is no room.
-    fn queue(&self, record: Record, is_awaited: bool) -> Option<u64> {
+    /// Takes a record in for somebody who waits for it.
+    fn queue_awaited(&self, draft: Draft) -> Option<Waiter> {
+        self.queue(draft, true, |round| round.waiter())
+    }
+
+    /// Whoever belongs to the round that the record goes with; nothing if there is no room.
+    fn queue<T>(&self, draft: Draft, is_awaited: bool, of: impl FnOnce(&Arc<Round>) -> T) -> Option<T> {
+        let draft = draft.fitted();
         let mut state = self.lock();
         if state.queue.len() >= AUDIT_QUEUE_MAX || state.stops {
             return None;
         }
-        let at_unix_ms = if record.at_unix_ms == 0 { self.clock.unix_ms() } else { record.at_unix_ms };
-        state.queue.push(Record { at_unix_ms, ..record });
-        state.ticket += 1;
+        state.queue.push(&draft);
         state.is_awaited |= is_awaited;
-        let (ticket, waiting) = (state.ticket, state.queue.len());
-        drop(state);
+        let found = of(&state.round);
         // The thread gathers what nobody waits for: it is told of the first.
-        if is_awaited || waiting == 1 || waiting == AUDIT_GATHERED_MAX {
+        let has_news = is_awaited || matches!(state.queue.len(), 1 | AUDIT_GATHERED_MAX);
+        // Told once, it looks for itself.
+        if has_news && std::mem::take(&mut state.thread_waits) {
+            drop(state);
             self.news.notify_one();
         }
-        Some(ticket)
+        Some(found)
     }
 
     fn lose(&self, count: u64) {

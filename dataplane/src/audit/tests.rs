@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use ostler_audit::verify;
 use ostler_core::disk::{Disk, NewFile, SystemDisk};
-use ostler_core::limits::AUDIT_GATHER;
+use ostler_core::limits::{AUDIT_GATHER, AUDIT_RECORD_BYTES_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES};
 
 use super::*;
 
@@ -59,8 +59,10 @@ fn event_of(line: &str) -> String {
         .to_owned()
 }
 
-fn call(tool: &str) -> Record {
-    Record { kind: ostler_audit::Kind::Decision, tool: Some(tool.to_owned()), ..Record::default() }
+fn call(tool: &str) -> Draft {
+    let mut call = Draft::new(Kind::Decision, 1_000, 0);
+    call.fields().text("tool", tool);
+    call
 }
 
 async fn durable(audit: &Audit, tool: &str) -> Result<(), Unavailable> {
@@ -253,6 +255,31 @@ async fn a_reader_gets_each_record_once_in_order_over_segments_and_restarts() {
     }
     let numbers: Vec<_> = read.iter().map(|record| Record::parse(record).unwrap().seq).collect();
     assert_eq!(numbers, (1..=33).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_segment_that_is_old_or_large_is_followed_by_one_that_goes_on_behind_it() {
+    let world = World::new();
+    let audit = world.open();
+    durable(&audit, "a").await.unwrap();
+    let age_ms = u64::try_from(AUDIT_SEGMENT_AGE.as_millis()).unwrap();
+    for number in 0..3 {
+        world.clock.advance(age_ms + 1);
+        // One that somebody waits for, and some that nobody does.
+        durable(&audit, &format!("first of {number}")).await.unwrap();
+        let held = std::fs::read_to_string(world.files().pop().unwrap()).unwrap();
+        assert!(held.contains(&format!("\"first of {number}\"")), "{held}");
+        audit.offer(call("later"), AuditMode::Async);
+    }
+    let long = "x".repeat(AUDIT_RECORD_BYTES_MAX / 2);
+    let large = AUDIT_SEGMENT_BYTES / long.len() as u64 + 2;
+    for _ in 0..large {
+        durable(&audit, &long).await.unwrap();
+    }
+    audit.close();
+    assert_eq!(world.files().len(), 5);
+    let report = world.report();
+    assert_eq!((report.last, report.records), (2 + 3 * 2 + large, 2 + 3 * 2 + large));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The spool's thread: the only one that touches its files. It takes all that waits, links and writes it, syncs it where
-//! somebody waits, and tells them. What could not be synced is kept, and written once more into a new segment behind the last
+//! The spool's thread: the only one that touches its files. It takes all that waits, gives it its places, links and writes it, syncs
+//! it where somebody waits, and tells them. What could not be synced is kept, and written once more into a new segment behind the last
 //! record that was.
 
 use std::sync::atomic::Ordering;
@@ -7,17 +7,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use ostler_audit::segment::{self, Head};
-use ostler_audit::{Position, Record};
+use ostler_audit::{Draft, Position, Record};
 use ostler_core::backoff::Backoff;
 use ostler_core::disk::NewFile;
 use ostler_core::limits::{
-    AUDIT_GATHER, AUDIT_GATHERED_MAX, AUDIT_RECORD_BYTES_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES,
-    AUDIT_SYNC_DELAY, PERSIST_RETRY_BASE, PERSIST_RETRY_CAP,
+    AUDIT_GATHER, AUDIT_GATHERED_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES, AUDIT_SYNC_DELAY,
+    AUDIT_UNSYNCED_BYTES_MAX, PERSIST_RETRY_BASE, PERSIST_RETRY_CAP,
 };
 use ostler_core::rng::Jitter;
 
 use super::folder::{Folder, begin_chain};
-use super::{Progress, Shared};
+use super::pending::{self, Pending};
+use super::round::Round;
+use super::{Progress, Shared, State};
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -31,8 +33,10 @@ pub(super) struct Writer {
     unsynced_since: Option<Instant>,
     unsynced_records: u64,
     segment: Option<Open>,
-    /// All up to this ticket is in `unsynced`, or on disk.
-    ticket: u64,
+    /// Room for what a turn takes.
+    taken: Pending,
+    /// Who waits for what is in `unsynced`.
+    round: Option<Arc<Round>>,
 }
 
 /// The segment that is appended to. It is open only until what was appended is synced, so that it does not keep its disk from
@@ -46,8 +50,8 @@ struct Open {
 
 /// What to do next.
 struct Turn {
-    records: Vec<Record>,
-    ticket: u64,
+    /// Who waits for what was taken.
+    round: Option<Arc<Round>>,
     syncs: bool,
     forks: Option<String>,
     stops: bool,
@@ -68,7 +72,8 @@ impl Writer {
             unsynced_since: None,
             unsynced_records: 0,
             segment: None,
-            ticket: 0,
+            taken: Pending::default(),
+            round: None,
         }
     }
 
@@ -76,9 +81,12 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             let turn = self.wait();
-            let lines = self.link(&turn);
-            let done = match self.write(&lines) {
-                Ok(()) if turn.syncs || turn.stops => self.sync(),
+            // Before it: what ends a segment is what was written before.
+            let left = self.leave_full();
+            let from = self.link(turn.round);
+            let syncs = turn.syncs || turn.stops || self.unsynced.len() >= AUDIT_UNSYNCED_BYTES_MAX;
+            let done = match left.and_then(|()| self.write(from)) {
+                Ok(()) if syncs => self.sync(),
                 written => written,
             };
             match done {
@@ -111,19 +119,18 @@ impl Writer {
         state.segments.begin_chain(chain, self.synced.seq);
         (self.at, self.synced, self.segment) = (at, at, None);
         let at_unix_ms = self.shared.clock.unix_ms();
-        state.queue.insert(0, Record { at_unix_ms, detail: Some(why), ..Record::event("chain_forked") });
-        state.ticket += 1;
+        let forked = Record { at_unix_ms, detail: Some(why), ..Record::event("chain_forked") };
+        state.queue.push_front(&Draft::of(&forked).fitted());
         state.is_awaited = true;
-        self.shared
-            .progress
-            .send_modify(|progress| *progress = Progress { chain, position: at, ..*progress });
+        self.shared.progress.send_replace(Progress { chain, position: at });
         Ok(())
     }
 
     /// Until there is something to do. Records that nobody waits for gather first: woken for each of them, the thread would cost more
     /// than the calls.
-    fn wait(&self) -> Turn {
-        let mut state = self.shared.lock();
+    fn wait(&mut self) -> Turn {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
         let mut gathering_since = None;
         loop {
             let left = self.unsynced_since.map(|since| AUDIT_SYNC_DELAY.saturating_sub(since.elapsed()));
@@ -136,47 +143,50 @@ impl Writer {
                 || state.queue.len() >= AUDIT_GATHERED_MAX
                 || gathers.is_some_and(|left| left.is_zero());
             if has_gathered || state.stops || is_due || state.forks.is_some() {
-                let lost = std::mem::take(&mut state.lost);
-                let mut records = std::mem::take(&mut state.queue);
-                if lost > 0 {
-                    let at_unix_ms = self.shared.clock.unix_ms();
-                    records.push(Record { at_unix_ms, count: Some(lost), ..Record::event("records_lost") });
-                }
-                let syncs = std::mem::take(&mut state.is_awaited) || is_due;
-                let forks = state.forks.take();
-                return Turn { records, ticket: state.ticket, syncs, forks, stops: state.stops };
+                return self.take(&mut state, is_due);
             }
+            state.thread_waits = true;
             state = match left.into_iter().chain(gathers).min() {
                 Some(left) => {
-                    let waited = self.shared.news.wait_timeout(state, left);
+                    let waited = shared.news.wait_timeout(state, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.shared.news.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => shared.news.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
+            state.thread_waits = false;
         }
     }
 
-    /// Gives records their places. What has one keeps it, whatever the disk does.
-    fn link(&mut self, turn: &Turn) -> Vec<u8> {
-        let mut lines = Vec::new();
-        for record in &turn.records {
-            self.at = segment::write(&mut lines, self.at, &placed(record, self.at.seq + 1));
+    fn take(&mut self, state: &mut State, is_due: bool) -> Turn {
+        std::mem::swap(&mut self.taken, &mut state.queue);
+        let lost = std::mem::take(&mut state.lost);
+        if lost > 0 {
+            let at_unix_ms = self.shared.clock.unix_ms();
+            let record = Record { at_unix_ms, count: Some(lost), ..Record::event("records_lost") };
+            self.taken.push(&Draft::of(&record));
         }
-        self.unsynced.extend_from_slice(&lines);
-        self.unsynced_records += turn.records.len() as u64;
-        self.ticket = turn.ticket;
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        let round = is_awaited.then(|| std::mem::take(&mut state.round));
+        Turn { round, syncs: is_awaited || is_due, forks: state.forks.take(), stops: state.stops }
+    }
+
+    /// Gives what was taken its places, and says from where on in `unsynced`. What has a place keeps it, whatever the disk does.
+    fn link(&mut self, round: Option<Arc<Round>>) -> usize {
+        self.round = round;
+        let from = self.unsynced.len();
+        for draft in self.taken.iter() {
+            self.at = segment::write_draft(&mut self.unsynced, self.at, draft);
+        }
+        self.unsynced_records += self.taken.len() as u64;
+        self.taken.clear();
         if !self.unsynced.is_empty() {
             self.unsynced_since.get_or_insert_with(Instant::now);
         }
-        lines
+        from
     }
 
-    fn write(&mut self, lines: &[u8]) -> Result<(), String> {
-        if lines.is_empty() {
-            return Ok(());
-        }
-        self.make_room(lines.len() as u64);
-        self.has_room()?;
+    /// Syncs a segment that is large or old, so that the next one goes on behind it.
+    fn leave_full(&mut self) -> Result<(), String> {
         let now = self.shared.clock.unix_ms();
         let age_ms = u64::try_from(AUDIT_SEGMENT_AGE.as_millis()).unwrap_or(u64::MAX);
         let is_over = |open: &Open| {
@@ -186,14 +196,26 @@ impl Writer {
             self.sync()?;
             self.segment = None;
         }
+        Ok(())
+    }
+
+    /// Brings what is linked from here on into a file.
+    fn write(&mut self, from: usize) -> Result<(), String> {
+        let bytes = self.unsynced.len().saturating_sub(from);
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.make_room(bytes as u64);
+        self.has_room()?;
         // Whatever happens below: nothing is appended to half a line.
         match self.segment.take() {
-            Some(open) => self.append(open, lines),
-            None => self.begin(now),
+            Some(open) => self.append(open, from),
+            None => self.begin(self.shared.clock.unix_ms()),
         }
     }
 
-    fn append(&mut self, open: Open, lines: &[u8]) -> Result<(), String> {
+    fn append(&mut self, open: Open, from: usize) -> Result<(), String> {
+        let lines = self.unsynced.get(from..).unwrap_or_default();
         let mut file = match open.file {
             Some(file) => file,
             None => self.folder.dir.append(&open.name).map_err(|error| error.to_string())?,
@@ -240,17 +262,21 @@ impl Writer {
     /// All that is linked is on disk.
     fn is_synced(&mut self) {
         self.synced = self.at;
-        self.unsynced.clear();
+        pending::empty(&mut self.unsynced);
         self.unsynced_since = None;
         self.shared.written.add(std::mem::take(&mut self.unsynced_records));
         if self.shared.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("the audit spool is written again");
         }
-        let (synced, position) = (self.ticket, self.synced);
-        self.shared.progress.send_modify(|progress| *progress = Progress { synced, position, ..*progress });
+        let position = self.synced;
+        self.shared.progress.send_modify(|progress| *progress = Progress { position, ..*progress });
+        if let Some(round) = self.round.take() {
+            round.end(true);
+        }
     }
 
-    fn fail(&self, error: &str) {
+    /// Nobody waits any more for what is not on disk.
+    fn fail(&mut self, error: &str) {
         self.shared.failures.increment();
         if !self.shared.failing.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -258,8 +284,8 @@ impl Writer {
                 "the audit spool is not written; calls whose records must be durable are denied"
             );
         }
-        let failed = self.shared.lock().ticket;
-        self.shared.progress.send_modify(|progress| *progress = Progress { failed, ..*progress });
+        let gathering = std::mem::take(&mut self.shared.lock().round);
+        self.round.take().into_iter().chain([gathering]).for_each(|round| round.end(false));
     }
 
     /// Tries again with what is linked, until it is on disk or the spool is closed. What comes meanwhile is refused where it is
@@ -304,13 +330,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// The record's bytes at its place. One that is larger than any reader takes is written without what is long.
-fn placed(record: &Record, seq: u64) -> Vec<u8> {
-    let bytes = Record { seq, ..record.clone() }.to_bytes();
-    if bytes.len() <= AUDIT_RECORD_BYTES_MAX {
-        return bytes;
-    }
-    Record { seq, arguments: None, response: None, detail: None, ..record.clone() }.to_bytes()
 }

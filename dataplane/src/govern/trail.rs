@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ostler_audit::redact::Secrets;
-use ostler_audit::{Kind, Record};
+use ostler_audit::{Draft, Kind, Record};
 use ostler_config::{Audit as Settings, AuditArguments, AuditMode, AuditResponses};
 use ostler_core::digest::{Digest, StreamDigest};
-use ostler_core::limits::MESSAGE_SCAN_STEP_BYTES;
+use ostler_core::limits::{AUDIT_ARGUMENTS_BYTES_MAX, MESSAGE_SCAN_STEP_BYTES};
 use ostler_mcp::answer::Said;
 use ostler_mcp::{Envelope, Reason, method};
 use ostler_policy::{Caller, Credential, Decision};
@@ -30,7 +30,8 @@ pub struct Trail {
     settings: Arc<Settings>,
     secrets: Secrets,
     environment: Option<Arc<str>>,
-    revision: Option<Revision>,
+    /// The config, as every record names it.
+    config: Draft,
 }
 
 /// The calls of one request that were let through, whose ends are to be written down.
@@ -51,9 +52,14 @@ struct Call {
     /// As far as it was looked at.
     went: Option<Went>,
     began: Instant,
-    upstream: Option<String>,
-    mount: String,
+    /// Which it is, and where it was routed.
+    route: Draft,
 }
+
+/// About the bytes of a record beside arguments and answer.
+const DECISION_BYTES: usize = 640;
+const OUTCOME_BYTES: usize = 448;
+const ROUTE_BYTES: usize = 128;
 
 /// A result.
 const OK: &str = "ok";
@@ -90,6 +96,15 @@ pub enum Answered {
     Unknown,
 }
 
+/// What a record says of a decision.
+#[derive(Debug, PartialEq)]
+struct Saying<'a> {
+    decision: &'static str,
+    rule: Option<&'a str>,
+    reason: Option<&'a str>,
+    detail: Option<&'a str>,
+}
+
 /// What was said of a message.
 pub(super) enum Word<'a> {
     Decided(&'a Decision),
@@ -110,7 +125,12 @@ impl Trail {
         revision: Revision,
     ) -> Self {
         let secrets = Secrets::new(settings.secrets.iter().map(String::as_str));
-        Self { audit, settings: Arc::clone(settings), secrets, environment, revision: Some(revision) }
+        let mut config = Draft::default();
+        let mut fields = config.fields();
+        fields.number("config_version", revision.version);
+        fields.number("config_epoch", revision.epoch);
+        fields.digest("config_digest", revision.digest);
+        Self { audit, settings: Arc::clone(settings), secrets, environment, config }
     }
 
     /// Whether what was said is written down at all.
@@ -137,26 +157,31 @@ impl Trail {
         session: Option<&str>,
     ) -> Result<Option<u32>, Unavailable> {
         let Some(audit) = &self.audit else { return Ok(None) };
+        let digest = match message.and_then(|message| message.arguments) {
+            Some(arguments) => Some(digest(arguments.as_bytes()).await),
+            None => None,
+        };
         let number = calls.next.fetch_add(1, Ordering::Relaxed);
-        let mut record = self.record(Kind::Decision, calls, number);
-        record.upstream = way.upstream.map(str::to_owned);
-        record.mount = Some(way.mount.to_owned());
-        record.session = session.map(|id| Digest::of(id.as_bytes()).to_short_hex());
-        record.identity = caller.identity().map(str::to_owned);
-        record.principal = principal(caller.credential());
-        record.environment = self.environment.as_deref().map(str::to_owned);
-        word.fill(&mut record);
-        if let Some(message) = message {
-            record.method = Some(bounded(&message.method).into_owned());
-            record.tool = message.target().map(|target| bounded(target).into_owned());
-            self.add_arguments(message, &mut record).await;
+        let route = calls.route(number, way);
+        let arguments = message.and_then(|message| message.arguments).map_or(0, str::len);
+        let mut draft =
+            audit.draft(Kind::Decision, DECISION_BYTES + arguments.min(AUDIT_ARGUMENTS_BYTES_MAX));
+        draft.add(&route);
+        self.add_asker(&mut draft, caller, message, session);
+        word.say().add_to(&mut draft);
+        if let Some(environment) = &self.environment {
+            draft.fields().text("environment", environment);
+        }
+        draft.add(&self.config);
+        if let Some((arguments, digest)) = message.and_then(|message| message.arguments).zip(digest) {
+            self.add_arguments(&mut draft, arguments, digest);
         }
         let has_outcome = word.is_allowed() && self.settings.outcomes != AuditMode::Off;
         if has_outcome {
             let is_of_tool = message.is_some_and(|message| message.method == method::TOOLS_CALL);
-            calls.begin(number, is_of_tool, way);
+            calls.begin(number, is_of_tool, route);
         }
-        let written = audit.write(record, self.mode(word)).await;
+        let written = audit.write(draft, self.mode(word)).await;
         if written.is_err() {
             calls.withdraw(number);
         }
@@ -175,25 +200,38 @@ impl Trail {
         audit.event_of_stranger(record);
     }
 
-    async fn add_arguments(&self, message: &Envelope<'_>, record: &mut Record) {
-        let Some(arguments) = message.arguments else { return };
-        record.arguments_sha256 = Some(digest(arguments.as_bytes()).await);
-        record.arguments_bytes = Some(arguments.len() as u64);
-        if self.settings.arguments == AuditArguments::Redacted {
-            record.arguments = self.secrets.redact(arguments.as_bytes());
+    fn add_asker(
+        &self,
+        draft: &mut Draft,
+        caller: &Caller,
+        message: Option<&Envelope<'_>>,
+        session: Option<&str>,
+    ) {
+        let mut fields = draft.fields();
+        if let Some(message) = message {
+            fields.text("method", &bounded(&message.method));
+            if let Some(target) = message.target() {
+                fields.text("tool", &bounded(target));
+            }
+        }
+        if let Some(identity) = caller.identity() {
+            fields.text("identity", identity);
+        }
+        if let Some(principal) = principal(caller.credential()) {
+            fields.text("principal", &principal);
+        }
+        if let Some(session) = session {
+            fields.text("session", Digest::of(session.as_bytes()).short_hex().as_str());
         }
     }
 
-    fn record(&self, kind: Kind, calls: &Calls, number: u32) -> Record {
-        Record {
-            kind,
-            request: Some(calls.request.to_string()),
-            call: Some(number),
-            config_version: self.revision.as_ref().map(|revision| revision.version),
-            config_epoch: self.revision.as_ref().map(|revision| revision.epoch),
-            config_digest: self.revision.as_ref().map(|revision| revision.digest),
-            ..Record::default()
+    fn add_arguments(&self, draft: &mut Draft, arguments: &str, digest: Digest) {
+        let mut fields = draft.fields();
+        if self.settings.arguments == AuditArguments::Redacted {
+            fields.json("arguments", |out| self.secrets.redact_to(arguments, out));
         }
+        fields.digest("arguments_sha256", digest);
+        fields.number("arguments_bytes", arguments.len() as u64);
     }
 }
 
@@ -201,7 +239,7 @@ impl Default for Trail {
     /// Nothing is kept.
     fn default() -> Self {
         let (settings, secrets) = (Arc::new(Settings::unsaid()), Secrets::default());
-        Self { audit: None, settings, secrets, environment: None, revision: None }
+        Self { audit: None, settings, secrets, environment: None, config: Draft::default() }
     }
 }
 
@@ -235,30 +273,42 @@ impl Word<'_> {
         matches!(self, Self::Decided(decision) if decision.is_allowed)
     }
 
-    fn fill(&self, record: &mut Record) {
-        let word = match self {
+    fn say(&self) -> Saying<'_> {
+        let decision = match *self {
             Self::Denied { reason, detail } => {
-                record.reason = Some((*reason).to_owned());
-                record.detail = Some(bounded(detail).into_owned());
-                "deny"
+                let (reason, detail) = (Some(reason), Some(detail));
+                return Saying { decision: "deny", rule: None, reason, detail };
             }
-            Self::Decided(decision) => {
-                let tried = decision.would_deny.first();
-                let (word, rule) = match decision.is_allowed {
-                    false => ("deny", decision.rule()),
-                    // The first that would have denied it, be it the policy's default, which has no name.
-                    true if tried.is_some() => ("dry_run", tried),
-                    true if decision.is_spared => ("dry_run", None),
-                    true => ("allow", decision.rule()),
-                };
-                if !decision.is_allowed {
-                    record.reason = Some(Reason::PolicyDenied.name().to_owned());
-                }
-                record.rule = rule.map(|rule| rule.label.to_string());
-                word
-            }
+            Self::Decided(decision) => decision,
         };
-        record.decision = Some(word.to_owned());
+        let tried = decision.would_deny.first();
+        let (word, rule) = match decision.is_allowed {
+            false => ("deny", decision.rule()),
+            // The first that would have denied it, be it the policy's default, which has no name.
+            true if tried.is_some() => ("dry_run", tried),
+            true if decision.is_spared => ("dry_run", None),
+            true => ("allow", decision.rule()),
+        };
+        let reason = (!decision.is_allowed).then(|| Reason::PolicyDenied.name());
+        Saying { decision: word, rule: rule.map(|rule| &*rule.label), reason, detail: None }
+    }
+}
+
+// === impl Saying ===
+
+impl Saying<'_> {
+    fn add_to(&self, draft: &mut Draft) {
+        let mut fields = draft.fields();
+        fields.text("decision", self.decision);
+        if let Some(rule) = self.rule {
+            fields.text("rule", rule);
+        }
+        if let Some(reason) = self.reason {
+            fields.text("reason", reason);
+        }
+        if let Some(detail) = self.detail {
+            fields.text("detail", &bounded(detail));
+        }
     }
 }
 
@@ -299,10 +349,21 @@ impl Calls {
         Self { trail, request, next: AtomicU32::new(0), under_way: Mutex::default() }
     }
 
-    fn begin(&self, number: u32, is_of_tool: bool, way: Way<'_>) {
-        let (upstream, mount) = (way.upstream.map(str::to_owned), way.mount.to_owned());
+    fn route(&self, number: u32, way: Way<'_>) -> Draft {
+        let mut route = Draft::with_room(ROUTE_BYTES);
+        let mut fields = route.fields();
+        fields.text("request", self.request.digits().as_str());
+        fields.number("call", u64::from(number));
+        if let Some(upstream) = way.upstream {
+            fields.text("upstream", upstream);
+        }
+        fields.text("mount", way.mount);
+        route
+    }
+
+    fn begin(&self, number: u32, is_of_tool: bool, route: Draft) {
         let (is_claimed, went, began) = (false, None, Instant::now());
-        self.lock().push(Call { number, is_of_tool, is_claimed, went, began, upstream, mount });
+        self.lock().push(Call { number, is_of_tool, is_claimed, went, began, route });
     }
 
     /// The first of these that nobody has claimed. What is sent again is claimed again.
@@ -364,19 +425,34 @@ impl Calls {
 
     fn write(&self, call: &Call, ended: Ended, response: Option<Response>) {
         let Some(audit) = &self.trail.audit else { return };
-        let mut record = self.trail.record(Kind::Outcome, self, call.number);
-        record.upstream.clone_from(&call.upstream);
-        record.mount = Some(call.mount.clone());
+        let said = response.as_ref().and_then(|response| response.says.as_deref());
+        let mut draft = audit.draft(Kind::Outcome, OUTCOME_BYTES + said.map_or(0, str::len));
+        draft.add(&call.route);
+        draft.add(&self.trail.config);
+        let mut fields = draft.fields();
         let (status, code) = ended.status(call);
-        (record.status, record.error_code) = (Some(status.to_owned()), code);
-        record.detail = ended.cut.map(str::to_owned);
-        record.head_us = ended.head.map(micros);
-        record.total_us = Some(micros(ended.total.unwrap_or_else(|| call.began.elapsed())));
-        if let Some(Response { sha256, bytes, says }) = response {
-            record.response = says;
-            (record.response_sha256, record.response_bytes) = (Some(sha256), Some(bytes));
+        fields.text("status", status);
+        if let Some(code) = code {
+            fields.signed("error_code", code);
         }
-        audit.offer(record, self.trail.settings.outcomes);
+        if let Some(head) = ended.head {
+            fields.number("head_us", micros(head));
+        }
+        fields.number("total_us", micros(ended.total.unwrap_or_else(|| call.began.elapsed())));
+        if let Some(said) = said {
+            fields.json("response", |out| {
+                out.extend_from_slice(said.as_bytes());
+                true
+            });
+        }
+        if let Some(Response { sha256, bytes, .. }) = response {
+            fields.digest("response_sha256", sha256);
+            fields.number("response_bytes", bytes);
+        }
+        if let Some(cut) = ended.cut {
+            fields.text("detail", cut);
+        }
+        audit.offer(draft, self.trail.settings.outcomes);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Call>> {
@@ -406,12 +482,6 @@ mod tests {
         Arc::new(Named { index, label: label.into(), feedback: Feedback::default() })
     }
 
-    fn filled(decision: &Decision) -> (Option<String>, Option<String>, Option<String>) {
-        let mut record = Record::default();
-        Word::Decided(decision).fill(&mut record);
-        (record.decision, record.rule, record.reason)
-    }
-
     #[test]
     fn a_record_names_the_rule_that_decided_and_only_of_what_is_let_through_the_one_tried_out() {
         let (trial, real) = (rule(0, "trial"), rule(1, "real"));
@@ -427,12 +497,9 @@ mod tests {
         ] {
             let would_deny = if tried { vec![Arc::clone(&trial)] } else { Vec::new() };
             let decision = Decision { is_allowed, why, would_deny, is_spared, is_flagged: false };
-            let (word, rule, reason) = filled(&decision);
-            assert_eq!(
-                (word.as_deref().unwrap(), rule.as_deref(), reason.as_deref()),
-                expected,
-                "{decision:?}"
-            );
+            let said = Word::Decided(&decision);
+            let Saying { decision: word, rule, reason, detail } = said.say();
+            assert_eq!(((word, rule, reason), detail), (expected, None), "{decision:?}");
         }
     }
 }

@@ -86,6 +86,19 @@ impl Position {
     }
 }
 
+/// Of what a link is the digest: these bytes, and the record behind them.
+pub(crate) const LINKED_BYTES: usize = 8 + 32 + 8;
+
+/// What stands before a record of so many bytes in what its link is the digest of, as a [`DigestBuilder`] takes it in.
+pub(crate) fn linked(prev: &Digest, record_bytes: usize) -> [u8; LINKED_BYTES] {
+    let mut text = [0; LINKED_BYTES];
+    let link = prev.as_bytes();
+    let parts = (link.len() as u64).to_be_bytes().into_iter().chain(*link);
+    let parts = parts.chain((record_bytes as u64).to_be_bytes());
+    text.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+    text
+}
+
 /// What a record's link is behind that of the one before.
 pub fn link(prev: &Digest, record: &[u8]) -> Digest {
     let mut builder = DigestBuilder::new();
@@ -108,6 +121,15 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         for text in ["", "ab", &id.to_string().to_uppercase(), &format!("{id}{id}"), &"é".repeat(16)] {
             assert_eq!(text.parse::<ChainId>(), Err(ChainIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_linked_in_a_row_is_what_is_linked_in_pieces() {
+        let prev = Digest::of(b"a");
+        for record in [&b""[..], b"x", &[b'x'; 300]] {
+            let row = [&linked(&prev, record.len())[..], record].concat();
+            assert_eq!(Digest::of(&row), link(&prev, record));
         }
     }
 

@@ -6,6 +6,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `record` | the fields, and what reads them |
+//! | `draft` | a record before it has its place, as text |
 //! | `chain` | ids, links, what follows what |
 //! | `segment` | the files of a spool |
 //! | `verify` | whether segments or an export are whole, offline |
@@ -13,6 +14,7 @@
 //! | `redact` | arguments without secrets |
 
 pub mod chain;
+pub mod draft;
 pub mod export;
 pub mod record;
 pub mod redact;
@@ -20,4 +22,5 @@ pub mod segment;
 pub mod verify;
 
 pub use chain::{ChainId, Position};
+pub use draft::Draft;
 pub use record::{Kind, Record};

@@ -6,9 +6,29 @@
 //! or a token. Too many rather than too few: what is left out can still be recognised by the digest of all arguments.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use ostler_core::limits::{AUDIT_ARGUMENTS_BYTES_MAX, AUDIT_ARGUMENTS_READ_BYTES_MAX};
-use serde_json::Value;
+use ostler_core::members::push_text;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserializer, Serialize};
+
+/// A text that is read and written anew on its way.
+struct Masking<'a> {
+    secrets: &'a Secrets,
+    out: &'a mut Vec<u8>,
+    /// From the top, in lower case, where any path is secret.
+    path: String,
+    /// Room for a name as [`plain`] has it.
+    plain: String,
+    /// Whether texts that are JSON are looked into.
+    looks_inside: bool,
+    has_masked: bool,
+}
+
+/// The next value on that way, and the name of the next field.
+struct Next<'m, 'a>(&'m mut Masking<'a>);
+struct Name<'m, 'a>(&'m mut Masking<'a>);
 
 /// What stands in place of a secret.
 pub const MASK: &str = "[redacted]";
@@ -31,70 +51,211 @@ impl Secrets {
         for name in listed {
             match name.contains('.') {
                 true => secrets.paths.insert(name.to_lowercase()),
-                false => secrets.names.insert(plain(name)),
+                false => secrets.names.insert(plain(name).collect()),
             };
         }
         secrets
     }
 
-    /// The arguments without what is secret; nothing where they are no JSON or too large to be kept.
-    pub fn redact(&self, arguments: &[u8]) -> Option<Value> {
-        if arguments.len() > AUDIT_ARGUMENTS_READ_BYTES_MAX {
+    /// The arguments without what is secret, as they were sent otherwise but for blanks; nothing where they are no JSON or too large
+    /// to be kept.
+    pub fn redact(&self, arguments: &str) -> Option<String> {
+        let mut kept = Vec::new();
+        self.redact_to(arguments, &mut kept).then(|| String::from_utf8(kept).ok())?
+    }
+
+    /// Adds the same to a text, to which it may have added anything where it returns false.
+    pub fn redact_to(&self, arguments: &str, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        arguments.len() <= AUDIT_ARGUMENTS_READ_BYTES_MAX
+            && Masking::new(self, out).run(arguments).is_ok()
+            && out.len() - start <= AUDIT_ARGUMENTS_BYTES_MAX
+    }
+
+    fn is_secret(&self, plain: &str, path: &str) -> bool {
+        self.names.contains(plain) || self.paths.contains(path) || says_secret(plain)
+    }
+}
+
+// === impl Masking ===
+
+impl<'a> Masking<'a> {
+    fn new(secrets: &'a Secrets, out: &'a mut Vec<u8>) -> Self {
+        let (path, plain) = (String::new(), String::new());
+        Self { secrets, out, path, plain, looks_inside: true, has_masked: false }
+    }
+
+    fn run(&mut self, text: &str) -> serde_json::Result<()> {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        Next(self).deserialize(&mut reader)?;
+        reader.end()
+    }
+
+    /// Notes that the way leads into a field, and says whether its value is secret.
+    fn enter(&mut self, name: &str) -> bool {
+        // Where no path is secret, nothing needs to be known of the way.
+        if !self.secrets.paths.is_empty() {
+            if !self.path.is_empty() {
+                self.path.push('.');
+            }
+            self.path.push_str(&name.to_lowercase());
+        }
+        self.plain.clear();
+        match name.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            true => self.plain.push_str(name),
+            false => self.plain.extend(plain(name)),
+        }
+        self.secrets.is_secret(&self.plain, &self.path)
+    }
+
+    fn mask(&mut self) {
+        self.has_masked = true;
+        push_text(self.out, MASK);
+    }
+
+    fn text(&mut self, text: &str) {
+        if looks_secret(text) {
+            self.mask();
+        } else if let Some(masked) = self.masked_inside(text) {
+            self.has_masked = true;
+            push_text(self.out, &masked);
+        } else {
+            push_text(self.out, text);
+        }
+    }
+
+    /// A text that is JSON without what is secret in it; nothing where it is another text, or has nothing of that kind. There is no
+    /// looking inside what stands inside.
+    fn masked_inside(&self, text: &str) -> Option<String> {
+        if !self.looks_inside || !text.trim_start().starts_with(['{', '[']) {
             return None;
         }
-        let mut value: Value = serde_json::from_slice(arguments).ok()?;
-        self.mask(&mut value, &mut String::new(), true);
-        let kept = serde_json::to_vec(&value).ok()?;
-        (kept.len() <= AUDIT_ARGUMENTS_BYTES_MAX).then_some(value)
+        let mut out = Vec::new();
+        let mut inside = Masking { looks_inside: false, ..Masking::new(self.secrets, &mut out) };
+        let is_json = inside.run(text).is_ok();
+        (is_json && inside.has_masked).then(|| String::from_utf8(out).ok())?
     }
 
-    /// `looks_inside` texts that are JSON, and not inside theirs.
-    fn mask(&self, value: &mut Value, path: &mut String, looks_inside: bool) {
-        match value {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    let before = path.len();
-                    if before > 0 {
-                        path.push('.');
-                    }
-                    path.push_str(&name.to_lowercase());
-                    if self.is_secret(name, path) {
-                        *value = Value::from(MASK);
-                    } else {
-                        self.mask(value, path, looks_inside);
-                    }
-                    path.truncate(before);
-                }
+    fn json(&mut self, value: impl Serialize) {
+        // Memory takes everything.
+        let _ = serde_json::to_writer(&mut *self.out, &value);
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Next<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Next<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.json(());
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.json(value);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.0.json(value);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.0.json(value);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.0.json(value);
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.text(text);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let masking = self.0;
+        masking.out.push(b'[');
+        let first = masking.out.len();
+        loop {
+            let end = masking.out.len();
+            if end > first {
+                masking.out.push(b',');
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.mask(item, path, looks_inside)),
-            Value::String(text) if looks_secret(text) => *value = Value::from(MASK),
-            Value::String(text) if looks_inside => {
-                if let Some(masked) = self.masked_inside(text) {
-                    *text = masked;
-                }
+            if items.next_element_seed(Next(&mut *masking))?.is_none() {
+                masking.out.truncate(end);
+                masking.out.push(b']');
+                return Ok(());
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
 
-    /// A text that is JSON without what is secret in it; nothing where it is another text, or has nothing of that kind.
-    fn masked_inside(&self, text: &str) -> Option<String> {
-        let mut inner: Value =
-            serde_json::from_str(text).ok().filter(|_| text.trim_start().starts_with(['{', '[']))?;
-        let before = inner.clone();
-        self.mask(&mut inner, &mut String::new(), false);
-        (inner != before).then(|| inner.to_string())
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let masking = self.0;
+        masking.out.push(b'{');
+        let first = masking.out.len();
+        loop {
+            let (end, way) = (masking.out.len(), masking.path.len());
+            if end > first {
+                masking.out.push(b',');
+            }
+            match fields.next_key_seed(Name(&mut *masking))? {
+                Some(true) => {
+                    fields.next_value::<IgnoredAny>()?;
+                    masking.mask();
+                }
+                Some(false) => fields.next_value_seed(Next(&mut *masking))?,
+                None => {
+                    masking.out.truncate(end);
+                    masking.out.push(b'}');
+                    return Ok(());
+                }
+            }
+            masking.path.truncate(way);
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'_, '_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_, '_> {
+    /// Whether what it names is secret.
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
     }
 
-    fn is_secret(&self, name: &str, path: &str) -> bool {
-        let plain = plain(name);
-        self.names.contains(&plain) || self.paths.contains(path) || says_secret(&plain)
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        push_text(self.0.out, name);
+        self.0.out.push(b':');
+        Ok(self.0.enter(name))
     }
 }
 
 /// A name without what its writers differ in.
-fn plain(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+fn plain(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
 }
 
 /// Whether a name says that its value is a secret.
@@ -114,7 +275,8 @@ fn says_secret(plain: &str) -> bool {
         "sessionid",
     ];
     const WHOLE: [&str; 7] = ["auth", "pwd", "pass", "pin", "otp", "cvv", "cvc"];
-    WHOLE.contains(&plain) || ANYWHERE.iter().any(|word| plain.contains(word))
+    let mut ends = plain.char_indices().map(|(at, _)| plain.get(at..).unwrap_or_default());
+    WHOLE.contains(&plain) || ends.any(|end| ANYWHERE.iter().any(|word| end.starts_with(word)))
 }
 
 /// Whether a value looks like a key or a token, whatever its field is called.
@@ -135,9 +297,13 @@ fn looks_secret(text: &str) -> bool {
         "AKIA",
         "xox",
     ];
-    let is_key = text.contains("PRIVATE KEY-----");
-    let is_token = BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)) && text.len() >= 16;
-    is_key || is_token || has_password(text)
+    let is_token = text.len() >= 16 && BEGINNINGS.iter().any(|beginning| text.starts_with(beginning));
+    is_token || has(text, b'-') && text.contains("PRIVATE KEY-----") || has(text, b'@') && has_password(text)
+}
+
+/// A character that few texts have is found sooner than a word.
+fn has(text: &str, byte: u8) -> bool {
+    text.as_bytes().contains(&byte)
 }
 
 /// `scheme://user:password@host`.
@@ -152,7 +318,7 @@ mod tests {
     use super::*;
 
     fn redacted(listed: &[&str], arguments: &str) -> String {
-        Secrets::new(listed.iter().copied()).redact(arguments.as_bytes()).unwrap().to_string()
+        Secrets::new(listed.iter().copied()).redact(arguments).unwrap()
     }
 
     #[test]
@@ -160,7 +326,7 @@ mod tests {
         let listed = ["SSN", "card.number"];
         assert_eq!(
             redacted(&listed, r#"{"a":[{"S-s_n":1}],"card":{"number":"4111","kind":"x"},"number":"7"}"#),
-            r#"{"a":[{"S-s_n":"[redacted]"}],"card":{"kind":"x","number":"[redacted]"},"number":"7"}"#
+            r#"{"a":[{"S-s_n":"[redacted]"}],"card":{"number":"[redacted]","kind":"x"},"number":"7"}"#
         );
         assert_eq!(redacted(&listed, r#"{"CARD":{"Number":[1,2]}}"#), r#"{"CARD":{"Number":"[redacted]"}}"#);
     }
@@ -192,7 +358,7 @@ mod tests {
         let inside = r#"{"content":[{"type":"text","text":"{\"card\":{\"number\":\"4111\"},\"pin\":1}"}]}"#;
         assert_eq!(
             redacted(&["card.number"], inside),
-            r#"{"content":[{"text":"{\"card\":{\"number\":\"[redacted]\"},\"pin\":\"[redacted]\"}","type":"text"}]}"#
+            r#"{"content":[{"type":"text","text":"{\"card\":{\"number\":\"[redacted]\"},\"pin\":\"[redacted]\"}"}]}"#
         );
         for plain in [r#"{"text":"{\"a\": 1}"}"#, r#"{"text":"[1, 2"}"#, r#"{"text":"12"}"#] {
             assert_eq!(redacted(&[], plain), plain);
@@ -202,13 +368,13 @@ mod tests {
     #[test]
     fn what_is_large_or_no_json_is_left_out_whole() {
         let secrets = Secrets::default();
-        assert_eq!(secrets.redact(b"{"), None);
+        assert_eq!(secrets.redact("{"), None);
         let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(AUDIT_ARGUMENTS_BYTES_MAX));
-        assert_eq!(secrets.redact(large.as_bytes()), None);
+        assert_eq!(secrets.redact(&large), None);
         // What is large because of a secret is kept without it.
         let secret = format!(r#"{{"token":"{}"}}"#, "x".repeat(AUDIT_ARGUMENTS_BYTES_MAX));
-        assert!(secrets.redact(secret.as_bytes()).is_some());
+        assert!(secrets.redact(&secret).is_some());
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        assert_eq!(secrets.redact(deep.as_bytes()), None);
+        assert_eq!(secrets.redact(&deep), None);
     }
 }

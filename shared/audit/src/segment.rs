@@ -12,7 +12,8 @@ use ostler_core::build;
 use ostler_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{ChainId, Position, link};
+use crate::chain::{self, ChainId, LINKED_BYTES, Position, link};
+use crate::draft;
 
 /// The number of what is written.
 pub const FORMAT: u32 = 1;
@@ -94,12 +95,34 @@ pub fn number_of(name: &str) -> Option<u64> {
 
 /// Appends a record's line, and returns the place behind it.
 pub fn write(out: &mut Vec<u8>, before: Position, record: &[u8]) -> Position {
-    let after = before.after(record);
-    out.extend_from_slice(after.link.to_hex().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(record);
+    line(out, before, |out, _| out.extend_from_slice(record))
+}
+
+/// The same for the record that a [`Draft`](crate::Draft) becomes here.
+pub fn write_draft(out: &mut Vec<u8>, before: Position, draft: &[u8]) -> Position {
+    line(out, before, |out, seq| draft::place(out, seq, draft))
+}
+
+/// What the link is the digest of stands in its line for as long as it is made, so that it is one digest of bytes in a row.
+fn line(out: &mut Vec<u8>, before: Position, record: impl FnOnce(&mut Vec<u8>, u64)) -> Position {
+    let seq = before.seq.saturating_add(1);
+    let start = out.len();
+    let (linked, begin) = (start + LINK_CHARS + 1 - LINKED_BYTES, start + LINK_CHARS + 1);
+    out.resize(begin, b' ');
+    record(out, seq);
+    let head = chain::linked(&before.link, out.len() - begin);
+    fill(out, linked, &head);
+    let link = Digest::of(out.get(linked..).unwrap_or_default());
+    fill(out, start, link.hex().as_str().as_bytes());
+    fill(out, begin - 1, b" ");
     out.push(b'\n');
-    after
+    Position { seq, link }
+}
+
+fn fill(out: &mut [u8], from: usize, bytes: &[u8]) {
+    if let Some(place) = out.get_mut(from..from + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
 }
 
 // === impl Head ===

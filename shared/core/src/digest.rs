@@ -40,10 +40,16 @@ impl Digest {
 
     /// Its first 16 digits: enough to recognise an id that is itself a secret, and never enough to find it.
     pub fn to_short_hex(self) -> String {
-        Hex::<16>::of(self.0).as_str().to_owned()
+        self.short_hex().as_str().to_owned()
     }
 
-    fn hex(self) -> Hex<64> {
+    /// The same, in memory of their own.
+    pub fn short_hex(self) -> Hex<16> {
+        Hex::of(self.0)
+    }
+
+    /// Its digits, in memory of their own.
+    pub fn hex(self) -> Hex<64> {
         Hex::of(self.0)
     }
 

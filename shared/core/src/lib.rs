@@ -16,6 +16,7 @@ pub mod jwt;
 pub mod limits;
 pub mod lines;
 mod lookup;
+pub mod members;
 pub mod name;
 pub mod net;
 pub mod ordered;

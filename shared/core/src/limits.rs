@@ -621,6 +621,10 @@ pub const AUDIT_GATHER: Duration = Duration::from_millis(20);
 pub const AUDIT_GATHERED_MAX: usize = 1_024;
 /// How long a record that nobody waits for may be unsynced.
 pub const AUDIT_SYNC_DELAY: Duration = Duration::from_millis(200);
+/// So much is synced without further ado: what the spool holds twice, in memory and in its file.
+pub const AUDIT_UNSYNCED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Memory that the spool keeps for the next records, of what those before needed; see [`AUDIT_UNSYNCED_BYTES_MAX`].
+pub const AUDIT_BUFFER_KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// A file of the spool is followed by another one after this time, so that retention can remove it.
 pub const AUDIT_SEGMENT_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Files of a spool together: some hours of full load without control, or months of an ordinary one.

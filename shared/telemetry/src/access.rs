@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ostler_core::clock::{Rfc3339, WallClock};
+use ostler_core::members::is_escaped;
 
 use crate::log::Lines;
 
@@ -96,7 +97,7 @@ impl Members<'_> {
     /// A string, whose opening quote is the last of `name`.
     fn text(&mut self, name: &str, value: &str) {
         self.0.extend_from_slice(name.as_bytes());
-        if value.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        if is_escaped(value) {
             self.0.pop();
             // A string in memory: nothing that could fail.
             let _ = serde_json::to_writer(&mut *self.0, value);
@@ -110,11 +111,6 @@ impl Members<'_> {
         self.0.extend_from_slice(name.as_bytes());
         let _ = serde_json::to_writer(&mut *self.0, &value);
     }
-}
-
-/// Whether JSON has another way to write it (RFC 8259, section 7).
-const fn is_escaped(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 // === impl AccessLine ===

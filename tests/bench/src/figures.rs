@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::cases::Case;
+use crate::durable::{Disk, Durable};
 use crate::load::Done;
 use crate::subject::Kind;
 
@@ -34,6 +35,7 @@ pub(crate) struct CaseFigures {
     pub(crate) about: String,
     pub(crate) subjects: Vec<SubjectFigures>,
     pub(crate) beside: Vec<Beside>,
+    pub(crate) durable: Option<Durable>,
     /// Peers that were to be measured and could not be, and why.
     pub(crate) left_out: Vec<String>,
 }
@@ -65,12 +67,25 @@ pub(crate) struct Beside {
     pub(crate) added_p50: Option<Spread>,
 }
 
+impl Turn {
+    pub(crate) fn calls_per_second(&self) -> f64 {
+        self.done.calls as f64 / self.done.seconds
+    }
+}
+
 impl CaseFigures {
     /// `kinds` in the order in which they are shown.
-    pub(crate) fn of(case: &Case, kinds: &[Kind], turns: &[Turn], left_out: Vec<String>) -> Self {
+    pub(crate) fn of(
+        case: &Case,
+        kinds: &[Kind],
+        turns: &[Turn],
+        disk: Option<&Disk>,
+        left_out: Vec<String>,
+    ) -> Self {
         let subjects = kinds.iter().filter_map(|kind| SubjectFigures::of(*kind, turns)).collect();
         let beside = kinds.iter().filter_map(|kind| Beside::of(*kind, turns)).collect();
-        Self { case: case.name.clone(), about: case.about.clone(), subjects, beside, left_out }
+        let durable = disk.and_then(|disk| Durable::of(case, turns, disk));
+        Self { case: case.name.clone(), about: case.about.clone(), subjects, beside, durable, left_out }
     }
 }
 
@@ -86,7 +101,7 @@ impl SubjectFigures {
             subject: kind.name(),
             cpu_us: spread(&|turn| turn.cpu_us)?,
             to_nginx: Spread::of(own.iter().filter_map(ratio).filter(|_| is_compared).collect()),
-            calls_per_second: spread(&|turn| turn.done.calls as f64 / turn.done.seconds)?,
+            calls_per_second: spread(&|turn| turn.calls_per_second())?,
             p50_us: spread(&|turn| turn.done.p50_us)?,
             added_p50_us: Spread::of(own.iter().filter_map(added).collect()),
             p90_us: spread(&|turn| turn.done.p90_us)?,
@@ -101,7 +116,7 @@ impl SubjectFigures {
 impl Beside {
     /// Nothing for the data plane itself, and for no program.
     fn of(kind: Kind, turns: &[Turn]) -> Option<Self> {
-        if matches!(kind, Kind::Direct | Kind::Ostler) {
+        if matches!(kind, Kind::Direct | Kind::Ostler | Kind::OstlerAsync) {
             return None;
         }
         let own: Vec<_> = turns.iter().filter(|turn| turn.subject == kind).collect();
@@ -112,14 +127,14 @@ impl Beside {
         Some(Self {
             subject: kind.name(),
             cpu: spread(&|turn| Some(turn.cpu_us))?,
-            calls_per_second: spread(&|turn| Some(turn.done.calls as f64 / turn.done.seconds))?,
+            calls_per_second: spread(&|turn| Some(turn.calls_per_second()))?,
             added_p50: spread(&|turn| added_p50_us(turns, turn)),
         })
     }
 }
 
 /// The turn of another subject in the same round.
-fn beside<'a>(turns: &'a [Turn], turn: &Turn, subject: Kind) -> Option<&'a Turn> {
+pub(crate) fn beside<'a>(turns: &'a [Turn], turn: &Turn, subject: Kind) -> Option<&'a Turn> {
     turns.iter().find(|other| other.subject == subject && other.round == turn.round)
 }
 
@@ -131,7 +146,7 @@ fn added_p50_us(turns: &[Turn], turn: &Turn) -> Option<f64> {
 
 impl Spread {
     /// Of what the rounds found; nothing of nothing.
-    fn of(mut found: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut found: Vec<f64>) -> Option<Self> {
         found.sort_by(f64::total_cmp);
         let (least, most) = (*found.first()?, *found.last()?);
         let upper = *found.get(found.len() / 2)?;

@@ -1,10 +1,12 @@
 //! `ostler-bench`: what a call costs through Ostler, through other programs that are there, and through nothing, in one run.
 //!
 //! One process makes the load, one is the upstream, one is measured; this one starts them, takes turns between them and counts. It
-//! never says what a figure should be: bounds are in `cargo xtask full` and in the report's reader.
+//! never says what a figure should be, but where only it can know, because that depends on the disk: other bounds are in `cargo xtask full`
+//! and in the report's reader.
 
 mod calls;
 mod cases;
+mod durable;
 mod figures;
 mod load;
 mod page;

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use crate::Plan;
 use crate::cases::{self, Case};
+use crate::durable::Disk;
 use crate::figures::{CaseFigures, Turn};
 use crate::load::{COUNTING, Done, Order};
 use crate::page;
@@ -70,7 +71,9 @@ fn measure(plan: &Plan, programs: &Programs, case: &Case) -> anyhow::Result<Case
         }
     }
     let mut turns: Vec<Turn> = Vec::with_capacity(plan.rounds * subjects.len());
+    let mut disk = Disk::of(case, folder.path())?;
     for round in 0..plan.rounds {
+        disk.as_mut().map_or(Ok(()), Disk::ask)?;
         let mut lost = Vec::new();
         for subject in &subjects {
             match turn(subject, &subject.order(case, plan.seconds), round) {
@@ -86,7 +89,7 @@ fn measure(plan: &Plan, programs: &Programs, case: &Case) -> anyhow::Result<Case
         subjects.retain(|subject| !lost.contains(&subject.kind));
         subjects.rotate_left(1);
     }
-    Ok(CaseFigures::of(case, &kinds, &turns, left_out))
+    Ok(CaseFigures::of(case, &kinds, &turns, disk.as_ref(), left_out))
 }
 
 /// A peer that does not serve is left out; nothing else may be.

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::cases::Case;
+use crate::cases::{Case, Shape};
 use crate::load::Order;
 use crate::process::{Running, Usage};
 use peer::{Peer, Peers};
@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Direct,
     Nginx,
     Ostler,
+    /// The data plane of a case of durable audit, where nothing waits for the disk.
+    OstlerAsync,
     Peer(Peer),
 }
 
@@ -67,6 +69,7 @@ impl Kind {
             Self::Direct => "direct",
             Self::Nginx => "nginx",
             Self::Ostler => "ostler",
+            Self::OstlerAsync => "ostler-async",
             Self::Peer(peer) => peer.name(),
         }
     }
@@ -75,7 +78,8 @@ impl Kind {
     pub(crate) fn of(case: &Case, peers: &Peers) -> Vec<Self> {
         let plain = [Self::Direct, Self::Nginx].into_iter();
         let plain = plain.filter(|kind| case.is_plain() && (*kind != Self::Nginx || nginx::is_here()));
-        plain.chain([Self::Ostler]).chain(peers.of(case).map(Self::Peer)).collect()
+        let also = (case.shape == Shape::AuditDurable).then_some(Self::OstlerAsync);
+        plain.chain([Self::Ostler]).chain(also).chain(peers.of(case).map(Self::Peer)).collect()
     }
 }
 
@@ -92,10 +96,14 @@ impl Subject {
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let setting = Setting { case, upstream, folder };
+        let without_waiting = Case { shape: Shape::AuditAsync, ..case.clone() };
         let served = match kind {
             Kind::Direct => Ok(Served::plain(&setting, None, upstream)),
             Kind::Nginx => nginx::start(&setting),
             Kind::Ostler => dataplane::start(&programs.dataplane, &setting),
+            Kind::OstlerAsync => {
+                dataplane::start(&programs.dataplane, &Setting { case: &without_waiting, ..setting })
+            }
             Kind::Peer(peer) => peer.start(&programs.peers.program(peer), &setting),
         };
         Ok(Self { kind, served: served.with_context(|| format!("{} does not start", kind.name()))? })
