@@ -102,9 +102,7 @@ impl<'h> Head<'h> {
 
     /// Whether the body is JSON as it is sent.
     pub(super) fn announces_json(&self) -> Result<(), Refusal> {
-        let value = self.content_type.first.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let media = value.split(';').next().unwrap_or_default().trim();
-        if !media.eq_ignore_ascii_case(JSON) {
+        if !self.content_type.first.is_some_and(is_json) {
             return Err(unsupported("send `Content-Type: application/json`"));
         }
         // What is judged is what was sent: nothing is ever unpacked.
@@ -113,6 +111,11 @@ impl<'h> Head<'h> {
         }
         Ok(())
     }
+}
+
+fn is_json(value: &HeaderValue) -> bool {
+    let media = || value.to_str().ok()?.split(';').next();
+    value == JSON || media().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON))
 }
 
 fn unsupported(detail: &'static str) -> Refusal {

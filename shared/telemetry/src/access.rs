@@ -49,8 +49,16 @@ pub struct AccessLine<'a> {
 /// costs several times as much.
 struct Members<'a>(&'a mut Vec<u8>);
 
+/// What a thread keeps from line to line.
+struct Draft {
+    text: Vec<u8>,
+    /// The second that the last line was written in, since the epoch, and a moment of it.
+    second: u64,
+    moment: Rfc3339,
+}
+
 thread_local! {
-    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static DRAFT: RefCell<Draft> = RefCell::new(Draft::default());
 }
 
 // === impl AccessLog ===
@@ -78,8 +86,10 @@ impl fmt::Debug for AccessLog {
 
 impl Straight {
     fn write(&self, line: &AccessLine<'_>) {
-        let timestamp = Rfc3339::of_us(self.clock.unix_us());
-        LINE.with_borrow_mut(|text| {
+        let now_us = self.clock.unix_us();
+        DRAFT.with_borrow_mut(|draft| {
+            let timestamp = draft.moment_of(now_us);
+            let text = &mut draft.text;
             text.clear();
             text.extend_from_slice(br#"{"timestamp":""#);
             text.extend_from_slice(timestamp.as_str().as_bytes());
@@ -91,20 +101,43 @@ impl Straight {
     }
 }
 
+// === impl Draft ===
+
+impl Draft {
+    fn moment_of(&mut self, unix_us: u64) -> Rfc3339 {
+        let (second, us) = (unix_us / 1_000_000, unix_us % 1_000_000);
+        if second != self.second {
+            (self.second, self.moment) = (second, Rfc3339::of_us(unix_us));
+        }
+        self.moment.with_micros(us)
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self { text: Vec::new(), second: 0, moment: Rfc3339::of_us(0) }
+    }
+}
+
 // === impl Members ===
 
 impl Members<'_> {
-    /// A string, whose opening quote is the last of `name`.
-    fn text(&mut self, name: &str, value: &str) {
+    /// A string, whose opening quote is the last of `name`, of Ostler's own words, digits or names of resources.
+    fn word(&mut self, name: &str, value: &str) {
         self.0.extend_from_slice(name.as_bytes());
-        if is_escaped(value) {
-            self.0.pop();
-            // A string in memory: nothing that could fail.
-            let _ = serde_json::to_writer(&mut *self.0, value);
-            return;
-        }
         self.0.extend_from_slice(value.as_bytes());
         self.0.push(b'"');
+    }
+
+    /// The same of a string that may hold anything.
+    fn text(&mut self, name: &str, value: &str) {
+        if !is_escaped(value) {
+            return self.word(name, value);
+        }
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.pop();
+        // A string in memory: nothing that could fail.
+        let _ = serde_json::to_writer(&mut *self.0, value);
     }
 
     fn number(&mut self, name: &str, value: u64) {
@@ -117,22 +150,22 @@ impl Members<'_> {
 
 impl AccessLine<'_> {
     fn write_members(&self, members: &mut Members<'_>) {
-        members.text(r#","request_id":""#, self.request_id);
-        members.text(r#","mount":""#, self.mount);
-        members.text(r#","upstream":""#, self.upstream);
-        members.text(r#","verb":""#, self.verb);
+        members.word(r#","request_id":""#, self.request_id);
+        members.word(r#","mount":""#, self.mount);
+        members.word(r#","upstream":""#, self.upstream);
+        members.word(r#","verb":""#, self.verb);
         members.text(r#","method":""#, self.method);
         members.text(r#","target_name":""#, self.target_name);
-        members.text(r#","era":""#, self.era);
+        members.word(r#","era":""#, self.era);
         members.number(r#","status":"#, u64::from(self.status));
-        members.text(r#","outcome":""#, self.outcome);
+        members.word(r#","outcome":""#, self.outcome);
         members.number(r#","head_us":"#, self.head_us);
         members.number(r#","total_us":"#, self.total_us);
         members.number(r#","bytes":"#, self.bytes);
-        members.text(r#","cut":""#, self.cut);
+        members.word(r#","cut":""#, self.cut);
         members.number(r#","config_version":"#, self.config_version);
         members.text(r#","traceparent":""#, self.traceparent);
-        members.text(r#","target":""#, TARGET);
+        members.word(r#","target":""#, TARGET);
     }
 
     fn emit(&self) {

@@ -63,7 +63,9 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether that is the media type.
 pub(in crate::upstream) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
-    media_type(headers).is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let is_just_that = values.next().is_some_and(|value| value == wanted) && values.next().is_none();
+    is_just_that || media_type(headers).is_some_and(|found| found.eq_ignore_ascii_case(wanted))
 }
 
 #[cfg(test)]
