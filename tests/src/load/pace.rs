@@ -94,16 +94,19 @@ async fn echo(client: &mut LoadClient, due: Instant, window: &mut Window) {
 impl Pace {
     /// Returns when a call is due, with when it was; nothing after the last.
     async fn next(&self) -> Option<Instant> {
-        let due = match self {
-            Self::OnTime(metronome) => return metronome.next().await,
+        match self {
+            // Not by a timer, which waits for the next millisecond even when nothing is left to wait for.
             Self::Closed { until } => Some(Instant::now()).filter(|now| now < until),
             Self::Open { started, rate, calls, next } => {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let due = *started + Duration::from_secs_f64(number as f64 / rate);
-                (number < *calls).then_some(due)
+                if number >= *calls {
+                    return None;
+                }
+                tokio::time::sleep_until(due).await;
+                Some(due)
             }
-        }?;
-        tokio::time::sleep_until(due).await;
-        Some(due)
+            Self::OnTime(metronome) => metronome.next().await,
+        }
     }
 }
