@@ -1,8 +1,6 @@
 //! Calls at a rate that does not depend on how they are answered (an open loop): each has a time at which it should be sent,
 //! and its latency counts from there, whenever a connection was free for it. So a stall shows in every call that it delayed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -26,22 +24,11 @@ pub struct Window {
 enum Pace {
     /// At once, until then.
     Closed { until: Instant },
-    /// One after the other at a rate a second.
-    Open { started: Instant, rate: f64, calls: u64, next: Arc<AtomicU64> },
-    /// The same, to the microsecond.
+    /// One after the other at a rate, whatever becomes of those before.
     OnTime(Metronome),
 }
 
-/// Sends at `rate` calls a second for so long, over these clients; waits for the last answer.
-///
-/// # Panics
-/// When a client does.
-pub async fn open_loop(clients: Vec<LoadClient>, rate: f64, length: Duration) -> (Vec<LoadClient>, Window) {
-    let calls = (length.as_secs_f64() * rate) as u64;
-    run(clients, &Pace::Open { started: Instant::now(), rate, calls, next: Arc::default() }).await
-}
-
-/// As [`open_loop`], each call on time, where a millisecond is long.
+/// Sends at `rate` calls a second for so long, over these clients, each call on time; waits for the last answer.
 ///
 /// # Panics
 /// When a client does, or a thread cannot be had.
@@ -97,15 +84,6 @@ impl Pace {
         match self {
             // Not by a timer, which waits for the next millisecond even when nothing is left to wait for.
             Self::Closed { until } => Some(Instant::now()).filter(|now| now < until),
-            Self::Open { started, rate, calls, next } => {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let due = *started + Duration::from_secs_f64(number as f64 / rate);
-                if number >= *calls {
-                    return None;
-                }
-                tokio::time::sleep_until(due).await;
-                Some(due)
-            }
             Self::OnTime(metronome) => metronome.next().await,
         }
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::load::background;
 use crate::load::client::{LoadClient, Outcome, Speech};
 use crate::load::latency::Latencies;
-use crate::load::pace::{Window, closed_loop, open_loop};
+use crate::load::pace::{Window, closed_loop, on_time};
 use crate::load::server::LoadServer;
 use crate::load::target::{Metrics, Target};
 use crate::support::eventually;
@@ -144,7 +144,7 @@ pub async fn flood(plan: &Plan, target: &Target) -> Found {
         for beside in turns(round) {
             let crowd = if beside { Some(Crowd::gather(target, flooding)) } else { None };
             let window;
-            (clients, window) = open_loop(clients, found.rate, plan.window).await;
+            (clients, window) = on_time(clients, found.rate, plan.window).await;
             if beside {
                 found.watch(&target.metrics().await, started);
             }
