@@ -30,7 +30,7 @@ impl Judged {
         if message.method == method::SUBSCRIPTIONS_LISTEN {
             to.extend(reading::subscriptions(message).into_iter().map(|uri| Self {
                 method: Cow::Borrowed(method::RESOURCES_SUBSCRIBE),
-                target: Some(String::from(uri).into()),
+                target: Some(uri.into()),
                 arguments: Bytes::new(),
                 call: None,
             }));
