@@ -148,7 +148,9 @@ async fn a_disk_that_takes_nothing_denies_what_is_durable_and_counts_the_rest() 
     let audit = Audit::open(&state, world.clock.clone(), SpoolOptions::new("laptop", true));
     durable(&audit, "before").await.unwrap();
     disk.is_full.store(true, Ordering::Relaxed);
+    let began = std::time::Instant::now();
     assert_eq!(durable(&audit, "denied").await, Err(Unavailable));
+    assert!(began.elapsed() < AUDIT_PATIENCE, "it was told, and did not wait in vain");
     assert!(audit.is_failing());
     assert_eq!(durable(&audit, "denied at once").await, Err(Unavailable));
     for _ in 0..3 {
