@@ -4,6 +4,7 @@
 //! never says what a figure should be, but where only it can know, because that depends on the disk: other bounds are in `cargo xtask full`
 //! and in the report's reader.
 
+mod bare;
 mod calls;
 mod cases;
 mod durable;
@@ -16,6 +17,7 @@ mod subject;
 mod token;
 mod upstream;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,6 +42,9 @@ enum Task {
         #[arg(long)]
         stdio: bool,
     },
+    /// Be the bare pair.
+    #[command(hide = true)]
+    Bare { listen: SocketAddr, upstream: SocketAddr },
     /// Make the load.
     #[command(hide = true)]
     Load(load::Order),
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
         }
         Task::Upstream { stdio: false } => upstream::http::serve(),
         Task::Upstream { stdio: true } => upstream::stdio::serve(),
+        Task::Bare { listen, upstream } => bare::serve(listen, upstream),
         Task::Load(order) => load::run(&order),
     };
     match done {

@@ -1,6 +1,7 @@
 //! What is measured between the load and the upstream: nothing, nginx, a data plane, and other programs that are there; each with its
 //! config, started for one case.
 
+mod bare;
 mod dataplane;
 mod nginx;
 pub(crate) mod peer;
@@ -22,6 +23,8 @@ use peer::{Peer, Peers};
 pub(crate) enum Kind {
     Direct,
     Nginx,
+    /// A server and a client of hyper with nothing between them.
+    Bare,
     Ostler,
     /// The data plane of a case of durable audit, where nothing waits for the disk.
     OstlerAsync,
@@ -68,6 +71,7 @@ impl Kind {
         match self {
             Self::Direct => "direct",
             Self::Nginx => "nginx",
+            Self::Bare => "bare",
             Self::Ostler => "ostler",
             Self::OstlerAsync => "ostler-async",
             Self::Peer(peer) => peer.name(),
@@ -79,6 +83,7 @@ impl Kind {
         let plain = [Self::Direct, Self::Nginx].into_iter();
         let plain = plain.filter(|kind| case.is_plain() && (*kind != Self::Nginx || nginx::is_here()));
         let also = (case.shape == Shape::AuditDurable).then_some(Self::OstlerAsync);
+        let plain = plain.chain(bare::serves(case).then_some(Self::Bare));
         plain.chain([Self::Ostler]).chain(also).chain(peers.of(case).map(Self::Peer)).collect()
     }
 }
@@ -100,6 +105,7 @@ impl Subject {
         let served = match kind {
             Kind::Direct => Ok(Served::plain(&setting, None, upstream)),
             Kind::Nginx => nginx::start(&setting),
+            Kind::Bare => bare::start(&setting),
             Kind::Ostler => dataplane::start(&programs.dataplane, &setting),
             Kind::OstlerAsync => {
                 dataplane::start(&programs.dataplane, &Setting { case: &without_waiting, ..setting })
