@@ -481,8 +481,9 @@ pub const UPSTREAM_IN_FLIGHT_MAX: u32 = 100;
 pub const UPSTREAM_STREAMS_MAX: u32 = 1_024;
 /// Names looked up at once in a process, each on a thread that blocks while its name server does not answer.
 pub const LOOKUPS_MAX: usize = 128;
-/// Idle connections kept per upstream and worker.
-pub const POOL_IDLE_MAX: usize = 64;
+/// Idle connections kept per upstream and worker: as many as a thousand clients that call at once need. With fewer a crowd's calls
+/// would open a connection each, which costs more than the call. What a lull leaves idle is closed after [`POOL_IDLE_TIMEOUT`].
+pub const POOL_IDLE_MAX: usize = 1_024;
 /// Idle time of a pooled connection; below the 5 s keep-alive that Node servers use by default.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The shortest idle time that is learnt from an upstream which closes connections sooner: an upstream that restarts closes

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::raw::{Step, http, result, well};
@@ -38,6 +39,34 @@ async fn a_thousand_calls_to_a_server_that_closes_idle_connections_fail_nowhere(
     assert!(fresh >= 40, "{fresh} of 49");
     assert_eq!(scene.mount().await["state"], "ready");
     scene.back().await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_calls_again_finds_the_connections_of_its_first_calls() {
+    const CROWD: usize = 96;
+    let scene = Scene::start().await;
+    scene.server.misbehave(|request| [vec![Step::Wait], well(request)].concat());
+    let arrived = |calls| {
+        let server = &scene.server;
+        eventually("all calls are under way at once", async move || {
+            (server.calls().len() == calls).then_some(())
+        })
+    };
+    let first = join_all((0..CROWD as u64).map(|id| scene.call(id)));
+    let released = async {
+        arrived(CROWD).await;
+        scene.server.release();
+    };
+    let (answers, ()) = tokio::join!(first, released);
+    assert!(answers.iter().all(|answer| answer.json()["result"].is_object()));
+    let before = scene.server.accepted();
+    scene.server.misbehave(|_| vec![Step::Hang]);
+    tokio::select! {
+        _ = join_all((0..CROWD as u64).map(|id| scene.call(id))) => panic!("none is answered"),
+        () = arrived(2 * CROWD) => {}
+    }
+    let opened = scene.server.accepted() - before;
+    assert!(opened < CROWD / 8, "{opened} connections were opened anew");
 }
 
 #[tokio::test]
