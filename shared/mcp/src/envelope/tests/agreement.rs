@@ -222,9 +222,11 @@ fn assert_same(body: &[u8], envelope: &Envelope<'_>, value: &Value) {
         }
         parsed(id.map(|id| id.raw()))
     };
-    let token = |value: Option<&Value>| {
-        value.filter(|value| value.is_string() || value.is_i64() || value.is_u64()).cloned()
-    };
+    // The other parser reads the integer `-0` as a float.
+    let is_minus_zero = |value: &Value| value.as_f64().is_some_and(|it| it == 0.0 && it.is_sign_negative());
+    let is_token =
+        |value: &&Value| value.is_string() || value.is_i64() || value.is_u64() || is_minus_zero(value);
+    let token = |value: Option<&Value>| value.filter(is_token).cloned();
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let member = |key: &str| value.get(key);
     let param = |key: &str| value.get("params").and_then(|params| params.get(key));
@@ -238,7 +240,11 @@ fn assert_same(body: &[u8], envelope: &Envelope<'_>, value: &Value) {
     assert_eq!(parsed(envelope.error).as_ref(), member("error"));
     assert_eq!(
         envelope.error_code,
-        member("error").and_then(|error| error.get("code")).and_then(Value::as_i64)
+        member("error").and_then(|error| error.get("code")).and_then(|code| if is_minus_zero(code) {
+            Some(0)
+        } else {
+            code.as_i64()
+        })
     );
     assert_eq!(envelope.name.as_deref().map(str::to_owned), text(param("name")));
     assert_eq!(envelope.uri.as_deref().map(str::to_owned), text(param("uri")));
@@ -253,6 +259,19 @@ fn assert_same(body: &[u8], envelope: &Envelope<'_>, value: &Value) {
     assert_eq!(envelope.meta.protocol_version.as_deref().map(str::to_owned), version);
     assert_eq!(id(envelope.meta.progress_token), token(meta("progressToken")));
     assert_eq!(id(envelope.meta.subscription_id), token(meta("io.modelcontextprotocol/subscriptionId")));
+}
+
+#[test]
+fn minus_zero_is_an_integer_although_another_parser_reads_a_float() {
+    for body in [
+        r#"{"jsonrpc":"2.0","id":-0,"result":0}"#,
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-0,"message":""}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{"progressToken":-0}}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":-0}}"#,
+    ] {
+        let envelope = Envelope::scan(body.as_bytes()).unwrap();
+        assert_same(body.as_bytes(), &envelope, &serde_json::from_str(body).unwrap());
+    }
 }
 
 /// A byte that is replaced, inserted or removed somewhere.
