@@ -157,15 +157,15 @@ impl Trail {
         session: Option<&str>,
     ) -> Result<Option<u32>, Unavailable> {
         let Some(audit) = &self.audit else { return Ok(None) };
-        let digest = match message.and_then(|message| message.arguments) {
-            Some(arguments) => Some(digest(arguments.as_bytes()).await),
+        let arguments = match message.and_then(|message| message.arguments) {
+            Some(arguments) => Some((arguments, digest(arguments.as_bytes()).await)),
             None => None,
         };
         let number = calls.next.fetch_add(1, Ordering::Relaxed);
         let route = calls.route(number, way);
-        let arguments = message.and_then(|message| message.arguments).map_or(0, str::len);
+        let argument_bytes = arguments.map_or(0, |(arguments, _)| arguments.len());
         let mut draft =
-            audit.draft(Kind::Decision, DECISION_BYTES + arguments.min(AUDIT_ARGUMENTS_BYTES_MAX));
+            audit.draft(Kind::Decision, DECISION_BYTES + argument_bytes.min(AUDIT_ARGUMENTS_BYTES_MAX));
         draft.add(&route);
         self.add_asker(&mut draft, caller, message, session);
         word.say().add_to(&mut draft);
@@ -173,7 +173,7 @@ impl Trail {
             draft.fields().text("environment", environment);
         }
         draft.add(&self.config);
-        if let Some((arguments, digest)) = message.and_then(|message| message.arguments).zip(digest) {
+        if let Some((arguments, digest)) = arguments {
             self.add_arguments(&mut draft, arguments, digest);
         }
         let has_outcome = word.is_allowed() && self.settings.outcomes != AuditMode::Off;

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ostler_mcp::Reason;
 use ostler_mcp::headers::{
     JSON, LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PREFIX, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, Mirrored,
-    TRACEPARENT,
+    TRACEPARENT, is_media_type,
 };
 
 use super::refuse::Refusal;
@@ -102,7 +102,7 @@ impl<'h> Head<'h> {
 
     /// Whether the body is JSON as it is sent.
     pub(super) fn announces_json(&self) -> Result<(), Refusal> {
-        if !self.content_type.first.is_some_and(is_json) {
+        if !self.content_type.text().is_some_and(|value| is_media_type(value, JSON)) {
             return Err(unsupported("send `Content-Type: application/json`"));
         }
         // What is judged is what was sent: nothing is ever unpacked.
@@ -111,11 +111,6 @@ impl<'h> Head<'h> {
         }
         Ok(())
     }
-}
-
-fn is_json(value: &HeaderValue) -> bool {
-    let media = || value.to_str().ok()?.split(';').next();
-    value == JSON || media().is_some_and(|media| media.trim().eq_ignore_ascii_case(JSON))
 }
 
 fn unsupported(detail: &'static str) -> Refusal {

@@ -359,6 +359,7 @@ impl Shared {
         let total = routed.mount.upstream_config.timeouts.total.saturating_add(CUT_GRACE);
         let lists = Lists::of(&routed.mount, &call);
         let answered = async {
+            // Boxed: every layer before it would be moved with it.
             let answer = Box::pin(bridge::call(&routed.mount, call)).await?;
             match lists {
                 Some(lists) => Box::pin(lists.apply(answer)).await,

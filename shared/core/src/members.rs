@@ -67,7 +67,7 @@ pub fn push_text(out: &mut Vec<u8>, value: &str) {
 }
 
 /// Whether JSON has another way to write some of it (RFC 8259, section 7).
-pub fn is_escaped(value: &str) -> bool {
+fn is_escaped(value: &str) -> bool {
     let is_escaped = |byte| byte < 0x20 || byte == b'"' || byte == b'\\';
     // All of them, whatever is found: so that many are looked at at once.
     value.bytes().fold(false, |found, byte| found | is_escaped(byte))

@@ -120,6 +120,12 @@ pub fn decode_value(header: &str) -> Result<Cow<'_, str>, DecodeError> {
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| DecodeError)
 }
 
+/// Whether a `Content-Type` is this media type, whatever its parameters.
+pub fn is_media_type(value: &str, wanted: &str) -> bool {
+    let found = || value.split(';').next().unwrap_or_default().trim();
+    value == wanted || found().eq_ignore_ascii_case(wanted)
+}
+
 /// Whether the text may be a session id: visible ASCII (2025-11-25, session management), not longer than we keep.
 pub fn is_session_id(text: &[u8]) -> bool {
     (1..=SESSION_ID_BYTES_MAX).contains(&text.len()) && text.iter().all(|byte| (0x21..=0x7E).contains(byte))

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ostler_core::clock::{Rfc3339, WallClock};
-use ostler_core::members::is_escaped;
+use ostler_core::members::push_text;
 
 use crate::log::Lines;
 
@@ -122,22 +122,17 @@ impl Default for Draft {
 // === impl Members ===
 
 impl Members<'_> {
-    /// A string, whose opening quote is the last of `name`, of Ostler's own words, digits or names of resources.
+    /// A string of Ostler's own words, digits or names of resources; its opening quote is the last of `name`.
     fn word(&mut self, name: &str, value: &str) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(value.as_bytes());
         self.0.push(b'"');
     }
 
-    /// The same of a string that may hold anything.
+    /// A string that may hold anything.
     fn text(&mut self, name: &str, value: &str) {
-        if !is_escaped(value) {
-            return self.word(name, value);
-        }
         self.0.extend_from_slice(name.as_bytes());
-        self.0.pop();
-        // A string in memory: nothing that could fail.
-        let _ = serde_json::to_writer(&mut *self.0, value);
+        push_text(self.0, value);
     }
 
     fn number(&mut self, name: &str, value: u64) {
@@ -154,8 +149,8 @@ impl AccessLine<'_> {
         members.word(r#","mount":""#, self.mount);
         members.word(r#","upstream":""#, self.upstream);
         members.word(r#","verb":""#, self.verb);
-        members.text(r#","method":""#, self.method);
-        members.text(r#","target_name":""#, self.target_name);
+        members.text(r#","method":"#, self.method);
+        members.text(r#","target_name":"#, self.target_name);
         members.word(r#","era":""#, self.era);
         members.number(r#","status":"#, u64::from(self.status));
         members.word(r#","outcome":""#, self.outcome);
@@ -164,7 +159,7 @@ impl AccessLine<'_> {
         members.number(r#","bytes":"#, self.bytes);
         members.word(r#","cut":""#, self.cut);
         members.number(r#","config_version":"#, self.config_version);
-        members.text(r#","traceparent":""#, self.traceparent);
+        members.text(r#","traceparent":"#, self.traceparent);
         members.word(r#","target":""#, TARGET);
     }
 

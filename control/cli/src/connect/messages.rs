@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use ostler_core::limits::{CONNECT_LINE_BYTES_MAX, CONNECT_RESUME_PAUSE_MAX};
 use ostler_mcp::envelope::canonical_id;
-use ostler_mcp::headers::EVENT_STREAM;
+use ostler_mcp::headers::{EVENT_STREAM, is_media_type};
 use ostler_mcp::sse::Decoder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -48,8 +48,8 @@ struct Shape<'a> {
 impl Messages {
     pub fn of(headers: &HeaderMap, body: ReplyBody) -> Self {
         let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let media = media.split(';').next().unwrap_or_default().trim();
-        let decoder = media.eq_ignore_ascii_case(EVENT_STREAM).then(|| Decoder::new(CONNECT_LINE_BYTES_MAX));
+        let is_stream = is_media_type(media, EVENT_STREAM);
+        let decoder = is_stream.then(|| Decoder::new(CONNECT_LINE_BYTES_MAX));
         Self { body, decoder, last_event_id: None, retry: None }
     }
 

@@ -2,10 +2,11 @@
 //! cookies and challenges never cross, whatever they are called.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use ostler_mcp::Era;
 use ostler_mcp::headers::{
     BAGGAGE, LAST_EVENT_ID, MCP_PREFIX, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
+    is_media_type,
 };
 
 /// The session id, ready to be looked up and set.
@@ -50,26 +51,19 @@ fn is_protocols_own(name: &str) -> bool {
     name.starts_with(MCP_PREFIX) && name != MCP_SESSION_ID
 }
 
-/// The media type, without parameters, in whatever case. None where there are several, in one header or in more: a browser goes
-/// by the last of them, and what was judged as JSON would be a page on Ostler's own origin.
-fn media_type(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let value = values.next().map(HeaderValue::to_str)?.ok()?;
-    if values.next().is_some() || value.contains(',') {
-        return None;
-    }
-    Some(value.split(';').next().unwrap_or_default().trim())
-}
-
-/// Whether that is the media type.
+/// Whether the body is of this media type, whatever its parameters. It is of none where there are several, in one header or in more: a
+/// browser goes by the last of them, and what was judged as JSON would be a page on Ostler's own origin.
 pub(in crate::upstream) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let is_just_that = values.next().is_some_and(|value| value == wanted) && values.next().is_none();
-    is_just_that || media_type(headers).is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+    let value = values.next().and_then(|value| value.to_str().ok());
+    let is_that = |value: &str| is_media_type(value, wanted) && !value.contains(',');
+    value.is_some_and(is_that) && values.next().is_none()
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -129,6 +123,7 @@ mod tests {
     fn several_media_types_are_none() {
         let twice = map(&[("content-type", "application/json"), ("content-type", "text/html")]);
         let listed = map(&[("content-type", "application/json;a=b, text/html")]);
-        assert_eq!((media_type(&twice), media_type(&listed)), (None, None));
+        let is_any = |headers| ["application/json", "text/html"].iter().any(|it| is_of_type(headers, it));
+        assert!(!is_any(&twice) && !is_any(&listed));
     }
 }

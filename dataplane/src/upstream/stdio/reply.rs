@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_core::name::ResourceName;
 use ostler_mcp::answer::Said;
-use ostler_mcp::headers::{EVENT_STREAM, JSON, X_ACCEL_BUFFERING};
+use ostler_mcp::headers::{EVENT_STREAM, JSON, X_ACCEL_BUFFERING, is_media_type};
 use ostler_mcp::{Era, ErrorBody, Reason, error, sse};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -119,10 +119,7 @@ pub(super) fn error_event(id: &str, error: &UpstreamError, upstream: &ResourceNa
 /// Whether the client takes events. SDKs name the type; `*/*` comes from tools that expect one JSON document.
 pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
     let types = headers.get_all(http::header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    types.flat_map(|value| value.split(',')).any(|media| {
-        let media = media.split(';').next().unwrap_or_default().trim();
-        media.eq_ignore_ascii_case(EVENT_STREAM)
-    })
+    types.flat_map(|value| value.split(',')).any(|media| is_media_type(media, EVENT_STREAM))
 }
 
 fn typed(status: StatusCode, media: &'static str, body: AnswerBody) -> Answer {
