@@ -316,6 +316,7 @@ fn has_password(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Draft, Kind, Record};
 
     fn redacted(listed: &[&str], arguments: &str) -> String {
         Secrets::new(listed.iter().copied()).redact(arguments).unwrap()
@@ -363,6 +364,36 @@ mod tests {
         for plain in [r#"{"text":"{\"a\": 1}"}"#, r#"{"text":"[1, 2"}"#, r#"{"text":"12"}"#] {
             assert_eq!(redacted(&[], plain), plain);
         }
+    }
+
+    #[test]
+    fn whatever_was_sent_its_record_can_be_read() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let reserved = "$serde_json::private::RawValue";
+        let sent = [
+            format!(r#"{{"{reserved}":"x"}}"#),
+            format!(r#"{{"{reserved}":1}}"#),
+            format!(r#"{{"a":[{{"$serde\u005fjson::private::RawValue":"{{"}}]}}"#),
+            format!(r#"{{"{reserved}":"Bearer abcdefghijklmnop"}}"#),
+        ];
+        for arguments in sent.into_iter().chain((100..130).map(nested)) {
+            let mut draft = Draft::new(Kind::Outcome, 1, 0);
+            // What was answered to several calls at once stands deepest.
+            draft.fields().json("response", |out| {
+                out.extend_from_slice(b"[{\"result\":");
+                let is_kept = Secrets::default().redact_to(&arguments, out);
+                out.extend_from_slice(b"}]");
+                is_kept
+            });
+            let record = [b"{\"seq\":1", draft.as_bytes(), b"}"].concat();
+            assert_eq!(Record::parse(&record).map(|record| record.kind), Ok(Kind::Outcome), "{arguments}");
+        }
+        // Such a name in a text is as any other.
+        let text = format!(r#"{{"text":"{{\"{reserved}\":1,\"pin\":2}}"}}"#);
+        assert_eq!(
+            redacted(&[], &text),
+            format!(r#"{{"text":"{{\"{reserved}\":1,\"pin\":\"[redacted]\"}}"}}"#)
+        );
     }
 
     #[test]
