@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use ostler_core::limits::{AUDIT_ARGUMENTS_BYTES_MAX, AUDIT_ARGUMENTS_READ_BYTES_MAX};
+use ostler_core::limits::{AUDIT_ARGUMENTS_BYTES_MAX, AUDIT_ARGUMENTS_READ_BYTES_MAX, AUDIT_NESTING_MAX};
 use ostler_core::members::push_text;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, Serialize};
 
 /// A text that is read and written anew on its way.
@@ -21,6 +21,8 @@ struct Masking<'a> {
     path: String,
     /// Room for a name as [`plain`] has it.
     plain: String,
+    /// Containers that are open.
+    nesting: usize,
     /// Whether texts that are JSON are looked into.
     looks_inside: bool,
     has_masked: bool,
@@ -32,6 +34,8 @@ struct Name<'m, 'a>(&'m mut Masking<'a>);
 
 /// What stands in place of a secret.
 pub const MASK: &str = "[redacted]";
+/// Names that mean something else to who reads a record with `serde_json`: it takes their values for JSON, or for no record.
+const RESERVED: &str = "$serde_json::private::";
 
 /// The fields that are secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,7 +62,7 @@ impl Secrets {
     }
 
     /// The arguments without what is secret, as they were sent otherwise but for blanks; nothing where they are no JSON or too large
-    /// to be kept.
+    /// to be kept, or a record could not be read with them.
     pub fn redact(&self, arguments: &str) -> Option<String> {
         let mut kept = Vec::new();
         self.redact_to(arguments, &mut kept).then(|| String::from_utf8(kept).ok())?
@@ -82,7 +86,7 @@ impl Secrets {
 impl<'a> Masking<'a> {
     fn new(secrets: &'a Secrets, out: &'a mut Vec<u8>) -> Self {
         let (path, plain) = (String::new(), String::new());
-        Self { secrets, out, path, plain, looks_inside: true, has_masked: false }
+        Self { secrets, out, path, plain, nesting: 0, looks_inside: true, has_masked: false }
     }
 
     fn run(&mut self, text: &str) -> serde_json::Result<()> {
@@ -106,6 +110,21 @@ impl<'a> Masking<'a> {
             false => self.plain.extend(plain(name)),
         }
         self.secrets.is_secret(&self.plain, &self.path)
+    }
+
+    /// Notes that another container is open, which a reader must be able to follow. What stands in a text is one to nobody.
+    fn open<E: Error>(&mut self, bracket: u8) -> Result<(), E> {
+        self.nesting += 1;
+        if self.looks_inside && self.nesting > AUDIT_NESTING_MAX {
+            return Err(E::custom("it nests too deep"));
+        }
+        self.out.push(bracket);
+        Ok(())
+    }
+
+    fn close(&mut self, bracket: u8) {
+        self.nesting -= 1;
+        self.out.push(bracket);
     }
 
     fn mask(&mut self) {
@@ -189,7 +208,7 @@ impl<'de> Visitor<'de> for Next<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let masking = self.0;
-        masking.out.push(b'[');
+        masking.open(b'[')?;
         let first = masking.out.len();
         loop {
             let end = masking.out.len();
@@ -198,7 +217,7 @@ impl<'de> Visitor<'de> for Next<'_, '_> {
             }
             if items.next_element_seed(Next(&mut *masking))?.is_none() {
                 masking.out.truncate(end);
-                masking.out.push(b']');
+                masking.close(b']');
                 return Ok(());
             }
         }
@@ -206,7 +225,7 @@ impl<'de> Visitor<'de> for Next<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         let masking = self.0;
-        masking.out.push(b'{');
+        masking.open(b'{')?;
         let first = masking.out.len();
         loop {
             let (end, way) = (masking.out.len(), masking.path.len());
@@ -221,7 +240,7 @@ impl<'de> Visitor<'de> for Next<'_, '_> {
                 Some(false) => fields.next_value_seed(Next(&mut *masking))?,
                 None => {
                     masking.out.truncate(end);
-                    masking.out.push(b'}');
+                    masking.close(b'}');
                     return Ok(());
                 }
             }
@@ -246,7 +265,10 @@ impl Visitor<'_> for Name<'_, '_> {
         f.write_str("a name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+    fn visit_str<E: Error>(self, name: &str) -> Result<bool, E> {
+        if self.0.looks_inside && name.starts_with(RESERVED) {
+            return Err(E::custom("it has a name that readers of JSON keep for themselves"));
+        }
         push_text(self.0.out, name);
         self.0.out.push(b':');
         Ok(self.0.enter(name))

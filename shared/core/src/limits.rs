@@ -607,6 +607,8 @@ pub const AUDIT_RETENTION_MIN: Duration = Duration::from_secs(24 * 60 * 60);
 pub const AUDIT_ARGUMENTS_BYTES_MAX: usize = 8 * 1024;
 /// Arguments, or an answer, that are read to be kept, secrets included; of larger ones the record has digest and size.
 pub const AUDIT_ARGUMENTS_READ_BYTES_MAX: usize = 64 * 1024;
+/// Their nesting. Readers of JSON take 127 levels, and a record puts up to three around an answer.
+pub const AUDIT_NESTING_MAX: usize = 120;
 /// One record as it is written and sent: the kept arguments with all their characters escaped, and the other fields.
 pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Records that wait for the spool's thread: a second of calls on one node; beyond it durable calls are denied, and other
