@@ -6,7 +6,10 @@ use std::sync::atomic::AtomicUsize;
 
 use ostler_audit::verify;
 use ostler_core::disk::{Disk, NewFile, SystemDisk};
-use ostler_core::limits::{AUDIT_GATHER, AUDIT_RECORD_BYTES_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES};
+use ostler_core::limits::{
+    AUDIT_GATHER, AUDIT_RECORD_BYTES_MAX, AUDIT_SEGMENT_AGE, AUDIT_SEGMENT_BYTES,
+    AUDIT_SEGMENT_READ_BYTES_MAX,
+};
 
 use super::*;
 
@@ -482,9 +485,37 @@ async fn what_anybody_can_cause_is_counted_and_does_not_fill_the_spool() {
     assert_eq!(*said[said.len() - 1], format!("authentication_failed {last}"));
 }
 
-/// A disk that is told when to fail, and counts its syncs and writes.
+#[test]
+fn what_comes_while_a_disk_stalls_is_no_more_than_a_reader_takes_of_a_file() {
+    let world = World::new();
+    let disk = Arc::new(Slow::default());
+    let state = world.state.clone().on_disk(Arc::clone(&disk) as _);
+    let stalled = disk.stall.lock().unwrap();
+    let audit = Audit::open(&state, world.clock.clone(), SpoolOptions::new("laptop", true));
+    let long = "x".repeat(12 * 1024);
+    let mut offered = 0;
+    while audit.lost().get() == 0 {
+        audit.offer(call(&long), AuditMode::Async);
+        offered += 1;
+    }
+    drop(stalled);
+    audit.close();
+    for file in world.files() {
+        let bytes = std::fs::metadata(&file).unwrap().len();
+        assert!(bytes <= AUDIT_SEGMENT_READ_BYTES_MAX, "{bytes} bytes");
+    }
+    // One that was lost; one that says so, or none where the spool was closed before; one that says when it started.
+    let last = world.report().last;
+    assert!((offered..=offered + 1).contains(&last), "{last} of {offered}");
+    world.open().close();
+    assert_eq!(world.report().last, last + 1, "the next process goes on behind them");
+}
+
+/// A disk that is told when to fail or to stall, and counts its syncs and writes.
 #[derive(Debug, Default)]
 struct Slow {
+    /// While it is held, nothing is synced.
+    stall: Arc<Mutex<()>>,
     is_full: AtomicBool,
     fails_to_sync: AtomicBool,
     syncs: Arc<AtomicUsize>,
@@ -493,6 +524,7 @@ struct Slow {
 
 struct SlowFile {
     file: Box<dyn NewFile>,
+    stall: Arc<Mutex<()>>,
     fails_to_sync: bool,
     syncs: Arc<AtomicUsize>,
     writes: Arc<AtomicUsize>,
@@ -506,6 +538,7 @@ impl Slow {
         let fails_to_sync = self.fails_to_sync.load(Ordering::Relaxed);
         Ok(Box::new(SlowFile {
             file: file?,
+            stall: Arc::clone(&self.stall),
             fails_to_sync,
             syncs: Arc::clone(&self.syncs),
             writes: Arc::clone(&self.writes),
@@ -521,6 +554,7 @@ impl NewFile for SlowFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
+        drop(self.stall.lock());
         if self.fails_to_sync { Err(io::Error::other("on purpose")) } else { self.file.sync() }
     }
 }

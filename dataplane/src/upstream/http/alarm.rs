@@ -42,6 +42,8 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::mpsc;
+    use std::thread;
 
     use tokio::time::sleep;
 
@@ -73,5 +75,25 @@ mod tests {
         assert_eq!(set(&alarm), first);
         alarm.within(SECOND * 60, sleep(SECOND * 40)).await;
         assert!(set(&alarm) > first);
+    }
+
+    #[test]
+    fn a_call_is_on_time_whatever_the_worker_does_that_had_the_connection_before() {
+        let worker = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (hand_on, handed_on) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let busy = thread::spawn(move || {
+            worker().block_on(async {
+                let mut alarm = Alarm::default();
+                alarm.within(SECOND * 60, sleep(Duration::from_millis(1))).await;
+                hand_on.send(alarm).unwrap();
+                // Nothing else of this worker's has its turn.
+                ended.recv_timeout(SECOND * 10)
+            })
+        });
+        let mut alarm = handed_on.recv().unwrap();
+        assert_eq!(worker().block_on(alarm.within(Duration::from_millis(10), pending::<()>())), None);
+        end.send(()).unwrap();
+        assert_eq!(busy.join().unwrap(), Ok(()), "it was busy for all that time");
     }
 }
