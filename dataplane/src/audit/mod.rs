@@ -30,7 +30,8 @@ use ostler_audit::{ChainId, Draft, Kind, Position, Record};
 use ostler_config::{Audit as Settings, AuditMode};
 use ostler_core::clock::WallClock;
 use ostler_core::limits::{
-    AUDIT_GATHERED_MAX, AUDIT_PATIENCE, AUDIT_QUEUE_MAX, AUDIT_SPOOL_BYTES_MAX, AUDIT_STRANGERS_PER_SECOND,
+    AUDIT_GATHERED_MAX, AUDIT_PATIENCE, AUDIT_QUEUE_BYTES_MAX, AUDIT_QUEUE_MAX, AUDIT_SPOOL_BYTES_MAX,
+    AUDIT_STRANGERS_PER_SECOND,
 };
 use ostler_core::state_dir::StateDir;
 use ostler_telemetry::metrics::Counter;
@@ -409,7 +410,8 @@ impl Shared {
     fn queue<T>(&self, draft: Draft, is_awaited: bool, of: impl FnOnce(&Arc<Round>) -> T) -> Option<T> {
         let draft = draft.fitted();
         let mut state = self.lock();
-        if state.queue.len() >= AUDIT_QUEUE_MAX || state.stops {
+        let bytes = state.queue.bytes() + draft.as_bytes().len();
+        if state.queue.len() >= AUDIT_QUEUE_MAX || bytes > AUDIT_QUEUE_BYTES_MAX || state.stops {
             return None;
         }
         state.queue.push(&draft);

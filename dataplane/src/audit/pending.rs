@@ -18,6 +18,10 @@ impl Pending {
         self.ends.len()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

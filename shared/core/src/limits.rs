@@ -614,6 +614,12 @@ pub const AUDIT_RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Records that wait for the spool's thread: a second of calls on one node; beyond it durable calls are denied, and other
 /// records are lost and counted.
 pub const AUDIT_QUEUE_MAX: usize = 8_192;
+/// Their bytes, which all go into one file of the spool.
+pub const AUDIT_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+const _: () = assert!(
+    AUDIT_SEGMENT_BYTES + (AUDIT_UNSYNCED_BYTES_MAX + AUDIT_QUEUE_BYTES_MAX + 256 * AUDIT_QUEUE_MAX) as u64
+        <= AUDIT_SEGMENT_READ_BYTES_MAX
+);
 /// Records a second of what anybody can cause, such as a wrong credential; more are counted in the next one.
 pub const AUDIT_STRANGERS_PER_SECOND: u32 = 10;
 /// How long a call waits for its record: far beyond any disk that works.
