@@ -4,26 +4,37 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that is set anew when it has rung too early, and not with every call. It stays on the runtime that it was first used on.
+/// A timer that is set anew when it has rung too early, and not with every call.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(super) struct Alarm(Option<Set>);
+
+#[derive(Debug)]
+struct Set {
+    /// Whose runtime rings it. Nobody relies on another worker's.
+    thread: ThreadId,
+    timer: Pin<Box<Sleep>>,
+}
 
 impl Alarm {
     /// What the work comes to; nothing if it takes longer.
     pub(super) async fn within<F: Future>(&mut self, limit: Duration, work: F) -> Option<F::Output> {
         // What would end after all time has no end.
         let due = Instant::now().checked_add(limit);
+        let thread = thread::current().id();
         let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
             let Some(due) = due else { return Poll::Pending };
-            let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            self.0.take_if(|set| set.thread != thread);
+            let set = self.0.get_or_insert_with(|| Set { thread, timer: Box::pin(sleep_until(due)) });
+            let timer = &mut set.timer;
             if timer.deadline() > due {
                 timer.as_mut().reset(due);
             }
@@ -43,7 +54,6 @@ impl Alarm {
 mod tests {
     use std::future::pending;
     use std::sync::mpsc;
-    use std::thread;
 
     use tokio::time::sleep;
 
@@ -66,7 +76,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_timer_that_is_set_early_enough_is_not_set_again() {
         let mut alarm = Alarm::default();
-        let set = |alarm: &Alarm| alarm.0.as_ref().map(|timer| timer.deadline());
+        let set = |alarm: &Alarm| alarm.0.as_ref().map(|set| set.timer.deadline());
         alarm.within(SECOND * 60, sleep(SECOND)).await;
         let first = set(&alarm);
         for _ in 0..30 {
