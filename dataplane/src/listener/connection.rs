@@ -19,6 +19,7 @@ use ostler_core::net::Stream;
 use ostler_tls::ServerTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::head_timer::HeadTimer;
 use super::stall::Impatient;
 use super::view::Entrance;
 use crate::pipeline::Pipeline;
@@ -94,7 +95,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .half_close(false);

@@ -8,6 +8,7 @@
 //! Nothing is bound, closed or changed before every listener of a candidate can be had.
 
 mod connection;
+mod head_timer;
 mod liveness;
 mod prepare;
 mod socket;

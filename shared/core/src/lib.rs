@@ -4,10 +4,12 @@
 //! This crate must never know what a config, a mount or a version is.
 
 pub mod backoff;
+pub mod bell;
 pub mod build;
 pub mod clock;
 pub mod digest;
 pub mod disk;
+mod gather;
 pub mod glob;
 pub mod guard;
 pub mod health;

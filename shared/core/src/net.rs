@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::gather::{GATHER_BYTES_MAX, gather};
 use crate::limits::LISTEN_BACKLOG_MAX;
 use crate::lookup;
 
@@ -273,7 +274,7 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tcp(stream) => write_parts(Pin::new(stream), cx, bufs),
             Self::Boxed(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -297,6 +298,21 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Boxed(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+fn write_parts(
+    stream: Pin<&mut TcpStream>,
+    cx: &mut Context<'_>,
+    parts: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    if let [part] = parts {
+        return stream.poll_write(cx, part);
+    }
+    let mut room = [0; GATHER_BYTES_MAX];
+    match gather(parts, &mut room) {
+        Some(whole) => stream.poll_write(cx, whole),
+        None => stream.poll_write_vectored(cx, parts),
     }
 }
 

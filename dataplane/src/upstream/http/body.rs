@@ -53,7 +53,8 @@ pub(in crate::upstream) struct Sent {
 struct Clocks {
     idle: Duration,
     until: Instant,
-    quiet_since: Instant,
+    /// Nothing before it was first waited for.
+    quiet_since: Option<Instant>,
     armed: Option<Pin<Box<Sleep>>>,
 }
 
@@ -91,7 +92,7 @@ impl Source {
     /// Bounds silence, and the whole answer by when it has to be over.
     #[must_use]
     pub(super) fn with_clocks(mut self, idle: Duration, until: Instant) -> Self {
-        self.clocks = Some(Clocks { idle, until, quiet_since: Instant::now(), armed: None });
+        self.clocks = Some(Clocks { idle, until, quiet_since: None, armed: None });
         self
     }
 
@@ -102,7 +103,7 @@ impl Source {
     /// Silence counts from then on.
     pub(super) fn touched(&mut self, at: Instant) {
         if let Some(clocks) = &mut self.clocks {
-            clocks.quiet_since = clocks.quiet_since.max(at);
+            clocks.quiet_since = clocks.quiet_since.max(Some(at));
         }
     }
 
@@ -124,11 +125,8 @@ impl Source {
         loop {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(clocks) = &mut self.clocks {
-                        clocks.quiet_since = Instant::now();
-                        if clocks.quiet_since >= clocks.until {
-                            return Poll::Ready(Some(Err(Broken::Total)));
-                        }
+                    if self.goes_on_too_long() {
+                        return Poll::Ready(Some(Err(Broken::Total)));
                     }
                     self.release_at_end();
                     // Trailers say nothing in MCP.
@@ -175,6 +173,15 @@ impl Source {
     /// An answer that is none, as far as this one knows.
     pub(super) fn invalid(&self, what: impl std::fmt::Display) -> UpstreamError {
         self.sent.mark(invalid(what))
+    }
+
+    /// Whether more is to come of an answer that should be over. Silence counts from now on.
+    fn goes_on_too_long(&mut self) -> bool {
+        let is_end = self.is_end();
+        let Some(clocks) = self.clocks.as_mut().filter(|_| !is_end) else { return false };
+        let now = Instant::now();
+        clocks.quiet_since = Some(now);
+        now >= clocks.until
     }
 
     fn release_at_end(&mut self) {
@@ -250,7 +257,8 @@ impl Sent {
 impl Clocks {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
         loop {
-            let due = self.until.min(self.quiet_since + self.idle);
+            let quiet_since = *self.quiet_since.get_or_insert_with(Instant::now);
+            let due = self.until.min(quiet_since + self.idle);
             let armed = self.armed.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
             // Data moves the end of the silence; the timer is only set anew when it has rung too early.
             if armed.as_mut().poll(cx).is_pending() {
@@ -260,7 +268,7 @@ impl Clocks {
             if now >= self.until {
                 return Poll::Ready(Broken::Total);
             }
-            if now >= self.quiet_since + self.idle {
+            if now >= quiet_since + self.idle {
                 return Poll::Ready(Broken::Idle);
             }
             armed.as_mut().reset(due);

@@ -50,7 +50,11 @@ impl KeepAlive {
     }
 
     fn now_us(&self) -> u64 {
-        micros(self.epoch.elapsed())
+        self.us_at(Instant::now())
+    }
+
+    fn us_at(&self, at: Instant) -> u64 {
+        micros(at.saturating_duration_since(self.epoch))
     }
 }
 
@@ -71,8 +75,8 @@ impl Rest {
     }
 
     /// Whether it has rested for less time than the upstream is known to grant.
-    pub(super) fn is_short(&self) -> bool {
-        let now_us = self.keep_alive.now_us();
+    pub(super) fn is_short(&self, now: Instant) -> bool {
+        let now_us = self.keep_alive.us_at(now);
         self.lasted(now_us).is_some_and(|rested| rested < self.keep_alive.limit(now_us))
     }
 

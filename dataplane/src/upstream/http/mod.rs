@@ -156,12 +156,17 @@ impl HttpUpstream {
             request.headers_mut().insert(AUTHORIZATION, credential.header()?);
         }
         loop {
-            let (mut lease, reused) = match self.pools.take(worker) {
+            let mut now = Instant::now();
+            let (mut lease, reused) = match self.pools.take(worker, now) {
                 Some(lease) => (lease, true),
                 // Boxed: it is large, and connections are used again.
-                None => (Box::pin(self.open(worker, timeouts.connect, metrics)).await?, false),
+                None => {
+                    let lease = Box::pin(self.open(worker, timeouts.connect, metrics)).await?;
+                    now = Instant::now();
+                    (lease, false)
+                }
             };
-            match lease.send(request, timeouts.answer).await {
+            match lease.send(request, now, timeouts.answer).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(SendError::NotSent(unsent)) if reused => request = *unsent,
                 Err(SendError::NotSent(_)) => return Err(broken(Cause::ClosedBeforeRequest)),

@@ -10,6 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use ostler_core::limits::POOL_IDLE_MAX;
+use tokio::time::Instant;
 
 use super::RequestBody;
 use super::alarm::Alarm;
@@ -66,10 +67,10 @@ impl Pools {
     }
 
     /// The freshest idle connection that still looks open.
-    pub(super) fn take(self: &Arc<Self>, worker: usize) -> Option<Lease> {
+    pub(super) fn take(self: &Arc<Self>, worker: usize, now: Instant) -> Option<Lease> {
         let mut idle = self.idle.get(worker)?.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(connection) = idle.connections.pop() {
-            if self.is_usable(&connection) {
+            if is_usable(&connection, now) {
                 connection.rest.end();
                 return Some(self.lease(worker, connection));
             }
@@ -83,9 +84,10 @@ impl Pools {
 
     /// Closes connections that idled too long.
     pub(super) fn sweep(&self) {
+        let now = Instant::now();
         for idle in &self.idle {
             let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.connections.retain(|connection| self.is_usable(connection));
+            idle.connections.retain(|connection| is_usable(connection, now));
         }
     }
 
@@ -98,10 +100,6 @@ impl Pools {
         }
     }
 
-    fn is_usable(&self, connection: &Connection) -> bool {
-        connection.rest.is_short() && !connection.sender.is_closed()
-    }
-
     fn put(&self, worker: usize, connection: Connection) {
         let Some(idle) = self.idle.get(worker) else { return };
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,6 +108,10 @@ impl Pools {
             idle.connections.push(connection);
         }
     }
+}
+
+fn is_usable(connection: &Connection, now: Instant) -> bool {
+    connection.rest.is_short(now) && !connection.sender.is_closed()
 }
 
 // === impl Connection ===
@@ -130,17 +132,18 @@ impl Drop for Connection {
 // === impl Lease ===
 
 impl Lease {
-    /// Sends a request, and waits for the head of its answer for as long as `limit`.
+    /// Sends a request, and waits for the head of its answer for as long as `limit` from now on.
     pub(super) async fn send(
         &mut self,
         request: Request<RequestBody>,
+        now: Instant,
         limit: Duration,
     ) -> Result<Response<Incoming>, SendError> {
         let Some(connection) = &mut self.connection else {
             return Err(SendError::NotSent(Box::new(request)));
         };
         let sending = connection.sender.try_send_request(request);
-        let mut error = match connection.alarm.within(limit, sending).await {
+        let mut error = match connection.alarm.within(now, limit, sending).await {
             Some(Ok(response)) => return Ok(response),
             Some(Err(error)) => error,
             None => return Err(SendError::Late),
