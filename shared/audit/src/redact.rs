@@ -395,7 +395,7 @@ mod tests {
         let sent = [
             format!(r#"{{"{reserved}":"x"}}"#),
             format!(r#"{{"{reserved}":1}}"#),
-            format!(r#"{{"a":[{{"$serde\u005fjson::private::RawValue":"{{"}}]}}"#),
+            r#"{"a":[{"$serde\u005fjson::private::RawValue":"{"}]}"#.to_owned(),
             format!(r#"{{"{reserved}":"Bearer abcdefghijklmnop"}}"#),
         ];
         for arguments in sent.into_iter().chain((100..130).map(nested)) {
