@@ -3,7 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -11,42 +13,68 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 #[derive(Debug)]
 pub struct Until<F> {
     future: Pin<Box<F>>,
-    stop: CancellationToken,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Whom `stopped` wakes.
+    notice: Arc<Notice>,
+    /// Whom the notice wakes.
     awaited_by: Option<Waker>,
+}
+
+/// What `stopped` wakes in place of the task: that is woken in turn, and sees by this that it was woken for that.
+#[derive(Debug)]
+struct Notice {
+    is_there: AtomicBool,
+    task: Mutex<Option<Waker>>,
 }
 
 /// What the future comes to; nothing if the token is cancelled before.
 pub fn until<F: Future>(stop: CancellationToken, future: F) -> Until<F> {
-    let stopped = Box::pin(stop.clone().cancelled_owned());
-    Until { future: Box::pin(future), stop, stopped, awaited_by: None }
+    // The first poll looks for itself.
+    let notice = Arc::new(Notice { is_there: AtomicBool::new(true), task: Mutex::default() });
+    Until { future: Box::pin(future), stopped: Box::pin(stop.cancelled_owned()), notice, awaited_by: None }
 }
 
 impl<F: Future> Future for Until<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let is_awaited = self.awaited_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if is_awaited && self.stop.is_cancelled() {
-            return Poll::Ready(None);
-        }
-        if !is_awaited {
-            if self.stopped.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
+        if !self.awaited_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.notice.register(cx.waker());
             self.awaited_by = Some(cx.waker().clone());
         }
+        if self.notice.is_there.load(Ordering::Acquire) && self.is_stopped() {
+            return Poll::Ready(None);
+        }
         self.future.as_mut().poll(cx).map(Some)
+    }
+}
+
+impl<F> Until<F> {
+    fn is_stopped(&mut self) -> bool {
+        self.notice.is_there.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&self.notice));
+        self.stopped.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+    }
+}
+
+impl Notice {
+    fn register(&self, task: &Waker) {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
+    }
+}
+
+impl Wake for Notice {
+    fn wake(self: Arc<Self>) {
+        // Before the task is looked up: one that is registered too late for that sees it.
+        self.is_there.store(true, Ordering::Release);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        task.into_iter().for_each(Waker::wake);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
