@@ -1,17 +1,20 @@
-//! One client connection: TLS if the listener has it, then HTTP/1.1 or HTTP/2 by what the client speaks.
+//! One client connection: TLS if the listener has it, then HTTP/1.1 or HTTP/2 by what the client speaks. An answer over HTTP/1.1 that has
+//! no end of its own is taken back with its connection, and written by [`super::endless`].
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::Watcher;
+use ostler_core::clock::WallClock;
 use ostler_core::limits::{
     H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADER_READ_TIMEOUT, HEADERS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
 };
@@ -19,16 +22,20 @@ use ostler_core::net::Stream;
 use ostler_tls::ServerTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::backlog::{Backlog, Told};
+use super::endless;
 use super::head_timer::HeadTimer;
+use super::leaving::Leaving;
 use super::stall::Impatient;
+use super::version::{self, Begun, Version};
 use super::view::Entrance;
 use crate::pipeline::Pipeline;
 
-pub(super) async fn serve(stream: Stream, entrance: Entrance, pipeline: Arc<Pipeline>, watcher: Watcher) {
+pub(super) async fn serve(stream: Stream, entrance: Entrance, pipeline: Arc<Pipeline>, leaving: Leaving) {
     let ending = entrance.ending();
     // A handshake has nothing in flight that a listener which goes away would have to wait for.
     let secured = tokio::select! {
-        secured = secured(stream, entrance.accepted_as.tls.clone()) => secured,
+        secured = Box::pin(secured(stream, entrance.accepted_as.tls.clone())) => secured,
         () = ending.cancelled() => None,
     };
     let Some(stream) = secured else { return };
@@ -40,40 +47,151 @@ pub(super) async fn serve(stream: Stream, entrance: Entrance, pipeline: Arc<Pipe
         let (pipeline, entrance) = (Arc::clone(&pipeline), Arc::clone(&entrance));
         Box::pin(async move { pipeline.serve(&entrance, request).await })
     };
-    serve_with(stream, handle, watcher).await;
+    serve_with(stream, handle, leaving).await;
 }
 
-async fn serve_with<S, H, F, B>(stream: S, handle: H, watcher: Watcher)
+async fn serve_with<S, H, F, B>(stream: S, handle: H, mut leaving: Leaving)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-    B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
+{
+    // Boxed, and gone before what may last for hours.
+    let taken = Box::pin(serve_in_time(stream, handle, &mut leaving)).await;
+    let Some((stream, answer)) = taken else { return };
+    if let Err(error) = endless::write(stream, answer, &WallClock::system()).await {
+        tracing::debug!(%error, "client connection ended in its stream");
+    }
+}
+
+/// Serves HTTP until the connection ends, or an answer without an end of its own takes it over.
+async fn serve_in_time<S, H, F, B>(stream: S, handle: H, leaving: &mut Leaving) -> Option<(S, Response<B>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
 {
     let spoken = AtomicBool::new(false);
-    let service = service_fn(|request| {
+    let handle = |request| {
         spoken.store(true, Ordering::Relaxed);
         handle(request)
-    });
-    let builder = builder();
-    let connection = pin!(watcher.watch(builder.serve_connection(TokioIo::new(stream), service)));
-    // HTTP/1's own timeout begins with a first byte that tells it from HTTP/2, and HTTP/2 has none: this one covers a
-    // peer that takes a place and asks for nothing.
+    };
+    let served = async {
+        let detected = tokio::select! {
+            biased;
+            detected = version::detect(stream) => detected,
+            () = leaving.told() => return None,
+        };
+        let ended = match detected {
+            Ok((Version::Http1, stream)) => serve_http1(stream, handle, leaving).await,
+            Ok((Version::Http2, stream)) => serve_http2(stream, handle, leaving).await.map(|()| None),
+            Err(error) => {
+                tracing::debug!(%error, "client connection lost before it asked for anything");
+                return None;
+            }
+        };
+        ended.unwrap_or_else(|error| {
+            tracing::debug!(%error, "client connection ended");
+            None
+        })
+    };
+    // HTTP/1's own timeout begins when it is known to be that, and HTTP/2 has none: this one covers a peer that takes a place and
+    // asks for nothing.
     let first = async {
         tokio::time::sleep(HEADER_READ_TIMEOUT).await;
         if spoken.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
     };
     tokio::select! {
         biased;
-        ended = connection => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "client connection ended");
-            }
+        taken = served => taken,
+        () = first => {
+            tracing::debug!("client connection closed: it sent no request in time");
+            None
         }
-        () = first => tracing::debug!("client connection closed: it sent no request in time"),
     }
+}
+
+/// Serves until the connection ends, or is taken back for the answer that comes with it.
+async fn serve_http1<S, F, B>(
+    stream: Begun<S>,
+    handle: impl Fn(Request<Incoming>) -> F,
+    leaving: &mut Leaving,
+) -> hyper::Result<Option<(S, Response<B>)>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + 'static,
+{
+    let (endless, is_endless) = (Mutex::new(None), AtomicBool::new(false));
+    let service = service_fn(|request| {
+        let may_be_endless = endless::may_be_asked_by(&request);
+        let answered = handle(request);
+        let (endless, is_endless) = (&endless, &is_endless);
+        async move {
+            let answer = answered.await?;
+            if !may_be_endless || !endless::is_endless(&answer) {
+                return Ok::<_, Infallible>(answer);
+            }
+            *endless.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            is_endless.store(true, Ordering::Relaxed);
+            // The connection goes, and this with it.
+            pending().await
+        }
+    });
+    let backlog = Arc::new(Backlog::default());
+    let mut connection = http1_builder().serve_connection(TokioIo::new(Told::new(stream, &backlog)), service);
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            // Answers to what was asked before may still be on their way.
+            if is_endless.load(Ordering::Relaxed) && backlog.is_written() {
+                return Poll::Ready(None);
+            }
+            if leaving.poll_told(cx).is_pending() {
+                return Poll::Pending;
+            }
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+    })
+    .await;
+    if let Some(ended) = ended {
+        return ended.map(|()| None);
+    }
+    let stream = connection.into_parts().io.into_inner().into_inner().into_inner();
+    let answer = endless.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(answer.map(|answer| (stream, answer)))
+}
+
+async fn serve_http2<S, F, B>(
+    stream: Begun<S>,
+    handle: impl Fn(Request<Incoming>) -> F,
+    leaving: &mut Leaving,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    let connection = http2_builder().serve_connection(TokioIo::new(stream), service_fn(handle));
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            if leaving.poll_told(cx).is_pending() {
+                return Poll::Pending;
+            }
+            connection.as_mut().graceful_shutdown();
+        }
+    })
+    .await
 }
 
 async fn secured(stream: Stream, tls: Option<ServerTls>) -> Option<Stream> {
@@ -91,16 +209,19 @@ async fn secured(stream: Stream, tls: Option<ServerTls>) -> Option<Stream> {
 // Without being told, hyper takes as many headers as this, and only then on the stack.
 const _: () = assert!(HEADERS_MAX == 100);
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(HeadTimer::default())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .half_close(false);
     builder
-        .http2()
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         // Finds a peer that is gone without a word; without it its streams would hold their upstreams for ever.
         .keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -111,36 +232,4 @@ fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http_body_util::Full;
-    use hyper_util::server::graceful::GracefulShutdown;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-    use tokio::time::{Duration, Instant};
-
-    use super::*;
-
-    fn served() -> DuplexStream {
-        let (client, server) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(async move {
-            let answer = |_| async { Ok(Response::new(Full::new(Bytes::from_static(b"ok")))) };
-            serve_with(Stream::Boxed(Box::new(server)), answer, GracefulShutdown::new().watcher()).await;
-        });
-        client
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_asks_nothing_is_hung_up_on_whatever_it_began_to_say() {
-        for said in
-            [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"POST /mcp/a HTTP/1.1\r\nHost: loc"]
-        {
-            let mut client = served();
-            client.write_all(said).await.unwrap();
-            let started = Instant::now();
-            let mut rest = Vec::new();
-            let ended = tokio::time::timeout(HEADER_READ_TIMEOUT * 2, client.read_to_end(&mut rest)).await;
-            assert!(ended.is_ok(), "{said:?} is still connected");
-            assert!(started.elapsed() >= HEADER_READ_TIMEOUT - Duration::from_secs(1), "{said:?}");
-        }
-    }
-}
+mod tests;

@@ -7,13 +7,17 @@
 //! A socket is identified by its address and stays while config has it; what it is ([`Listener`]) stands in the snapshot.
 //! Nothing is bound, closed or changed before every listener of a candidate can be had.
 
+mod backlog;
 mod connection;
+mod endless;
 mod head_timer;
+mod leaving;
 mod liveness;
 mod prepare;
 mod socket;
 mod stall;
 mod unread;
+mod version;
 mod view;
 mod worker;
 
@@ -29,6 +33,7 @@ use ostler_tls::ServerTls;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use endless::Endless;
 pub use liveness::Liveness;
 pub use prepare::PreparedListeners;
 pub use socket::{Socket, SocketMetrics};

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
 use ostler_core::limits::{CONNECTIONS_MAX, DRAIN_DEADLINE};
 use ostler_core::net::{Listener as NetListener, Stream};
 use ostler_core::until::until;
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::connection;
+use super::leaving::Connections;
 use super::socket::{Accepting, Handle, Held, Socket};
 use super::unread::Unread;
 use super::view::Entrance;
@@ -93,21 +93,21 @@ struct Acceptor {
 impl Acceptor {
     async fn run(self, handle: Handle) {
         let Handle { listener, held } = handle;
-        let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
+        let (connections, cut) = (Connections::default(), CancellationToken::new());
         match NetListener::from_std(listener) {
-            Ok(listener) => self.accept(Listening { listener, _held: held }, &graceful, &cut).await,
+            Ok(listener) => self.accept(Listening { listener, _held: held }, &connections, &cut).await,
             Err(error) => {
                 drop(held);
                 tracing::error!(%error, addr = %self.socket.addr, "traffic worker cannot watch its socket");
             }
         }
-        if tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(DRAIN_DEADLINE, connections.leave()).await.is_err() {
             tracing::warn!(addr = %self.socket.addr, "connections were still open at the drain deadline and are cut");
         }
         cut.cancel();
     }
 
-    async fn accept(&self, listening: Listening, graceful: &GracefulShutdown, cut: &CancellationToken) {
+    async fn accept(&self, listening: Listening, connections: &Connections, cut: &CancellationToken) {
         let _accepting = Accepting::new(&self.socket);
         loop {
             let accepted = tokio::select! {
@@ -115,7 +115,7 @@ impl Acceptor {
                 accepted = listening.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _peer)) => self.take(stream, graceful, cut),
+                Ok((stream, _peer)) => self.take(stream, connections, cut),
                 Err(error) => {
                     tracing::warn!(%error, addr = %self.socket.addr, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -125,7 +125,7 @@ impl Acceptor {
     }
 
     /// Starts a connection, or drops it at once when there are too many: whoever is dropped can try again.
-    fn take(&self, stream: Stream, graceful: &GracefulShutdown, cut: &CancellationToken) {
+    fn take(&self, stream: Stream, connections: &Connections, cut: &CancellationToken) {
         let metrics = &self.socket.metrics;
         if metrics.open.get() >= i64::try_from(CONNECTIONS_MAX).unwrap_or(i64::MAX) {
             metrics.refused.increment();
@@ -133,7 +133,7 @@ impl Acceptor {
         }
         let Some(entrance) = self.entrance() else { return };
         let open = Open::new(Arc::clone(&self.socket));
-        let serve = connection::serve(stream, entrance, Arc::clone(&self.pipeline), graceful.watcher());
+        let serve = connection::serve(stream, entrance, Arc::clone(&self.pipeline), connections.opened());
         let served = until(cut.clone(), serve);
         tokio::spawn(async move {
             served.await;

@@ -300,6 +300,9 @@ pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// What an HTTP/2 client is handed of an answer at once, one DATA frame of the default size: one that takes less of a stream
 /// in [`CLIENT_STALL_TIMEOUT`] leaves it unread.
 pub const CLIENT_PIECE_BYTES_MAX: usize = 16 * 1024;
+/// What is read of what a client says after it has asked for a stream without an end of its own over HTTP/1.1: a request or two that it sent
+/// ahead, which nobody will answer.
+pub const CLIENT_SAID_BYTES_MAX: usize = 16 * 1024;
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// After it: time for the error that says so to be written.

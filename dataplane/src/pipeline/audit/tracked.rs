@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Record;
 use crate::govern::{Updates, Views};
-use crate::listener::{Offered, Watched};
+use crate::listener::{Endless, Offered, Watched};
 use crate::mount::admission;
 use crate::mount::metrics::Outcome;
 use crate::mount::streams::{StreamEnd, StreamEnds};
@@ -125,6 +125,7 @@ pub(in crate::pipeline) fn track_while(
     if is_over {
         return served;
     }
+    served.extensions_mut().insert(Endless);
     if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
         let ends = ends.clone();
         tracked.gone = Some(Box::pin(async move { ends.any().await }));
