@@ -26,9 +26,9 @@ async fn what_idle_and_unread_clients_hold_is_small_and_no_answer_waits_for_its_
     // Room for a build that is not optimised, and for what is there once and counts for more where there are few.
     let kinds = [
         (Held::Sessions, 1_000, 12.0),
-        (Held::Streams, 64, 48.0),
+        (Held::Streams, 512, 25.0),
         (Held::Events, 32, 64.0),
-        (Held::Large, 32, 320.0),
+        (Held::Large, 32, 64.0),
     ];
     for (kind, count, most_kib) in kinds {
         let dir = tempfile::tempdir().unwrap();

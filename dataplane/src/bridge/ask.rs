@@ -51,6 +51,19 @@ impl Origin {
         Self { worker, caller, headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
+    /// The same, copied out of what the client's connection was read into: for what outlives the request.
+    #[must_use]
+    pub(crate) fn copied(mut self) -> Self {
+        for value in self.headers.values_mut() {
+            let copied = HeaderValue::from_bytes(value.as_bytes());
+            if let Ok(mut copied) = copied {
+                copied.set_sensitive(value.is_sensitive());
+                *value = copied;
+            }
+        }
+        self
+    }
+
     /// Whoever may send what the pass covers.
     pub fn asks(self, pass: Pass) -> Asker {
         Asker { origin: self, pass }

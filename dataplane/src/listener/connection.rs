@@ -22,7 +22,7 @@ use ostler_core::net::Stream;
 use ostler_tls::ServerTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::backlog::{Backlog, Told};
+use super::backlog::{Backlog, Bounded, Told};
 use super::endless;
 use super::head_timer::HeadTimer;
 use super::leaving::Leaving;
@@ -124,17 +124,18 @@ async fn serve_http1<S, F, B>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<Response<B>, Infallible>>,
-    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Unpin + 'static,
 {
+    let backlog = Arc::new(Backlog::default());
     let (endless, is_endless) = (Mutex::new(None), AtomicBool::new(false));
     let service = service_fn(|request| {
         let may_be_endless = endless::may_be_asked_by(&request);
         let answered = handle(request);
-        let (endless, is_endless) = (&endless, &is_endless);
+        let (endless, is_endless, backlog) = (&endless, &is_endless, &backlog);
         async move {
             let answer = answered.await?;
             if !may_be_endless || !endless::is_endless(&answer) {
-                return Ok::<_, Infallible>(answer);
+                return Ok::<_, Infallible>(answer.map(|body| Bounded::new(body, backlog)));
             }
             *endless.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
             is_endless.store(true, Ordering::Relaxed);
@@ -142,7 +143,6 @@ where
             pending().await
         }
     });
-    let backlog = Arc::new(Backlog::default());
     let mut connection = http1_builder().serve_connection(TokioIo::new(Told::new(stream, &backlog)), service);
     let ended = poll_fn(|cx| {
         loop {

@@ -68,7 +68,7 @@ impl Pipeline {
             return refuse::mount(full(detail), routed, &Asked::Nothing, record);
         };
         record.hold(Some(place));
-        let origin = Origin::new(self.worker, &routed.caller, headers);
+        let origin = Origin::new(self.worker, &routed.caller, headers).copied();
         let asker = origin.asks(routed.snapshot.governance().own());
         let ending = StreamEnds::of(mount.runtime.streams.ending(), entrance.ending());
         let named = |id: &str| authn::in_session(routed, Some(id), None);

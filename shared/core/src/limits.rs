@@ -303,6 +303,9 @@ pub const CLIENT_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// What is read of what a client says after it has asked for a stream without an end of its own over HTTP/1.1: a request or two that it sent
 /// ahead, which nobody will answer.
 pub const CLIENT_SAID_BYTES_MAX: usize = 16 * 1024;
+/// What the HTTP library is handed to write to an HTTP/1.1 client before it has written what it was handed earlier, give or take one piece
+/// of an answer: two portions of those that pass, which a client that reads is sent at once.
+pub const CLIENT_BACKLOG_BYTES_MAX: usize = 32 * 1024;
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// After it: time for the error that says so to be written.
@@ -347,6 +350,11 @@ pub const ANSWER_DEPTH_MAX: usize = 1_024;
 /// What is held of an answer before the first of it is passed on, so that a wrong one can still be replaced by an error
 /// with the caller's id. Nearly all answers are smaller and are judged whole.
 pub const ANSWER_HELD_BYTES_MAX: usize = 64 * 1024;
+/// An answer that announces more is read in portions, and from its beginning: a read buffer that has grown does not shrink while its
+/// connection lives.
+pub const ANSWER_READ_AT_ONCE_BYTES_MAX: u64 = 128 * 1024;
+/// What one read takes of such an answer: three quarters of the read buffer of 32 KiB that it keeps, since a read that fills the buffer doubles it.
+pub const PASSING_PORTION_BYTES_MAX: u64 = 24 * 1024;
 /// Messages of one 2025-03-26 batch.
 pub const BATCH_MESSAGES_MAX: usize = 100;
 /// Messages of one batch that are sent up at once where each is sent by itself. The batch has one place among the upstream's

@@ -2,11 +2,14 @@
 //! own after everything that was asked for before.
 
 use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::task::Context;
 
 use http::Version as HttpVersion;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
+use ostler_core::limits::CLIENT_BACKLOG_BYTES_MAX;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
@@ -186,4 +189,75 @@ async fn the_end_of_a_stream_over_http_1_0_is_that_of_its_connection() {
     let Served { events, mut client, .. } = served;
     drop(events);
     assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+}
+
+/// A body that always has a piece more, until it has none.
+struct Plenty {
+    pieces: usize,
+    piece: Bytes,
+    given: Arc<AtomicUsize>,
+}
+
+impl Body for Plenty {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.pieces == 0 {
+            return Poll::Ready(None);
+        }
+        self.pieces -= 1;
+        self.given.fetch_add(self.piece.len(), Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(self.piece.clone()))))
+    }
+}
+
+/// A client that has asked for plenty, and how much of it was asked of its body.
+fn plenty(room: usize, pieces: usize, piece: usize) -> (DuplexStream, Arc<AtomicUsize>) {
+    let (client, server) = tokio::io::duplex(room);
+    let given = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&given);
+    tokio::spawn(async move {
+        let answer = |_| {
+            let body = Plenty { pieces, piece: vec![b'x'; piece].into(), given: Arc::clone(&counted) };
+            async move { Ok(Response::new(body)) }
+        };
+        serve_with(Stream::Boxed(Box::new(server)), answer, Connections::default().opened()).await;
+    });
+    (client, given)
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_answer_that_its_client_does_not_read_no_more_is_asked_than_the_backlog_may_be() {
+    for piece in [1024, 16 * 1024 - 1, 64 * 1024] {
+        let room = 4096;
+        let (mut client, given) = plenty(room, 4 * 1024 * 1024 / piece, piece);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        // Everybody else is done when the clock moves.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let most = CLIENT_BACKLOG_BYTES_MAX + piece + room;
+        assert!(given.load(Ordering::Relaxed) <= most, "{given:?} bytes in pieces of {piece}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_any_pieces_comes_whole_however_much_is_written_at_once() {
+    for piece in [1, 1024, 16 * 1024 - 1, CLIENT_BACKLOG_BYTES_MAX, 100 * 1024] {
+        for room in [1024, 16 * 1024, 1024 * 1024] {
+            let pieces = (512 * 1024 / piece).min(1024);
+            let (mut client, _) = plenty(room, pieces, piece);
+            client
+                .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            let mut read = Vec::new();
+            let whole = tokio::time::timeout(Duration::from_secs(20), client.read_to_end(&mut read)).await;
+            assert!(whole.is_ok(), "{piece} bytes a piece stand still where {room} are written at once");
+            let content = read.iter().filter(|byte| **byte == b'x').count();
+            assert!(content >= pieces * piece && read.ends_with(b"0\r\n\r\n"), "{content}");
+        }
+    }
 }

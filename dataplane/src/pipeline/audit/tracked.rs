@@ -132,8 +132,10 @@ pub(in crate::pipeline) fn track_while(
         let views = tracked.record.as_mut().and_then(|record| record.views.take());
         tracked.retold = Retold::new(views.map(Views::changes));
     }
+    // Boxed, since each layer that a future is moved into keeps room for it: what is in here would be there up to four times.
+    let unwelcome = Box::pin(unwelcome);
     // Over HTTP/2 a client that reads nothing keeps its connection, and nobody polls the stream any more.
-    served.body_mut().end_after(async move {
+    served.body_mut().end_after(Box::pin(async move {
         let end = tokio::select! {
             biased;
             end = unwelcome => {
@@ -144,7 +146,7 @@ pub(in crate::pipeline) fn track_while(
         };
         tokio::time::sleep(DRAIN_CUT_GRACE).await;
         word(end)
-    });
+    }));
     served
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, SizeHint};
 use hyper::body::Incoming;
-use ostler_core::limits::ANSWER_HELD_BYTES_MAX;
+use ostler_core::limits::{ANSWER_HELD_BYTES_MAX, ANSWER_READ_AT_ONCE_BYTES_MAX};
 use ostler_mcp::{Envelope, Reason, method};
 use tokio::time::{Instant, Sleep};
 
@@ -85,8 +85,17 @@ struct Held {
 impl Source {
     pub(super) fn new(incoming: Incoming, lease: Lease, sent: Sent) -> Self {
         let mut source = Self { incoming, clocks: None, lease: Some(lease), sent };
+        source.portion();
         source.release_at_end();
         source
+    }
+
+    /// Has it read in portions, if it says that it is large.
+    fn portion(&self) {
+        let is_large = self.size_hint().exact().is_some_and(|bytes| bytes > ANSWER_READ_AT_ONCE_BYTES_MAX);
+        if let Some(lease) = self.lease.as_ref().filter(|_| is_large) {
+            lease.read_in_portions();
+        }
     }
 
     /// Bounds silence, and the whole answer by when it has to be over.

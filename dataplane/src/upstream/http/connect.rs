@@ -15,6 +15,7 @@ use ostler_tls::{Alpn, ClientTls};
 
 use super::keep_alive::{KeepAlive, Rest};
 use super::pool::Connection;
+use super::portions::{Portion, Portioned};
 use crate::deps::Deps;
 use crate::own::OwnListeners;
 use crate::upstream::{Cause, UpstreamError};
@@ -54,20 +55,23 @@ impl Connector {
             return Err(own_listener());
         }
         let stream = if self.https { self.secure(stream).await? } else { stream };
+        let portion = Arc::new(Portion::default());
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Portioned::new(stream, &portion)))
             .await
             .map_err(|error| unavailable(Cause::HandshakeFailed, &error))?;
         let rest = Rest::new(&self.keep_alive);
         let watched = Arc::clone(&rest);
+        // Boxed, since each layer that it is moved into keeps room for it.
+        let connection = Box::new(connection);
         self.tasks.spawn_until_stopped("upstream connection", async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
             watched.broken();
         });
-        Ok(Connection::new(sender, rest))
+        Ok(Connection::new(sender, rest, portion))
     }
 
     async fn secure(&self, stream: Stream) -> Result<Stream, UpstreamError> {

@@ -10,6 +10,7 @@ mod heal;
 mod keep_alive;
 mod message;
 mod pool;
+mod portions;
 mod probe;
 #[cfg(test)]
 mod resend;

@@ -1,7 +1,7 @@
-//! One JSON answer that is too large to be held: it is judged while it passes, and its last piece leaves only when the
+//! One JSON answer that is too large to be held: it is judged while it passes, and its last byte leaves only when the
 //! whole is known to be the response. A wrong one is cut, so that no client can take it for complete.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::SizeHint;
@@ -66,10 +66,13 @@ impl JsonBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
-            let next = match ready!(self.source.poll_data(cx)) {
-                Some(Ok(data)) => self.take(data),
-                Some(Err(broken)) => Err(self.source.explain(&broken)),
-                None => {
+            let next = match self.source.poll_data(cx) {
+                Poll::Pending => {
+                    return self.let_go().map_or(Poll::Pending, |most| Poll::Ready(Some(Ok(most))));
+                }
+                Poll::Ready(Some(Ok(data))) => self.take(data),
+                Poll::Ready(Some(Err(broken))) => Err(self.source.explain(&broken)),
+                Poll::Ready(None) => {
                     self.is_over = true;
                     return Poll::Ready(self.end().map_err(cut).transpose());
                 }
@@ -104,6 +107,14 @@ impl JsonBody {
             return Err(self.source.invalid(ANOTHER_ID));
         }
         Ok(self.held.replace(piece))
+    }
+
+    /// Nothing more is there yet: all leaves but the last byte, which is copied so that it does not keep the rest.
+    fn let_go(&mut self) -> Option<Bytes> {
+        let held = self.held.as_mut().filter(|held| held.len() > 1)?;
+        let most = held.split_to(held.len() - 1);
+        *held = Bytes::copy_from_slice(held);
+        Some(most)
     }
 
     /// The last piece, if the whole is what it should be.
