@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use httpdate::fmt_http_date;
 use ostler_core::clock::WallClock;
@@ -42,8 +42,10 @@ pub(super) fn may_be_asked_by<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11 && request.method() != Method::HEAD
 }
 
+/// Whether it has no end of its own. What an upstream answers with a status that allows no body (RFC 9110, 15.3.5 and 15.4.5) has one.
 pub(super) fn is_endless<B>(answer: &Response<B>) -> bool {
-    answer.extensions().get::<Endless>().is_some()
+    let has_body = !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    has_body && answer.extensions().get::<Endless>().is_some()
 }
 
 /// Writes the answer until it ends, its client has left, or the stream is lost. Only an answer that has ended is ended in the

@@ -187,3 +187,15 @@ fn only_what_http_1_1_frames_in_chunks_may_be_written_so() {
     assert!(!asked(Method::GET, Version::HTTP_10) && !asked(Method::HEAD, Version::HTTP_11));
     assert!(!asked(Method::GET, Version::HTTP_2));
 }
+
+#[test]
+fn a_status_that_allows_no_body_is_not_written_so() {
+    for (status, is_written_so) in
+        [(StatusCode::OK, true), (StatusCode::NO_CONTENT, false), (StatusCode::NOT_MODIFIED, false)]
+    {
+        let mut answer = Response::new(());
+        *answer.status_mut() = status;
+        answer.extensions_mut().insert(Endless);
+        assert_eq!(is_endless(&answer), is_written_so, "{status}");
+    }
+}
