@@ -143,6 +143,9 @@ pub async fn flood(plan: &Plan, target: &Target) -> Found {
     for round in 0..plan.rounds {
         for beside in turns(round) {
             let crowd = if beside { Some(Crowd::gather(target, flooding)) } else { None };
+            if let Some(crowd) = &crowd {
+                crowd.until_refused().await;
+            }
             let window;
             (clients, window) = on_time(clients, found.rate, plan.window).await;
             if beside {
@@ -278,6 +281,12 @@ impl Crowd {
             runtime.shutdown_background();
         });
         Self { stop, thread, refused }
+    }
+
+    /// Until one of its calls was answered with an error: it gets to run only where others leave it time to.
+    async fn until_refused(&self) {
+        let refused = async || (self.refused.load(Ordering::Relaxed) > 0).then_some(());
+        eventually("a bad mount answers with an error", refused).await;
     }
 
     /// Hangs up; how many calls were answered with an error.
