@@ -4,7 +4,7 @@
 //! still there. The connection is closed after it.
 //!
 //! What a client says after its request is passed over: no other request is answered on a connection that the head says will be
-//! closed (RFC 9112, 9.6). A client that says much is not read on, and found to be gone when it is written to.
+//! closed (RFC 9112, 9.6). With a client that says much it is closed at once.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -143,7 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         .await
     }
 
-    /// Ready when the client has left, or has closed its half: nobody who does that reads on.
+    /// Ready when the client has left, or has closed its half: nobody who does that reads on. So it is when a client says too much, since
+    /// without reading on it would not be seen to leave.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let mut room = [0; 256];
         while self.said <= CLIENT_SAID_BYTES_MAX {
@@ -156,7 +157,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Err(error) => return Poll::Ready(error),
             }
         }
-        Poll::Pending
+        let said = format!("the client says more than {CLIENT_SAID_BYTES_MAX} bytes after its request");
+        Poll::Ready(io::Error::new(io::ErrorKind::InvalidData, said))
     }
 }
 

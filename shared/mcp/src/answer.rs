@@ -252,6 +252,11 @@ impl AnswerScan {
         }
     }
 
+    /// Whether it is whole, so that nothing but whitespace may follow.
+    pub fn is_whole(&self) -> bool {
+        self.json.is_done()
+    }
+
     /// What is wrong already, before the end.
     pub fn malformed(&self) -> Option<Malformed> {
         self.hearing.malformed

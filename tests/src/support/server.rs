@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -113,6 +113,8 @@ impl FakeServer {
     }
 
     pub fn behave(&self, manner: Manner) {
+        // One that nobody hung for is for nobody who hangs from now on.
+        let _ = self.state.release.notified().now_or_never();
         *lock(&self.state.manner) = manner;
     }
 
