@@ -1,9 +1,13 @@
 //! Answers that are none, or somebody else's, before anything of them was passed on.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
-use ostler_tests::support::raw::{RawRequest, Step, http, last_chunk, result, well, with_headers};
+use ostler_tests::support::raw::{RawRequest, Step, chunk, http, last_chunk, result, well, with_headers};
 use ostler_tests::support::world::call;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::{INVALID, LOST, Scene, TIMEOUT, UNAUTHORIZED, UNAVAILABLE};
 
@@ -108,6 +112,39 @@ async fn a_large_answer_with_another_id_is_cut_before_its_end() {
     let cut =
         "ostler_mount_requests_total{mount=\"up\",upstream=\"up\",outcome=\"upstream_invalid_response\"}";
     assert_eq!(scene.metric(cut).await, Some(1));
+    scene.server.behave(well);
+    scene.server.release();
+    scene.back().await;
+}
+
+/// To a client of HTTP/1.0 the connection's end is the answer's, so that what is cut must not be JSON by itself.
+#[tokio::test]
+async fn a_large_message_that_is_no_answer_never_looks_whole_where_only_the_end_frames_it() {
+    let scene = Scene::start().await;
+    let request =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": "x".repeat(200_000)}).to_string();
+    let whole = request.clone();
+    scene.server.misbehave_unprobed(move |_| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {JSON}\r\ntransfer-encoding: chunked\r\n\r\n");
+        vec![send(&head), chunk(&format!("{request}\n")), Step::Wait, last_chunk()]
+    });
+    let asked = call(7).to_string();
+    let mut client = TcpStream::connect(scene.dataplane.mcp_addr()).await.unwrap();
+    let head = format!(
+        "POST /mcp/up HTTP/1.0\r\nhost: localhost\r\ncontent-type: {JSON}\r\naccept: {JSON}, text/event-stream\r\ncontent-length: {}\r\n\r\n{asked}",
+        asked.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    // All that comes before the upstream ends it.
+    let before = async { while client.read_buf(&mut read).await.unwrap() > 0 {} };
+    assert!(tokio::time::timeout(Duration::from_millis(500), before).await.is_err(), "it has ended already");
+    scene.server.release();
+    let _ = client.read_to_end(&mut read).await;
+    let read = String::from_utf8(read).unwrap();
+    assert!(read.starts_with("HTTP/1.0 200") && read.len() > whole.len() / 2, "{} bytes", read.len());
+    assert!(!read.contains(&whole), "{} bytes of {}", read.len(), whole.len());
+    scene.until("degraded", Some("invalid_answer")).await;
     scene.server.behave(well);
     scene.server.release();
     scene.back().await;
