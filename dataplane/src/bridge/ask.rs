@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::govern::Pass;
 use crate::mount::Mount;
 use crate::mount::session::{Session, SessionTable};
+use crate::upstream::http::copied;
 use crate::upstream::{Answer, AnswerBody, Call, Cause, UpstreamError, Verb};
 
 /// Whom a call of the bridge's is made for, without the message.
@@ -51,16 +52,10 @@ impl Origin {
         Self { worker, caller, headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
-    /// The same, copied out of what the client's connection was read into: for what outlives the request.
+    /// The same with copies of its headers: for what outlives the request.
     #[must_use]
     pub(crate) fn copied(mut self) -> Self {
-        for value in self.headers.values_mut() {
-            let copied = HeaderValue::from_bytes(value.as_bytes());
-            if let Ok(mut copied) = copied {
-                copied.set_sensitive(value.is_sensitive());
-                *value = copied;
-            }
-        }
+        self.headers.values_mut().for_each(|value| *value = copied(value));
         self
     }
 

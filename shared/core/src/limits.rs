@@ -301,10 +301,10 @@ pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// in [`CLIENT_STALL_TIMEOUT`] leaves it unread.
 pub const CLIENT_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// What is read of what a client says after it has asked for a stream without an end of its own over HTTP/1.1: a request or two that it sent
-/// ahead, which nobody will answer.
+/// ahead, which nobody will answer. With who says more the connection ends.
 pub const CLIENT_SAID_BYTES_MAX: usize = 16 * 1024;
 /// What the HTTP library is handed to write to an HTTP/1.1 client before it has written what it was handed earlier, give or take one piece
-/// of an answer: two portions of those that pass, which a client that reads is sent at once.
+/// of an answer: more than a portion of those that pass, so that a client that reads is not kept waiting for the next.
 pub const CLIENT_BACKLOG_BYTES_MAX: usize = 32 * 1024;
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);

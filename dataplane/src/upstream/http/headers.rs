@@ -2,7 +2,7 @@
 //! cookies and challenges never cross, whatever they are called.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ostler_mcp::Era;
 use ostler_mcp::headers::{
     BAGGAGE, LAST_EVENT_ID, MCP_PREFIX, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
@@ -51,6 +51,15 @@ fn is_protocols_own(name: &str) -> bool {
     name.starts_with(MCP_PREFIX) && name != MCP_SESSION_ID
 }
 
+/// The same, and no longer a slice of the buffer that a whole connection is read into: for what is kept beyond its message, and
+/// would hold all of that.
+pub(crate) fn copied(value: &HeaderValue) -> HeaderValue {
+    // What was a header value is one.
+    let mut copied = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+    copied.set_sensitive(value.is_sensitive());
+    copied
+}
+
 /// Whether the body is of this media type, whatever its parameters. It is of none where there are several, in one header or in more: a
 /// browser goes by the last of them, and what was judged as JSON would be a page on Ostler's own origin.
 pub(in crate::upstream) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
@@ -62,8 +71,6 @@ pub(in crate::upstream) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

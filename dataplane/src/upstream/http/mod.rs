@@ -43,6 +43,7 @@ pub(in crate::upstream) use body::Sent;
 pub use body::{EventBody, JsonBody};
 use connect::Connector;
 pub(crate) use fetch::{Ask, fetch};
+pub(crate) use headers::copied;
 pub(in crate::upstream) use headers::is_of_type;
 pub(super) use heal::{revision_in, revision_of};
 pub(in crate::upstream) use pool::Lease;

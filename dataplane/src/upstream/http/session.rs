@@ -13,6 +13,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::headers;
 use super::heal::Unhealed;
 use crate::mount::greeting;
 use crate::mount::session::{Changed, HttpMemo};
@@ -217,11 +218,9 @@ impl Greeting {
 // === impl UpstreamSession ===
 
 impl UpstreamSession {
-    /// Keeps a copy of the id: one that came in an answer's head is a slice of the buffer that the whole connection is read into, and
-    /// would hold all of it for as long as the session lives.
+    /// Keeps a copy of the id.
     fn new(id: &HeaderValue) -> Arc<Self> {
-        // What was a header value is one.
-        let mut id = HeaderValue::from_bytes(id.as_bytes()).unwrap_or_else(|_| id.clone());
+        let mut id = headers::copied(id);
         id.set_sensitive(true);
         Arc::new(Self { id, lost: CancellationToken::new(), awaits_resumption: AtomicBool::new(false) })
     }
