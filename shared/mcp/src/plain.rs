@@ -7,6 +7,8 @@ const WORD_BYTES: usize = 8;
 const BLOCK_BYTES: usize = 32;
 /// Bytes after which a text counts as long.
 const SHORT_BYTES: usize = 4 * WORD_BYTES;
+/// The same of a key.
+const SHORT_KEY_BYTES: usize = 6 * WORD_BYTES;
 
 /// What a string holds up to its first quote or backslash, or all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +23,19 @@ pub(crate) struct Run {
 /// The place of the quote that ends a text, if it is near and all before it is plain ASCII. Otherwise [`run`] tells.
 #[inline]
 pub(crate) fn short(text: &[u8]) -> Option<usize> {
+    near::<SHORT_BYTES>(text)
+}
+
+/// The same of a key, which counts as short for longer: the protocol has names of more than forty letters.
+#[inline]
+pub(crate) fn short_key(text: &[u8]) -> Option<usize> {
+    near::<SHORT_KEY_BYTES>(text)
+}
+
+#[inline(always)]
+fn near<const BYTES: usize>(text: &[u8]) -> Option<usize> {
     let mut at = 0;
-    for word in text.as_chunks::<WORD_BYTES>().0.iter().take(SHORT_BYTES / WORD_BYTES) {
+    for word in text.as_chunks::<WORD_BYTES>().0.iter().take(BYTES / WORD_BYTES) {
         let word = u64::from_le_bytes(*word);
         let marked = telling(word) | word & TOPS;
         if marked != 0 {
@@ -156,23 +169,28 @@ mod tests {
 
     #[test]
     fn a_near_end_is_found_if_all_before_it_is_plain_and_in_no_other_case() {
-        for at in 0..2 * SHORT_BYTES {
+        near_ends_are_found::<SHORT_BYTES>(short);
+        near_ends_are_found::<SHORT_KEY_BYTES>(short_key);
+    }
+
+    fn near_ends_are_found<const BYTES: usize>(find: fn(&[u8]) -> Option<usize>) {
+        for at in 0..2 * BYTES {
             let text = format!("{}\":1}}          ", "x".repeat(at));
-            assert_eq!(short(text.as_bytes()), (at < SHORT_BYTES).then_some(at), "{text}");
+            assert_eq!(find(text.as_bytes()), (at < BYTES).then_some(at), "{text}");
         }
         for byte in 0..=u8::MAX {
-            for at in 0..SHORT_BYTES - 1 {
-                let mut text = [b'x'; SHORT_BYTES];
-                text[SHORT_BYTES - 1] = b'"';
+            for at in 0..BYTES - 1 {
+                let mut text = [b'x'; BYTES];
+                text[BYTES - 1] = b'"';
                 text[at] = byte;
                 let expected = match byte {
                     b'"' => Some(at),
                     b'\\' | 0..0x20 | 0x80.. => None,
-                    _ => Some(SHORT_BYTES - 1),
+                    _ => Some(BYTES - 1),
                 };
-                assert_eq!(short(&text), expected, "{byte} at {at}");
+                assert_eq!(find(&text), expected, "{byte} at {at}");
             }
         }
-        assert_eq!(short(b"name\""), None, "what is less than a word is not looked at");
+        assert_eq!(find(b"name\""), None, "what is less than a word is not looked at");
     }
 }

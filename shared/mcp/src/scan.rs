@@ -219,7 +219,7 @@ impl<'a> Scan<'a> {
         if !self.lexer.take(b'"') {
             return Err(self.lexer.parse_fault("expected a string"));
         }
-        let Some(text) = self.lexer.short_string() else {
+        let Some(text) = self.lexer.short_key() else {
             self.lexer.begin_string(true);
             return self.key_text(until);
         };

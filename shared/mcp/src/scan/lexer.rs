@@ -133,7 +133,20 @@ impl<'a> Lexer<'a> {
     /// A string that is short and plain, its opening quote taken already; `None` for others, which must be begun.
     #[inline(always)]
     pub fn short_string(&mut self) -> Option<Text<'a>> {
-        let end = self.position + plain::short(self.rest())?;
+        let length = plain::short(self.rest())?;
+        self.take_plain(length)
+    }
+
+    /// The same of a key.
+    #[inline(always)]
+    pub fn short_key(&mut self) -> Option<Text<'a>> {
+        let length = plain::short_key(self.rest())?;
+        self.take_plain(length)
+    }
+
+    #[inline(always)]
+    fn take_plain(&mut self, length: usize) -> Option<Text<'a>> {
+        let end = self.position + length;
         let inner = self.text.get(self.position..end)?;
         self.position = end + 1;
         Some(Text { inner, escaped: false })
