@@ -15,6 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ostler_core::clock::WallClock;
+use ostler_core::last_piece::Spared;
 use ostler_core::limits::{
     H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADER_READ_TIMEOUT, HEADERS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
 };
@@ -143,7 +144,8 @@ where
             pending().await
         }
     });
-    let mut connection = http1_builder().serve_connection(TokioIo::new(Told::new(stream, &backlog)), service);
+    let connection = http1_builder().serve_connection(TokioIo::new(Told::new(stream, &backlog)), service);
+    let mut connection = Spared::new(connection);
     let ended = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
@@ -156,14 +158,14 @@ where
             if leaving.poll_told(cx).is_pending() {
                 return Poll::Pending;
             }
-            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(connection.get_mut()).graceful_shutdown();
         }
     })
     .await;
     if let Some(ended) = ended {
         return ended.map(|()| None);
     }
-    let stream = connection.into_parts().io.into_inner().into_inner().into_inner();
+    let stream = connection.into_inner().into_parts().io.into_inner().into_inner().into_inner();
     let answer = endless.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(answer.map(|answer| (stream, answer)))
 }

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use ostler_core::last_piece::poll_piece;
 use ostler_core::limits::{
     BODIES_READ_PER_MOUNT_MAX, BODY_DISCARD_BYTES_MAX, BODY_DISCARD_TIMEOUT, BODY_READ_TIMEOUT, BUFFER_PARTS,
     MCP_BODY_BYTES_MAX,
@@ -103,7 +104,7 @@ async fn read<'m>(
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     let mut turn = Turn::default();
-    while let Some(frame) = incoming.frame().await {
+    while let Some(frame) = poll_fn(|cx| poll_piece(incoming, cx)).await {
         let frame = frame
             .map_err(|_| Refusal::new(Reason::InvalidRequest, "request body broke off; send it whole"))?;
         let Ok(data) = frame.into_data() else { continue };

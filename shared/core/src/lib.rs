@@ -15,6 +15,7 @@ pub mod guard;
 pub mod health;
 pub mod hex;
 pub mod jwt;
+pub mod last_piece;
 pub mod limits;
 pub mod lines;
 mod lookup;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, SizeHint};
 use hyper::body::Incoming;
+use ostler_core::last_piece::poll_piece;
 use ostler_core::limits::{ANSWER_HELD_BYTES_MAX, ANSWER_READ_AT_ONCE_BYTES_MAX};
 use ostler_mcp::{Envelope, Reason, method};
 use tokio::time::{Instant, Sleep};
@@ -132,7 +133,7 @@ impl Source {
     /// The next bytes; never empty.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
+            match poll_piece(&mut self.incoming, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if self.goes_on_too_long() {
                         return Poll::Ready(Some(Err(Broken::Total)));

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ostler_config::HttpTransport;
+use ostler_core::last_piece::Spared;
 use ostler_core::limits::HEAD_BYTES_MAX;
 use ostler_core::net::{SharedNetwork, Stream, Unresolved};
 use ostler_core::tasks::Tasks;
@@ -64,7 +65,7 @@ impl Connector {
         let rest = Rest::new(&self.keep_alive);
         let watched = Arc::clone(&rest);
         // Boxed, since each layer that it is moved into keeps room for it.
-        let connection = Box::new(connection);
+        let connection = Spared::new(Box::new(connection));
         self.tasks.spawn_until_stopped("upstream connection", async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");

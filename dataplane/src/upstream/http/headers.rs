@@ -8,6 +8,10 @@ use ostler_mcp::headers::{
     BAGGAGE, LAST_EVENT_ID, MCP_PREFIX, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
     is_media_type,
 };
+use smallvec::SmallVec;
+
+/// Headers of an answer that come down, where it has no more than most.
+const WANTED_MOSTLY: usize = 4;
 
 /// The session id, ready to be looked up and set.
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static(MCP_SESSION_ID);
@@ -30,20 +34,20 @@ pub(super) fn forwarded(client: &HeaderMap, era: Era) -> HeaderMap {
     headers
 }
 
-/// The upstream's headers as the client may see them, without its session id.
-pub(super) fn returned(upstream: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(upstream.len().min(8));
-    for (name, value) in upstream {
-        let is_wanted = match name.as_str() {
-            "content-type" | "cache-control" | "content-language" | "retry-after" | "allow" => true,
-            X_ACCEL_BUFFERING => true,
-            name => is_protocols_own(name),
-        };
-        if is_wanted {
-            headers.append(name.clone(), value.clone());
-        }
+/// Leaves of the upstream's headers what the client may see, without its session id. What is left stays in the same map: its memory
+/// comes from the connection to the upstream, and the client's connection reads its next head into it.
+pub(super) fn to_client(headers: &mut HeaderMap) {
+    let is_wanted = |(name, _): &(&HeaderName, &HeaderValue)| match name.as_str() {
+        "content-type" | "cache-control" | "content-language" | "retry-after" | "allow" => true,
+        X_ACCEL_BUFFERING => true,
+        name => is_protocols_own(name),
+    };
+    let wanted = headers.iter().filter(is_wanted).map(|(name, value)| (name.clone(), value.clone()));
+    let wanted: SmallVec<[_; WANTED_MOSTLY]> = wanted.collect();
+    headers.clear();
+    for (name, value) in wanted {
+        headers.append(name, value);
     }
-    headers
 }
 
 /// The session's id is each side's own.
@@ -110,14 +114,39 @@ mod tests {
 
     #[test]
     fn an_upstreams_challenge_and_cookies_never_come_down() {
-        let upstream = map(&[
+        let mut upstream = map(&[
             ("www-authenticate", "Bearer resource_metadata=\"https://x\""),
             ("set-cookie", "a=b"),
             ("mcp-session-id", "theirs"),
             ("server", "x"),
             ("content-encoding", "gzip"),
         ]);
-        assert!(returned(&upstream).is_empty());
+        to_client(&mut upstream);
+        assert!(upstream.is_empty());
+    }
+
+    #[test]
+    fn what_comes_down_comes_as_often_and_in_the_order_that_it_was_sent() {
+        let come_down = [
+            ("content-type", "application/json"),
+            ("cache-control", "no-cache"),
+            ("mcp-a", "1"),
+            ("cache-control", "no-store"),
+            ("mcp-b", "2"),
+            ("retry-after", "3"),
+        ];
+        let sent: Vec<_> = come_down.into_iter().chain([("set-cookie", "a=b"), ("date", "today")]).collect();
+        let mut upstream = HeaderMap::new();
+        for (name, value) in sent.into_iter().rev() {
+            upstream.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        to_client(&mut upstream);
+        assert_eq!(upstream.len(), come_down.len());
+        for name in ["content-type", "cache-control", "mcp-a", "mcp-b", "retry-after"] {
+            let expected: Vec<_> =
+                come_down.iter().rev().filter(|(its, _)| *its == name).map(|(_, value)| *value).collect();
+            assert_eq!(upstream.get_all(name).iter().collect::<Vec<_>>(), expected, "{name}");
+        }
     }
 
     #[test]

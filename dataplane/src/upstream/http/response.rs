@@ -69,7 +69,7 @@ pub(super) async fn judge_refused(
 }
 
 async fn finish(
-    head: Parts,
+    mut head: Parts,
     body: AnswerBody,
     call: &Call<'_>,
     upstream: &HttpUpstream,
@@ -80,17 +80,18 @@ async fn finish(
         AnswerBody::Full(bytes) => bytes.clone(),
         _ => None,
     };
-    let mut answer_headers = headers::returned(&head.headers);
-    if let Some(session_id) = own_session_id(&head.headers, status, call, at_hand, upstream).await? {
-        answer_headers.insert(MCP_SESSION_ID, session_id);
+    let session_id = own_session_id(&head.headers, status, call, at_hand, upstream).await?;
+    headers::to_client(&mut head.headers);
+    if let Some(session_id) = session_id {
+        head.headers.insert(MCP_SESSION_ID, session_id);
     }
     if matches!(body, AnswerBody::Empty) {
         // Its body stays behind, and so does what it claims to be.
-        answer_headers.remove(http::header::CONTENT_TYPE);
+        head.headers.remove(http::header::CONTENT_TYPE);
     }
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
-    *answer.headers_mut() = answer_headers;
+    *answer.headers_mut() = head.headers;
     Ok(answer)
 }
 
