@@ -35,7 +35,7 @@ impl RequestId {
     pub fn digits(self) -> Hex<24> {
         // Six bytes of each.
         let joined = u128::from(self.prefix) << 80 | u128::from(self.count << 16) << 16;
-        Hex::of(joined.to_be_bytes())
+        Hex::of(&joined.to_be_bytes())
     }
 }
 

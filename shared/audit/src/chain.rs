@@ -37,7 +37,7 @@ impl ChainId {
 
 impl fmt::Display for ChainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Hex::<32>::of(self.0).as_str())
+        f.write_str(Hex::<32>::of(&self.0).as_str())
     }
 }
 
@@ -93,9 +93,11 @@ pub(crate) const LINKED_BYTES: usize = 8 + 32 + 8;
 pub(crate) fn linked(prev: &Digest, record_bytes: usize) -> [u8; LINKED_BYTES] {
     let mut text = [0; LINKED_BYTES];
     let link = prev.as_bytes();
-    let parts = (link.len() as u64).to_be_bytes().into_iter().chain(*link);
-    let parts = parts.chain((record_bytes as u64).to_be_bytes());
-    text.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+    let (link_bytes, rest) = text.split_at_mut(8);
+    let (before, bytes) = rest.split_at_mut(link.len());
+    link_bytes.copy_from_slice(&(link.len() as u64).to_be_bytes());
+    before.copy_from_slice(link);
+    bytes.copy_from_slice(&(record_bytes as u64).to_be_bytes());
     text
 }
 

@@ -113,7 +113,7 @@ fn line(out: &mut Vec<u8>, before: Position, record: impl FnOnce(&mut Vec<u8>, u
     let head = chain::linked(&before.link, out.len() - begin);
     fill(out, linked, &head);
     let link = Digest::of(out.get(linked..).unwrap_or_default());
-    fill(out, start, link.hex().as_str().as_bytes());
+    fill(out, start, link.hex().as_bytes());
     fill(out, begin - 1, b" ");
     out.push(b'\n');
     Position { seq, link }

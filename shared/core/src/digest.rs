@@ -45,12 +45,12 @@ impl Digest {
 
     /// The same, in memory of their own.
     pub fn short_hex(self) -> Hex<16> {
-        Hex::of(self.0)
+        Hex::of(&self.0)
     }
 
     /// Its digits, in memory of their own.
     pub fn hex(self) -> Hex<64> {
-        Hex::of(self.0)
+        Hex::of(&self.0)
     }
 
     fn from_aws(value: &aws_lc_rs::digest::Digest) -> Self {

@@ -34,7 +34,7 @@ impl<'a> Members<'a> {
     pub fn digest(&mut self, name: &str, value: Digest) {
         self.name(name);
         self.0.push(b'"');
-        self.0.extend_from_slice(value.hex().as_str().as_bytes());
+        self.0.extend_from_slice(value.hex().as_bytes());
         self.0.push(b'"');
     }
 
