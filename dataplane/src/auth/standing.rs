@@ -2,6 +2,7 @@
 //! accepts, after an issuer took back the key of a token, when a token has expired, and when an operator stops the mount or the caller.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,12 @@ impl Standing {
     }
 
     /// Over when it would not be let in any more, with why.
-    pub(crate) async fn ended(self, snapshots: Arc<SnapshotCell>) -> StreamEnd {
+    pub(crate) fn ended(self, snapshots: Arc<SnapshotCell>) -> impl Future<Output = StreamEnd> + Send {
+        // Nothing but this block: parameters of an `async fn` take room twice, for as long as the stream is open.
+        async move { self.ends(&snapshots).await }
+    }
+
+    async fn ends(&self, snapshots: &SnapshotCell) -> StreamEnd {
         let mut swaps = snapshots.changes();
         loop {
             let Some(snapshot) = snapshots.load() else { return StreamEnd::Credential };
@@ -56,7 +62,7 @@ impl Standing {
             if kills.load().stops(&self.mount, None, self.identity.as_deref()).is_some() {
                 return StreamEnd::Stopped;
             }
-            let Some(rest) = snapshot.auth.stands(&self) else { return StreamEnd::Credential };
+            let Some(rest) = snapshot.auth.stands(self) else { return StreamEnd::Credential };
             // A stream pins no snapshot.
             drop(snapshot);
             tokio::select! {

@@ -67,7 +67,8 @@ impl Views {
         loop {
             let now = self.now.borrow_and_update().clone();
             if let Some(now) = now.filter(|now| !self.before.has_rules_of(now)) {
-                let change = self.change(&now).await;
+                // Boxed: it is large, and rules seldom change.
+                let change = Box::pin(self.change(&now)).await;
                 self.before = now;
                 if let Some(change) = change {
                     return change;

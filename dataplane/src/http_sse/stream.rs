@@ -1,6 +1,7 @@
 //! The stream of a channel: first where to POST, then what there is to say. Everything that belongs to the channel ends when
 //! the stream's body is dropped, whoever drops it.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ use http::{HeaderValue, Response};
 use ostler_core::limits::SSE_KEEP_ALIVE;
 use ostler_mcp::headers::{EVENT_STREAM, X_ACCEL_BUFFERING};
 use ostler_mcp::sse;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::channel::{Channel, Queue};
@@ -33,7 +35,7 @@ struct Held {
     asker: Asker,
 }
 
-/// Opens a channel. Its stream is the answer; the token tells that the stream may end after a `close`, since nothing is
+/// Opens a channel. Its stream is the answer; the receiver is told that the stream may end after a `close`, since nothing is
 /// under way any more.
 ///
 /// # Errors
@@ -43,7 +45,7 @@ pub(crate) fn open<F: Future<Output = StreamEnd> + Send + 'static>(
     asker: Asker,
     ending: StreamEnds,
     unwelcome: impl FnOnce(&str) -> F,
-) -> Result<(Answer, Arc<Channel>, StreamEnds), ChannelError> {
+) -> Result<(Answer, Arc<Channel>, oneshot::Receiver<StreamEnd>), ChannelError> {
     let (channel, queue) = mount.runtime.channels.create(asker.caller())?;
     let mut endpoint = BytesMut::new();
     // With its leading slash, because there are clients that join it to the host as it is.
@@ -66,16 +68,14 @@ fn finish(
     channel: &Arc<Channel>,
     ending: StreamEnds,
     unwelcome: impl Future<Output = StreamEnd> + Send + 'static,
-) -> StreamEnds {
-    let ended = StreamEnds::default();
-    let told = ended.clone();
+) -> oneshot::Receiver<StreamEnd> {
+    let (tell, ended) = oneshot::channel();
     let (channel, cut) = (Arc::clone(channel), mount.runtime.cut.clone());
     let over = channel.over().clone();
     mount.upstream.tasks().spawn("http_sse_close", async move {
         let end = tokio::select! {
             biased;
-            end = unwelcome => end,
-            end = ending.any() => end,
+            end = ending.or(Box::pin(unwelcome)) => end,
             () = over.cancelled() => return,
         };
         // First, so that whoever is told that it takes no more hears no more either.
@@ -88,7 +88,8 @@ fn finish(
             () = cut.cancelled() => {}
             () = over.cancelled() => {}
         }
-        told.tell(end);
+        // The stream may have ended by itself.
+        let _ = tell.send(end);
     });
     ended
 }

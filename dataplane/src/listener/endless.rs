@@ -7,7 +7,7 @@
 //! closed (RFC 9112, 9.6). With a client that says much it is closed at once.
 
 use std::error::Error;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -53,21 +53,29 @@ pub(super) fn is_endless<B>(answer: &Response<B>) -> bool {
 ///
 /// # Errors
 /// Why it did not come to its end.
-pub(super) async fn write<S, B>(stream: S, answer: Response<B>, clock: &WallClock) -> io::Result<()>
+pub(super) fn write<S, B>(
+    stream: S,
+    answer: Response<B>,
+    clock: &WallClock,
+) -> impl Future<Output = io::Result<()>> + use<S, B>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,
 {
-    let mut client = Client { stream, said: 0 };
     let (parts, mut body) = answer.into_parts();
-    client.write(&*head(parts, clock)).await?;
-    while let Some(piece) = client.next(&mut body).await? {
-        let size = format!("{:x}\r\n", piece.len());
-        client.write(size.as_bytes().chain(piece).chain(&b"\r\n"[..])).await?;
+    let head = head(parts, clock);
+    let mut client = Client { stream, said: 0 };
+    // What is written is kept no longer than that, and nothing of the answer but its body.
+    async move {
+        client.write(&*head).await?;
+        drop(head);
+        while let Some(piece) = client.next(&mut body).await? {
+            client.write_chunk(piece).await?;
+        }
+        drop(body);
+        client.write(LAST_CHUNK).await?;
+        client.stream.shutdown().await
     }
-    drop(body);
-    client.write(LAST_CHUNK).await?;
-    client.stream.shutdown().await
 }
 
 fn head(parts: Parts, clock: &WallClock) -> Vec<u8> {
@@ -125,6 +133,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         })
         .await
+    }
+
+    /// Boxed: for most of the time there is none to write.
+    fn write_chunk(&mut self, piece: Bytes) -> Pin<Box<impl Future<Output = io::Result<()>>>> {
+        Box::pin(async move {
+            let size = format!("{:x}\r\n", piece.len());
+            self.write(size.as_bytes().chain(piece).chain(&b"\r\n"[..])).await
+        })
     }
 
     /// Writes all of it, and what lies between here and the client.

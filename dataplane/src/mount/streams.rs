@@ -1,8 +1,10 @@
 //! What ends a mount's streams without an end of their own: with the mount, or all that are open now when an operator stops it,
 //! after which others may begin once it goes on.
 
+use std::future::{Future, pending};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// Those of one mount.
@@ -28,8 +30,6 @@ pub(crate) enum StreamEnd {
 pub(crate) struct StreamEnds {
     pub(crate) mount: CancellationToken,
     pub(crate) listener: CancellationToken,
-    pub(crate) credential: CancellationToken,
-    pub(crate) stopped: CancellationToken,
 }
 
 // === impl Streams ===
@@ -55,30 +55,32 @@ impl Streams {
     }
 }
 
+// === impl StreamEnd ===
+
+impl StreamEnd {
+    /// What is told; nothing, for ever, where it ends by itself.
+    pub(crate) async fn told(end: oneshot::Receiver<Self>) -> Self {
+        match end.await {
+            Ok(end) => end,
+            Err(_) => pending().await,
+        }
+    }
+}
+
 // === impl StreamEnds ===
 
 impl StreamEnds {
     pub(crate) fn of(mount: CancellationToken, listener: CancellationToken) -> Self {
-        Self { mount, listener, ..Self::default() }
+        Self { mount, listener }
     }
 
-    /// The first of them.
-    pub(crate) async fn any(&self) -> StreamEnd {
+    /// The first of them, or that its client is unwelcome, which says why.
+    pub(crate) async fn or(self, unwelcome: impl Future<Output = StreamEnd> + Unpin) -> StreamEnd {
         tokio::select! {
             biased;
-            () = self.stopped.cancelled() => StreamEnd::Stopped,
+            end = unwelcome => end,
             () = self.mount.cancelled() => StreamEnd::Mount,
             () = self.listener.cancelled() => StreamEnd::Listener,
-            () = self.credential.cancelled() => StreamEnd::Credential,
-        }
-    }
-
-    pub(crate) fn tell(&self, end: StreamEnd) {
-        match end {
-            StreamEnd::Mount => self.mount.cancel(),
-            StreamEnd::Listener => self.listener.cancel(),
-            StreamEnd::Credential => self.credential.cancel(),
-            StreamEnd::Stopped => self.stopped.cancel(),
         }
     }
 }

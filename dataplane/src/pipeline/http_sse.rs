@@ -83,7 +83,7 @@ impl Pipeline {
                 record.watch_updates(mount, Some(hears), self.shared.snapshots.rules());
                 // Whose messages are refused is shown nothing.
                 record.watch_rules(caller.ok().map(views));
-                audit::track_while(answer, record, ended, pending())
+                audit::track_while(answer, record, StreamEnd::told(ended))
             }
             Err(error) => refuse::mount(full(error.to_string()), routed, &Asked::Nothing, record),
         }
@@ -260,7 +260,7 @@ impl Conversation {
             Ends::Within(limit) => audit::track_until(answer, record, limit, runtime.cut.clone()),
             Ends::WithMount => {
                 let ends = StreamEnds::of(runtime.streams.ending(), self.channel.over().clone());
-                audit::track_while(answer, record, ends, pending())
+                audit::track_while(answer, record, ends.or(pending()))
             }
         }
     }

@@ -245,8 +245,9 @@ impl Pipeline {
                 record.watch_end(self.aftermath(&routed, true));
                 record.watch_permitted(&routed.mount, self.shared.snapshots.rules());
                 let ends = StreamEnds::of(routed.mount.runtime.streams.ending(), entrance.ending());
-                let unwelcome = unwelcome(record.identity());
-                audit::track_while(answer, record, ends, unwelcome)
+                // Boxed, since each layer that a future is moved into keeps room for it.
+                let over = ends.or(Box::pin(unwelcome(record.identity())));
+                audit::track_while(answer, record, over)
             }
             Err((refusal, asked)) => refuse::mount(refusal, &routed, &asked, record),
         }

@@ -13,6 +13,7 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use ostler_core::limits::{CLIENT_PIECE_BYTES_MAX, DRAIN_CUT_GRACE};
 use ostler_mcp::{message, sse};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -22,7 +23,7 @@ use crate::govern::{Updates, Views};
 use crate::listener::{Endless, Offered, Watched};
 use crate::mount::admission;
 use crate::mount::metrics::Outcome;
-use crate::mount::streams::{StreamEnd, StreamEnds};
+use crate::mount::streams::StreamEnd;
 use crate::pipeline::Served;
 use crate::pipeline::aftermath::Aftermath;
 use crate::pipeline::refuse::{Asked, Refusal};
@@ -43,8 +44,8 @@ pub struct TrackedBody {
 struct Tracked {
     body: AnswerBody,
     record: Option<Box<Record>>,
-    /// What ends a stream that has no end of its own.
-    gone: Option<Pin<Box<Gone>>>,
+    /// Says that a stream that has no end of its own has to end, and why.
+    gone: Option<oneshot::Receiver<StreamEnd>>,
     /// The mount is gone, and its time to finish is up.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     is_cut: bool,
@@ -73,8 +74,6 @@ const CREDENTIAL_GONE: &str = "credential_gone";
 const CLIENT_STALLED: &str = "client_stalled";
 const POLICY_CHANGED: &str = "policy_changed";
 const STOPPED: &str = "kill_switch";
-
-type Gone = dyn Future<Output = StreamEnd> + Send;
 
 const fn word(end: StreamEnd) -> &'static str {
     match end {
@@ -113,12 +112,11 @@ pub(in crate::pipeline) fn track_until(
 }
 
 /// The same, for a stream that has no end of its own: it ends when its mount does, or its listener, or when its client would
-/// not be let in any more, which `unwelcome` says, and why.
+/// not be let in any more, which `over` says, and why.
 pub(in crate::pipeline) fn track_while(
     answer: Response<AnswerBody>,
     record: Record,
-    ends: StreamEnds,
-    unwelcome: impl Future<Output = StreamEnd> + Send + 'static,
+    over: impl Future<Output = StreamEnd> + Send + 'static,
 ) -> Served {
     let is_over = answer.body().is_end_stream();
     let mut served = track(answer, record);
@@ -126,24 +124,19 @@ pub(in crate::pipeline) fn track_while(
         return served;
     }
     served.extensions_mut().insert(Endless);
+    let (tell, gone) = oneshot::channel();
     if let Some(tracked) = lock(&served.body_mut().tracked).as_mut() {
-        let ends = ends.clone();
-        tracked.gone = Some(Box::pin(async move { ends.any().await }));
+        tracked.gone = Some(gone);
         let views = tracked.record.as_mut().and_then(|record| record.views.take());
         tracked.retold = Retold::new(views.map(Views::changes));
     }
     // Boxed, since each layer that a future is moved into keeps room for it: what is in here would be there up to four times.
-    let unwelcome = Box::pin(unwelcome);
+    let over = Box::pin(over);
     // Over HTTP/2 a client that reads nothing keeps its connection, and nobody polls the stream any more.
     served.body_mut().end_after(Box::pin(async move {
-        let end = tokio::select! {
-            biased;
-            end = unwelcome => {
-                ends.tell(end);
-                end
-            }
-            end = ends.any() => end,
-        };
+        let end = over.await;
+        // Whoever has left need not be told.
+        let _ = tell.send(end);
         tokio::time::sleep(DRAIN_CUT_GRACE).await;
         word(end)
     }));
@@ -317,9 +310,12 @@ impl Tracked {
             Poll::Ready(None) => self.complete(),
             Poll::Pending => {
                 if let Some(gone) = &mut self.gone
-                    && let Poll::Ready(end) = gone.as_mut().poll(cx)
+                    && let Poll::Ready(told) = Pin::new(gone).poll(cx)
                 {
-                    return self.leave(word(end));
+                    self.gone = None;
+                    if let Ok(end) = told {
+                        return self.leave(word(end));
+                    }
                 }
                 match self.poll_retold(cx) {
                     Some(Told::Event(event)) => return Poll::Ready(Some(Ok(Frame::data(event)))),

@@ -29,7 +29,8 @@ pub struct Block {
 /// The reader of one stream.
 #[derive(Debug)]
 pub struct Passing {
-    scan: AnswerScan,
+    /// Of the data; nothing before the first of it. In a box of its own, since streams say nothing for most of their time.
+    scan: Option<Box<AnswerScan>>,
     at: At,
     name: Vec<u8>,
     /// The event's type, cut when it is longer than any that matters.
@@ -92,7 +93,7 @@ impl Default for Passing {
 impl Passing {
     pub fn new(event_bytes_max: usize) -> Self {
         Self {
-            scan: AnswerScan::default(),
+            scan: None,
             at: At::Name,
             name: Vec::with_capacity(NAME_BYTES_MAX),
             event_type: Vec::new(),
@@ -134,7 +135,14 @@ impl Passing {
 
     /// The raw id of the request in the block that ended last, if it was one.
     pub fn asked(&self) -> Option<&str> {
-        self.scan.asked()
+        self.scan.as_ref()?.asked()
+    }
+
+    /// Lets go of what only the data of an event needs, if there is none: nobody asks any more what the last one was.
+    pub fn rest(&mut self) {
+        if !self.fields.data {
+            self.scan = None;
+        }
     }
 
     /// Whether a block has begun that has not ended.
@@ -144,7 +152,7 @@ impl Passing {
 
     /// What is wrong with the current event already, before its end: a foreign response does not get better.
     pub fn is_foreign(&self) -> bool {
-        self.scan.heard().foreign
+        self.scan.as_ref().is_some_and(|scan| scan.heard().foreign)
     }
 
     /// Passes a byte order mark, and the LF of a CR that ended the chunk before.
@@ -220,7 +228,7 @@ impl Passing {
                 // Lines of data are joined by a line break.
                 if self.fields.data {
                     self.fields.data_bytes += 1;
-                    self.scan.push(b"\n", awaited);
+                    self.scan.get_or_insert_default().push(b"\n", awaited);
                 }
                 self.fields.data = true;
             }
@@ -236,7 +244,7 @@ impl Passing {
         match field {
             Field::Data => {
                 self.fields.data_bytes += piece.len();
-                self.scan.push(piece, awaited);
+                self.scan.get_or_insert_default().push(piece, awaited);
             }
             Field::Id => self.fields.id.note(piece, |byte| byte == 0),
             Field::Retry => self.fields.retry.note(piece, |byte| !byte.is_ascii_digit()),
@@ -274,9 +282,9 @@ impl Passing {
         let fields = std::mem::take(&mut self.fields);
         let is_message = matches!(self.event_type.as_slice(), b"" | b"message");
         self.event_type.clear();
-        let heard = self.scan.finish();
+        let heard = self.scan.as_mut().map(|scan| scan.finish());
         Block {
-            message: (is_message && fields.data_bytes > 0).then_some(heard),
+            message: heard.filter(|_| is_message && fields.data_bytes > 0),
             has_id: fields.has_id,
             foretells_resumption: fields.has_id
                 && (fields.has_retry || fields.data && fields.data_bytes == 0),

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::listener::Unread;
+use crate::mount::streams::StreamEnds;
 use crate::pipeline::ids::RequestIds;
 
 #[tokio::test(start_paused = true)]
@@ -22,18 +23,21 @@ async fn a_stream_that_nobody_reads_ends_with_its_mount_its_listener_and_its_cre
     for gone in [StreamEnd::Mount, StreamEnd::Listener, StreamEnd::Credential, StreamEnd::Stopped] {
         let (events, received) = mpsc::channel(1);
         let ends = StreamEnds::default();
+        let (mount, listener) = (ends.mount.clone(), ends.listener.clone());
         let (unwelcome, is_unwelcome) = tokio::sync::oneshot::channel::<()>();
         let until = async move {
             drop(is_unwelcome.await);
             gone
         };
+        let over = ends.or(Box::pin(until));
         let record = Record::start(RequestIds::from_entropy().next(), AccessLog::default(), None);
-        let served = track_while(Response::new(AnswerBody::Events(received)), record, ends.clone(), until);
+        let served = track_while(Response::new(AnswerBody::Events(received)), record, over);
         tokio::time::sleep(DRAIN_CUT_GRACE * 100).await;
         assert!(!events.is_closed());
         match gone {
             StreamEnd::Credential | StreamEnd::Stopped => drop(unwelcome),
-            gone => ends.tell(gone),
+            StreamEnd::Mount => mount.cancel(),
+            StreamEnd::Listener => listener.cancel(),
         }
         let let_go = tokio::time::timeout(DRAIN_CUT_GRACE * 2, events.closed()).await;
         assert!(let_go.is_ok(), "what feeds it is held by a client that does not read");

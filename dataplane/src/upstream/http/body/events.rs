@@ -238,6 +238,10 @@ impl EventBody {
         }
         self.let_go(chunk.split_to(passed));
         self.hold(chunk);
+        if self.is_push {
+            // Until the next event, which may be long.
+            self.passing.rest();
+        }
     }
 
     /// Keeps back the event that has just ended, if none of it has left.
