@@ -9,7 +9,7 @@ use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::http_sse::SseClient;
 use ostler_tests::support::member::MemberServer;
-use ostler_tests::support::raw::{RawServer, chunk, last_chunk, result, stream_head};
+use ostler_tests::support::raw::{RawServer, chunk, http, last_chunk, result, stream_head};
 use ostler_tests::support::world::{modern, standalone};
 use serde_json::{Value, json};
 
@@ -406,5 +406,14 @@ async fn what_is_denied_is_not_heard_of_however_its_event_is_cut_on_the_way() {
         assert_eq!(heard.matches("repo:b").count(), 2, "cut at {cut}: {heard}");
         assert!(!heard.contains("file:///a") && heard.contains(r#""id":3"#), "cut at {cut}: {heard}");
     }
+    // And not where the whole answer was there at once.
+    server.misbehave(move |request| {
+        let answer = format!("data: {}\n\n", result(&request.body["id"]));
+        vec![http(200, "text/event-stream", &[&*open, &*closed, &*answer].concat())]
+    });
+    let ask = modern(dataplane.mcp_addr(), "up", 3, "tools/call", json!({"name": "x", "arguments": {}}));
+    let heard = ask.send().await.text();
+    assert!(heard.contains("repo:b") && heard.contains(r#""id":3"#), "{heard}");
+    assert!(!heard.contains("file:///a"), "{heard}");
     dataplane.shutdown().await;
 }

@@ -43,6 +43,11 @@ impl Updates {
         Self { mount: Arc::clone(mount), caller, now }
     }
 
+    /// Whether some of these events may be such that not everybody may hear them.
+    pub(crate) fn may_be_in(events: &[u8]) -> bool {
+        may_tell(events)
+    }
+
     /// What its caller may hear of these events.
     pub(crate) fn keep(&self, events: Bytes) -> Bytes {
         if !may_tell(&events) {

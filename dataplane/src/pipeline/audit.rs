@@ -28,7 +28,7 @@ use crate::listener::Unread;
 use crate::mount::Mount;
 use crate::mount::bodies::Bodies;
 use crate::mount::metrics::{MountMetrics, Outcome};
-use crate::upstream::{InFlight, Verb};
+use crate::upstream::{AnswerBody, InFlight, Verb};
 pub use tracked::TrackedBody;
 pub(super) use tracked::{track, track_until, track_while, untracked};
 
@@ -194,6 +194,13 @@ impl Record {
         let permitted = || self.permit.as_ref().and_then(Permit::caller).cloned();
         let caller = caller.or_else(permitted).unwrap_or_default();
         self.updates = Some(Updates::new(mount, caller, rules));
+    }
+
+    /// Keeps it from one that is at hand.
+    pub(super) fn withhold_updates(&mut self, body: &mut AnswerBody) {
+        if let Some(updates) = self.updates.take() {
+            body.keep(|events| updates.keep(events));
+        }
     }
 
     /// Gives the answer up when its client leaves it unread.

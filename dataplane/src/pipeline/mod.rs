@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Denial;
 use crate::bridge;
-use crate::govern::{Asking, Denied, Lists, Pass};
+use crate::govern::{Asking, Denied, Lists, Pass, Updates};
 use crate::listener::Entrance;
 use crate::mount::bodies::Bodies;
 use crate::mount::session::Session;
@@ -221,11 +221,18 @@ impl Pipeline {
             Ok(body) => body,
             Err(refusal) => return refuse::mount(refusal, &routed, &Asked::Nothing, record),
         };
-        let served = self.forward(&head.headers, &said, &body.bytes, &routed, &mut record).await;
-        if let Ok((answer, _)) = &served
+        let mut served = self.forward(&head.headers, &said, &body.bytes, &routed, &mut record).await;
+        if let Ok((answer, ends)) = &mut served
             && answer.body().closing().is_some()
         {
-            record.watch_updates(&routed.mount, None, self.shared.snapshots.rules());
+            let is_settled = matches!(ends, Ends::Within(_)) && answer.body_mut().settle().await;
+            if !is_settled || answer.body().at_hand().is_some_and(Updates::may_be_in) {
+                record.watch_updates(&routed.mount, None, self.shared.snapshots.rules());
+            }
+            if is_settled {
+                record.withhold_updates(answer.body_mut());
+                routed.mount.upstream.record_end(Ok(()));
+            }
         }
         match served {
             Ok((answer, _)) if answer.body().is_at_hand() => {

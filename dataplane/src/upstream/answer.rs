@@ -1,5 +1,6 @@
 //! The body of an answer: bytes at hand, an upstream's stream, or events written here.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -104,6 +105,30 @@ impl AnswerBody {
             }
             other => other,
         };
+    }
+
+    /// Makes of an upstream's event stream that has come to its end already what it is: bytes at hand, which need nobody who watches over
+    /// them. Whether it was one. Nothing is waited for.
+    pub async fn settle(&mut self) -> bool {
+        let Self::Stream(body) = self else { return false };
+        let Some(whole) = poll_fn(|cx| Poll::Ready(body.whole(cx))).await else { return false };
+        *self = Self::full(whole);
+        true
+    }
+
+    /// What is at hand of it.
+    pub fn at_hand(&self) -> Option<&[u8]> {
+        match self {
+            Self::Full(bytes) => bytes.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Shortens what is at hand.
+    pub fn keep(&mut self, kept: impl FnOnce(Bytes) -> Bytes) {
+        if let Self::Full(bytes) = self {
+            *bytes = bytes.take().map(kept);
+        }
     }
 
     /// Gives back what was read of an upstream's stream ahead of the client, in order.

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use ostler_mcp::sse::Decoder;
 use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
-use ostler_tests::support::raw::{RawRequest, Step, chunk, last_chunk, result, stream_head, well};
+use ostler_tests::support::raw::{RawRequest, Step, chunk, http, last_chunk, result, stream_head, well};
 use ostler_tests::support::world::call;
 use serde_json::{Value, json};
 
@@ -60,6 +60,24 @@ async fn row(
     scene.server.behave(well);
     scene.server.release();
     scene.back().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_there_at_once_is_judged_as_any_other() {
+    let at_once = |rest: &str| http(200, "text/event-stream", &format!("{PROGRESS}{rest}"));
+    let answer = |id: u64| format!("data: {}\n\n", result(&json!(id)));
+    let scene = Scene::start().await;
+    let right = at_once(&answer(7));
+    scene.server.misbehave_unprobed(move |_| vec![right.clone()]);
+    let passed = scene.call(7).await;
+    assert_eq!(passed.text(), format!("{PROGRESS}{}", answer(7)));
+    assert!(passed.header("content-length").is_some(), "nothing is left to wait for");
+    scene.server.behave(well);
+    scene.back().await;
+    for rest in [answer(8), String::new(), answer(8) + &answer(7)] {
+        let wrong = at_once(&rest);
+        row(Scene::start().await, move |_| vec![wrong.clone()], INVALID, "invalid_answer").await;
+    }
 }
 
 #[tokio::test]

@@ -171,6 +171,24 @@ impl EventBody {
         }
     }
 
+    /// All of it, if it is at hand, whole and in one piece. Nothing is waited for, and what was read of another leaves in its turn.
+    pub(in crate::upstream) fn whole(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
+        while self.end.is_none() && self.out.len() < 2 {
+            if self.source.is_end() {
+                self.end = Some(self.ended().map_err(Box::new));
+                break;
+            }
+            match self.source.poll_data(cx) {
+                Poll::Ready(Some(Ok(chunk))) => self.pass(chunk),
+                Poll::Ready(Some(Err(broken))) => self.end = Some(self.broke(&broken).map_err(Box::new)),
+                Poll::Ready(None) => self.end = Some(self.ended().map_err(Box::new)),
+                Poll::Pending => return None,
+            }
+        }
+        let is_whole = matches!(self.end, Some(Ok(()))) && self.out.len() == 1 && self.leaving.is_none();
+        self.out.pop_front_if(|_| is_whole)
+    }
+
     /// Ends it after what has left, with this error for each request that waits.
     pub(in crate::upstream) fn interrupt(&mut self, error: UpstreamError) {
         if self.end.is_none() {
