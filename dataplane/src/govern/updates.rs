@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::Governance;
 use crate::mount::Mount;
+use crate::upstream::AnswerBody;
 
 /// What one stream's caller may hear of.
 pub(crate) struct Updates {
@@ -43,9 +44,9 @@ impl Updates {
         Self { mount: Arc::clone(mount), caller, now }
     }
 
-    /// Whether some of these events may be such that not everybody may hear them.
-    pub(crate) fn may_be_in(events: &[u8]) -> bool {
-        may_tell(events)
+    /// Whether something in what is at hand of an answer may be such that not everybody may hear it under these rules.
+    pub(crate) fn may_be_in(answer: &AnswerBody, governance: &Governance) -> bool {
+        governance.policy.is_some() && answer.at_hand().is_some_and(may_tell)
     }
 
     /// What its caller may hear of these events.

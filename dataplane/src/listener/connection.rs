@@ -59,9 +59,11 @@ where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
 {
     // Boxed, and gone before what may last for hours.
-    let taken = Box::pin(serve_in_time(stream, handle, &mut leaving)).await;
-    let Some((stream, answer)) = taken else { return };
-    if let Err(error) = endless::write(stream, answer, &WallClock::system()).await {
+    let written = match Box::pin(serve_in_time(stream, handle, &mut leaving)).await {
+        Some((stream, answer)) => endless::write(stream, answer, &WallClock::system()),
+        None => return,
+    };
+    if let Err(error) = written.await {
         tracing::debug!(%error, "client connection ended in its stream");
     }
 }

@@ -226,7 +226,7 @@ impl Pipeline {
             && answer.body().closing().is_some()
         {
             let is_settled = matches!(ends, Ends::Within(_)) && answer.body_mut().settle().await;
-            if !is_settled || answer.body().at_hand().is_some_and(Updates::may_be_in) {
+            if !is_settled || Updates::may_be_in(answer.body(), routed.snapshot.governance()) {
                 record.watch_updates(&routed.mount, None, self.shared.snapshots.rules());
             }
             if is_settled {
