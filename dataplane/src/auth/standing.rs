@@ -46,8 +46,11 @@ impl Standing {
     }
 
     /// Over when it would not be let in any more, with why.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "parameters of an `async fn` take room twice, for as long as the stream is open"
+    )]
     pub(crate) fn ended(self, snapshots: Arc<SnapshotCell>) -> impl Future<Output = StreamEnd> + Send {
-        // Nothing but this block: parameters of an `async fn` take room twice, for as long as the stream is open.
         async move { self.ends(&snapshots).await }
     }
 

@@ -162,12 +162,8 @@ impl EventBody {
                 self.end = Some(Ok(()));
                 continue;
             }
-            match ready!(self.source.poll_data(cx)) {
-                Some(Ok(chunk)) => self.pass(chunk),
-                Some(Err(Broken::Idle)) if self.waits_for_client() => {}
-                Some(Err(broken)) => self.end = Some(self.broke(&broken).map_err(Box::new)),
-                None => self.end = Some(self.ended().map_err(Box::new)),
-            }
+            let read = ready!(self.source.poll_data(cx));
+            self.take(read);
         }
     }
 
@@ -179,14 +175,22 @@ impl EventBody {
                 break;
             }
             match self.source.poll_data(cx) {
-                Poll::Ready(Some(Ok(chunk))) => self.pass(chunk),
-                Poll::Ready(Some(Err(broken))) => self.end = Some(self.broke(&broken).map_err(Box::new)),
-                Poll::Ready(None) => self.end = Some(self.ended().map_err(Box::new)),
+                Poll::Ready(read) => self.take(read),
                 Poll::Pending => return None,
             }
         }
         let is_whole = matches!(self.end, Some(Ok(()))) && self.out.len() == 1 && self.leaving.is_none();
         self.out.pop_front_if(|_| is_whole)
+    }
+
+    /// What has come of the source.
+    fn take(&mut self, read: Option<Result<Bytes, Broken>>) {
+        match read {
+            Some(Ok(chunk)) => self.pass(chunk),
+            Some(Err(Broken::Idle)) if self.waits_for_client() => {}
+            Some(Err(broken)) => self.end = Some(self.broke(&broken).map_err(Box::new)),
+            None => self.end = Some(self.ended().map_err(Box::new)),
+        }
     }
 
     /// Ends it after what has left, with this error for each request that waits.
