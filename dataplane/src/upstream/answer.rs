@@ -108,10 +108,21 @@ impl AnswerBody {
     }
 
     /// Makes of an upstream's event stream that has come to its end already what it is: bytes at hand, which need nobody who watches over
-    /// them. Whether it was one. Nothing is waited for.
+    /// them. Whether it was one. Nothing is waited for but, where all is there but the end, that others have had their turn.
     pub async fn settle(&mut self) -> bool {
         let Self::Stream(body) = self else { return false };
-        let Some(whole) = poll_fn(|cx| Poll::Ready(body.whole(cx))).await else { return false };
+        let mut has_waited = false;
+        let whole = poll_fn(|cx| {
+            let whole = body.whole(cx);
+            if whole.is_some() || has_waited || !body.is_answered() {
+                return Poll::Ready(whole);
+            }
+            // The connection's task has been woken for the end of a body in chunks, and has it in its turn, which is before ours.
+            has_waited = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let Some(whole) = whole.await else { return false };
         *self = Self::full(whole);
         true
     }

@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     Json,
     /// The same as the one event of a stream.
     Sse,
+    /// The same in chunks, from a server that does not say how long it is.
+    SseChunked,
     /// JSON of 100 KB.
     Large,
     /// JSON of 1 MB.
@@ -67,6 +69,8 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(small("paced", "a small call, at 3 000 a second").at(16).paced(PACE));
     cases.push(small("modern", "a small call of the modern era").of(Era::Modern, Era::Modern).at(16));
     cases.push(small("sse", "a small call, answered with an event").answered(Answer::Sse).at(16));
+    let chunked = small("sse-chunked", "the same, in chunks");
+    cases.push(chunked.answered(Answer::SseChunked).at(16));
     cases.push(small("answer-100k", "100 KB of answer").answered(Answer::Large).at(16));
     cases.push(small("answer-1m", "1 MB of answer").answered(Answer::Huge).at(16));
     cases.push(small("arguments-100k", "100 KB of arguments").asking(LARGE_ARGUMENT_BYTES).at(16));
@@ -150,12 +154,13 @@ impl Case {
 // === impl Answer ===
 
 impl Answer {
-    const ALL: [Self; 4] = [Self::Json, Self::Sse, Self::Large, Self::Huge];
+    const ALL: [Self; 5] = [Self::Json, Self::Sse, Self::SseChunked, Self::Large, Self::Huge];
 
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Json => "/json",
             Self::Sse => "/sse",
+            Self::SseChunked => "/sse-chunked",
             Self::Large => "/100k",
             Self::Huge => "/1m",
         }
@@ -168,7 +173,7 @@ impl Answer {
 
     pub(crate) fn text_bytes(self) -> usize {
         match self {
-            Self::Json | Self::Sse => 100,
+            Self::Json | Self::Sse | Self::SseChunked => 100,
             Self::Large => 100 * 1024,
             Self::Huge => 1024 * 1024,
         }

@@ -72,6 +72,14 @@ async fn a_stream_that_is_there_at_once_is_judged_as_any_other() {
     let passed = scene.call(7).await;
     assert_eq!(passed.text(), format!("{PROGRESS}{}", answer(7)));
     assert!(passed.header("content-length").is_some(), "nothing is left to wait for");
+    scene.server.misbehave_unprobed(move |_| {
+        let whole = [stream_head(), chunk(&format!("{PROGRESS}{}", answer(7))), last_chunk()];
+        let bytes = |step| if let Step::Send(bytes) = step { bytes } else { Vec::new() };
+        vec![Step::Send(whole.map(bytes).concat())]
+    });
+    let passed = scene.call(7).await;
+    assert_eq!(passed.text(), format!("{PROGRESS}{}", answer(7)));
+    assert!(passed.header("content-length").is_some(), "nothing is left to wait for");
     scene.server.behave(well);
     scene.back().await;
     for rest in [answer(8), String::new(), answer(8) + &answer(7)] {

@@ -7,7 +7,9 @@ use crate::cases::{Answer, Case, Shape};
 
 /// It holds answers whole and knows no rules.
 pub(super) fn serves(case: &Case) -> bool {
-    case.is_plain() && case.shape == Shape::Mount && matches!(case.answer, Answer::Json | Answer::Sse)
+    case.is_plain()
+        && case.shape == Shape::Mount
+        && matches!(case.answer, Answer::Json | Answer::Sse | Answer::SseChunked)
 }
 
 pub(super) fn start(setting: &Setting<'_>) -> anyhow::Result<Served> {

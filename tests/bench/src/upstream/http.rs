@@ -1,12 +1,14 @@
-//! The upstream behind HTTP/1.1, on one thread. The path says what a call's answer is: `/json`, `/sse`, `/100k`, `/1m`.
+//! The upstream behind HTTP/1.1, on one thread. The path says what a call's answer is: `/json`, `/sse`, `/sse-chunked`, `/100k`, `/1m`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -36,7 +38,25 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     })
 }
 
-async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+/// Of known length, or in chunks.
+type Answered = Either<Full<Bytes>, Unannounced>;
+
+/// A piece that does not say that it is the only one.
+struct Unannounced(Option<Bytes>);
+
+impl Body for Unannounced {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+async fn respond(request: Request<Incoming>) -> Result<Response<Answered>, Infallible> {
     let kind = Answer::at(request.uri().path());
     if request.method() != Method::POST {
         return Ok(status(StatusCode::METHOD_NOT_ALLOWED));
@@ -46,10 +66,17 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
     let Some(json) = answer(&body, kind.text_bytes()) else { return Ok(status(StatusCode::ACCEPTED)) };
     let is_call = memchr::memmem::find(&body, b"\"tools/call\"").is_some();
     let (media, bytes) = match kind {
-        Answer::Sse if is_call => ("text/event-stream", format!("event: message\ndata: {json}\n\n")),
+        Answer::Sse | Answer::SseChunked if is_call => {
+            ("text/event-stream", format!("event: message\ndata: {json}\n\n"))
+        }
         _ => ("application/json", json),
     };
-    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+    let bytes = Bytes::from(bytes);
+    let answered = match kind {
+        Answer::SseChunked if is_call => Either::Right(Unannounced(Some(bytes))),
+        _ => Either::Left(Full::new(bytes)),
+    };
+    let mut response = Response::new(answered);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     if memchr::memmem::find(&body, b"\"initialize\"").is_some() {
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
@@ -58,8 +85,8 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
     Ok(response)
 }
 
-fn status(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn status(status: StatusCode) -> Response<Answered> {
+    let mut response = Response::new(Either::Left(Full::default()));
     *response.status_mut() = status;
     response
 }

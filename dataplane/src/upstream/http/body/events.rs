@@ -183,6 +183,11 @@ impl EventBody {
         self.out.pop_front_if(|_| is_whole)
     }
 
+    /// Whether nothing is missing but the end.
+    pub(in crate::upstream) fn is_answered(&self) -> bool {
+        !self.is_push && self.end.is_none() && self.awaited.is_over()
+    }
+
     /// What has come of the source.
     fn take(&mut self, read: Option<Result<Bytes, Broken>>) {
         match read {
