@@ -9,7 +9,7 @@ use ostler_tests::support::eventually;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::http_sse::SseClient;
 use ostler_tests::support::member::MemberServer;
-use ostler_tests::support::raw::{RawServer, chunk, http, last_chunk, result, stream_head};
+use ostler_tests::support::raw::{RawServer, Step, chunk, http, last_chunk, result, stream_head};
 use ostler_tests::support::world::{modern, standalone};
 use serde_json::{Value, json};
 
@@ -413,6 +413,41 @@ async fn what_is_denied_is_not_heard_of_however_its_event_is_cut_on_the_way() {
     });
     let ask = modern(dataplane.mcp_addr(), "up", 3, "tools/call", json!({"name": "x", "arguments": {}}));
     let heard = ask.send().await.text();
+    assert!(heard.contains("repo:b") && heard.contains(r#""id":3"#), "{heard}");
+    assert!(!heard.contains("file:///a"), "{heard}");
+    dataplane.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_come_while_an_answer_is_awaited_hold_for_it_even_where_it_is_there_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RawServer::start().await;
+    let upstreams = json!({"up": {"http": {"url": server.url()}, "protocol": "2026-07-28"}});
+    let before = json!({"version": 1, "upstreams": &upstreams});
+    let denies = rules(&[json!({"match": {"resource": "file:*"}, "action": "deny"})]);
+    let after = json!({"version": 1, "upstreams": &upstreams, "policy": denies});
+    let dataplane = standalone(dir.path(), &before.to_string()).await;
+    let version = || dataplane.admin().applier.status.read().applied.map_or(0, |revision| revision.version);
+    let update = |uri: &str| {
+        let update = json!({"jsonrpc": "2.0", "method": UPDATED, "params": {"uri": uri}});
+        format!("data: {update}\n\n")
+    };
+    let updates = update("file:///a") + &update("repo:b");
+    server.misbehave(move |request| {
+        let answer = format!("{updates}data: {}\n\n", result(&request.body["id"]));
+        vec![Step::Wait, http(200, "text/event-stream", &answer)]
+    });
+    let ask = modern(dataplane.mcp_addr(), "up", 3, "tools/call", json!({"name": "x", "arguments": {}}));
+    let asked = tokio::spawn(async move { ask.send().await });
+    eventually("the call has arrived", async || (!server.calls().is_empty()).then_some(())).await;
+    let applied = version();
+    std::fs::write(dir.path().join("ostler.yaml"), after.to_string()).unwrap();
+    dataplane.reload();
+    eventually("the rules are applied", async || (version() > applied).then_some(())).await;
+    server.release();
+    let answer = asked.await.unwrap();
+    assert!(answer.header("content-length").is_some(), "it was there at once");
+    let heard = answer.text();
     assert!(heard.contains("repo:b") && heard.contains(r#""id":3"#), "{heard}");
     assert!(!heard.contains("file:///a"), "{heard}");
     dataplane.shutdown().await;

@@ -226,7 +226,9 @@ impl Pipeline {
             && answer.body().closing().is_some()
         {
             let is_settled = matches!(ends, Ends::Within(_)) && answer.body_mut().settle().await;
-            if !is_settled || Updates::may_be_in(answer.body(), routed.snapshot.governance()) {
+            // The rules of now, as for a stream: they may have come while the answer was awaited.
+            let may_tell = |now: Arc<Snapshot>| Updates::may_be_in(answer.body(), now.governance());
+            if !is_settled || self.shared.snapshots.load().is_some_and(may_tell) {
                 record.watch_updates(&routed.mount, None, self.shared.snapshots.rules());
             }
             if is_settled {
