@@ -12,6 +12,9 @@ use smallvec::SmallVec;
 
 /// Headers of an answer that come down, where it has no more than most.
 const WANTED_MOSTLY: usize = 4;
+/// Headers that a map may have room for which goes on to a client's connection, and is kept by it for as long as it is open. That of an answer
+/// with more than most has cost its memory already.
+const PASSED_ON_MAX: usize = 24;
 
 /// The session id, ready to be looked up and set.
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static(MCP_SESSION_ID);
@@ -44,7 +47,11 @@ pub(super) fn to_client(headers: &mut HeaderMap) {
     };
     let wanted = headers.iter().filter(is_wanted).map(|(name, value)| (name.clone(), value.clone()));
     let wanted: SmallVec<[_; WANTED_MOSTLY]> = wanted.collect();
-    headers.clear();
+    if headers.capacity() > PASSED_ON_MAX {
+        *headers = HeaderMap::with_capacity(wanted.len());
+    } else {
+        headers.clear();
+    }
     for (name, value) in wanted {
         headers.append(name, value);
     }
@@ -75,6 +82,8 @@ pub(in crate::upstream) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool
 
 #[cfg(test)]
 mod tests {
+    use ostler_core::limits::HEADERS_MAX;
+
     use super::*;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -123,6 +132,20 @@ mod tests {
         ]);
         to_client(&mut upstream);
         assert!(upstream.is_empty());
+    }
+
+    #[test]
+    fn an_upstream_of_many_headers_leaves_no_client_room_for_as_many() {
+        let room_after = |sent: usize| {
+            let name = |number| HeaderName::from_bytes(format!("x-{number}").as_bytes()).unwrap();
+            let mut upstream = map(&[("content-type", "application/json")]);
+            upstream.extend((0..sent).map(|number| (name(number), HeaderValue::from_static("x"))));
+            to_client(&mut upstream);
+            assert_eq!(upstream.len(), 1);
+            upstream.capacity()
+        };
+        assert!(room_after(8) >= 8, "memory that is there is used again");
+        assert!(room_after(HEADERS_MAX) <= PASSED_ON_MAX);
     }
 
     #[test]
