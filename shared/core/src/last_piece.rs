@@ -41,7 +41,10 @@ thread_local! {
 type Piece<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
 
 /// Withholds wake-ups for as long as it is there, and then makes up for them.
-struct Holding;
+struct Holding {
+    /// What became of them before.
+    outer: Hand,
+}
 
 /// Polls a body for its next piece. The connection that it comes from is not woken for the last one.
 pub fn poll_piece<B: Body + Unpin>(body: &mut B, cx: &mut Context<'_>) -> Poll<Option<Piece<B>>> {
@@ -109,18 +112,18 @@ impl Wake for Bell {
 
 impl Holding {
     fn begin() -> Self {
-        HAND.set(Hand::Held(None));
-        Self
+        Self { outer: HAND.replace(Hand::Held(None)) }
     }
 
     fn forget(self) {
-        HAND.set(Hand::Open);
+        drop(HAND.replace(Hand::Held(None)));
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        if let Hand::Held(Some(bell)) = HAND.replace(Hand::Open) {
+        let outer = std::mem::replace(&mut self.outer, Hand::Open);
+        if let Hand::Held(Some(bell)) = HAND.replace(outer) {
             bell.ring();
         }
     }

@@ -312,10 +312,8 @@ impl Tracked {
                 if let Some(gone) = &mut self.gone
                     && let Poll::Ready(told) = Pin::new(gone).poll(cx)
                 {
-                    self.gone = None;
-                    if let Ok(end) = told {
-                        return self.leave(word(end));
-                    }
+                    // Where the watch is lost, nobody can say that its client is welcome.
+                    return self.leave(word(told.unwrap_or(StreamEnd::Credential)));
                 }
                 match self.poll_retold(cx) {
                     Some(Told::Event(event)) => return Poll::Ready(Some(Ok(Frame::data(event)))),

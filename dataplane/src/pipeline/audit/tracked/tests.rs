@@ -18,6 +18,15 @@ use crate::listener::Unread;
 use crate::mount::streams::StreamEnds;
 use crate::pipeline::ids::RequestIds;
 
+#[tokio::test]
+async fn a_stream_that_nobody_watches_any_more_ends() {
+    let (_events, received) = mpsc::channel(1);
+    let record = Record::start(RequestIds::from_entropy().next(), AccessLog::default(), None);
+    let lost = async { panic!("the watch is lost") };
+    let mut served = track_while(Response::new(AnswerBody::Events(received)), record, lost);
+    assert!(served.body_mut().frame().await.is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_reads_ends_with_its_mount_its_listener_and_its_credential() {
     for gone in [StreamEnd::Mount, StreamEnd::Listener, StreamEnd::Credential, StreamEnd::Stopped] {
