@@ -102,6 +102,8 @@ struct State {
     segments: Segments,
     /// Why another chain is to begin.
     forks: Option<String>,
+    /// Control has more than it had when the thread last looked for room.
+    may_have_room: bool,
     stops: bool,
 }
 
@@ -139,8 +141,9 @@ impl Audit {
             add("spool_damaged", found);
         }
         let (round, thread_waits, lost, is_awaited) = (Arc::default(), false, 0, true);
-        let (forks, stops) = (None, false);
-        let state = State { queue, round, thread_waits, lost, is_awaited, segments, forks, stops };
+        let (forks, may_have_room, stops) = (None, false, false);
+        let state =
+            State { queue, round, thread_waits, lost, is_awaited, segments, forks, may_have_room, stops };
         let shared = Arc::new(Shared {
             clock,
             state: Mutex::new(state),
@@ -307,7 +310,10 @@ impl Audit {
 
     /// Control has all of a chain up to this record.
     pub fn acknowledged(&self, chain: ChainId, seq: u64) {
-        self.shared.lock().segments.acknowledge(chain, seq);
+        let mut state = self.shared.lock();
+        state.segments.acknowledge(chain, seq);
+        state.may_have_room = true;
+        drop(state);
         self.shared.news.notify_one();
     }
 

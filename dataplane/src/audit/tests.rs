@@ -305,13 +305,52 @@ async fn acknowledged_segments_make_room_and_others_do_not() {
     assert_eq!(world.files().len(), 4, "a control that is restored may ask for them again");
     let bytes = audit.bytes();
     audit.close();
-    // Room for what is there, and for nothing more.
-    let audit = Audit::open(&world.state, world.clock.clone(), options(bytes));
+    // Room for what is there, and for no record more: places of two digits are a little longer than those that go.
+    let audit = Audit::open(&world.state, world.clock.clone(), options(bytes + 16));
+    let mut written = audit.watch();
     audit.acknowledged(chain, 3);
+    // Its first record waits for that, whether the thread has looked for room before or not.
+    written.changed().await;
     durable(&audit, "d").await.unwrap();
     audit.close();
     // The second segment has records 3 and 4, and 4 is not acknowledged.
     assert_eq!(world.report().first, 3);
+}
+
+#[tokio::test]
+async fn a_full_spool_is_written_again_as_soon_as_control_has_something_of_it() {
+    let world = World::new();
+    for _ in 0..2 {
+        let audit = world.open();
+        durable(&audit, "a").await.unwrap();
+        audit.close();
+    }
+    let bytes_max = world.files().iter().map(|file| file.metadata().unwrap().len()).sum();
+    let options = SpoolOptions { bytes_max, ..SpoolOptions::new("laptop", true) };
+    let audit = Audit::open(&world.state, world.clock.clone(), options);
+    let (chain, _) = audit.chains()[0];
+    let mut written = audit.watch();
+    let writes = async {
+        until_failed(&audit, 0).await;
+        // Tries of the thread's own accord, as many as these, would take it more than a minute.
+        for _ in 0..8 {
+            let failures = audit.failures().get();
+            audit.acknowledged(chain, 1);
+            until_failed(&audit, failures).await;
+        }
+        audit.acknowledged(chain, 2);
+        written.changed().await;
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), writes).await.unwrap();
+    durable(&audit, "b").await.unwrap();
+    audit.close();
+    assert_eq!(world.report().first, 3);
+}
+
+async fn until_failed(audit: &Audit, more_often_than: u64) {
+    while audit.failures().get() <= more_often_than {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

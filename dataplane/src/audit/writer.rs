@@ -292,10 +292,7 @@ impl Writer {
     /// offered.
     fn retry_until_written(&mut self) {
         loop {
-            let delay = self.backoff.next_delay();
-            let state = self.shared.lock();
-            let waited = self.shared.news.wait_timeout_while(state, delay, |state| !state.stops);
-            let stops = waited.unwrap_or_else(PoisonError::into_inner).0.stops;
+            let stops = self.wait_to_retry();
             self.make_room(self.unsynced.len() as u64);
             self.segment = None;
             match self.has_room().and_then(|()| self.begin(self.shared.clock.unix_ms())) {
@@ -306,6 +303,16 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    /// Until it is time, or until there may be room if that is what is missing. Whether the spool is closed.
+    fn wait_to_retry(&mut self) -> bool {
+        let delay = self.backoff.next_delay();
+        let is_full = self.has_room().is_err();
+        let is_over = |state: &State| state.stops || is_full && state.may_have_room;
+        let state = self.shared.lock();
+        let waited = self.shared.news.wait_timeout_while(state, delay, |state| !is_over(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0.stops
     }
 
     /// Whether the spool may grow by what is not written.
@@ -320,7 +327,11 @@ impl Writer {
     fn make_room(&self, needed: u64) {
         let retention_ms = self.shared.retention_ms.load(Ordering::Relaxed);
         let now = self.shared.clock.unix_ms();
-        let gone = self.shared.lock().segments.to_remove(&self.folder, needed, now, retention_ms);
+        let gone = {
+            let mut state = self.shared.lock();
+            state.may_have_room = false;
+            state.segments.to_remove(&self.folder, needed, now, retention_ms)
+        };
         for name in gone {
             match self.folder.dir.remove(&name) {
                 Ok(()) => self.shared.lock().segments.removed(&name),
