@@ -7,10 +7,12 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use http_body::{Body, Frame};
+
+use crate::poller::{Known, Poller};
 
 /// A connection of hyper's, polled with a waker that [`poll_piece`] knows.
 #[derive(Debug)]
@@ -20,11 +22,11 @@ pub struct Spared<C> {
     /// The same, as the connection sees it.
     waker: Waker,
     /// Whom it wakes.
-    awaited_by: Option<Waker>,
+    awaited_by: Known,
 }
 
 #[derive(Debug, Default)]
-struct Bell(Mutex<Option<Waker>>);
+struct Bell(Poller);
 
 /// What becomes of a wake-up on this thread.
 enum Hand {
@@ -61,7 +63,7 @@ pub fn poll_piece<B: Body + Unpin>(body: &mut B, cx: &mut Context<'_>) -> Poll<O
 impl<C> Spared<C> {
     pub fn new(connection: C) -> Self {
         let bell = Arc::<Bell>::default();
-        Self { connection, waker: Waker::from(Arc::clone(&bell)), bell, awaited_by: None }
+        Self { connection, waker: Waker::from(Arc::clone(&bell)), bell, awaited_by: Known::default() }
     }
 
     pub fn get_mut(&mut self) -> &mut C {
@@ -78,23 +80,12 @@ impl<C: Future + Unpin> Future for Spared<C> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { connection, bell, waker, awaited_by } = &mut *self;
-        if !awaited_by.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *bell.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-            *awaited_by = Some(cx.waker().clone());
-        }
+        awaited_by.note(&bell.0, cx);
         Pin::new(connection).poll(&mut Context::from_waker(waker))
     }
 }
 
 // === impl Bell ===
-
-impl Bell {
-    fn ring(&self) {
-        if let Some(task) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            task.wake_by_ref();
-        }
-    }
-}
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
@@ -103,7 +94,7 @@ impl Wake for Bell {
             Hand::Held(held) => held.replace(self),
         });
         if let Some(other) = other {
-            other.ring();
+            other.0.wake();
         }
     }
 }
@@ -124,7 +115,7 @@ impl Drop for Holding {
     fn drop(&mut self) {
         let outer = std::mem::replace(&mut self.outer, Hand::Open);
         if let Hand::Held(Some(bell)) = HAND.replace(outer) {
-            bell.ring();
+            bell.0.wake();
         }
     }
 }
@@ -132,20 +123,11 @@ impl Drop for Holding {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bytes::Bytes;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::poller::counted::Woken;
 
     /// Wakes a connection when a piece is taken from it, as hyper's bodies do.
     struct Pieces {
@@ -181,11 +163,7 @@ mod tests {
             seen = Some(cx.waker().clone());
             Poll::<()>::Pending
         }));
-        assert!(
-            Pin::new(&mut spared)
-                .poll(&mut Context::from_waker(&Waker::from(Arc::clone(&woken))))
-                .is_pending()
-        );
+        assert!(Pin::new(&mut spared).poll(&mut Context::from_waker(&woken.waker())).is_pending());
         drop(spared);
         (seen.unwrap(), woken)
     }
@@ -194,7 +172,7 @@ mod tests {
         let (connection, woken) = connection();
         let mut pieces = Pieces { left, connection };
         let _ = poll_piece(&mut pieces, &mut Context::from_waker(Waker::noop()));
-        woken.0.load(Ordering::Relaxed)
+        woken.times()
     }
 
     #[test]
@@ -205,7 +183,7 @@ mod tests {
     #[test]
     fn nothing_is_withheld_after_the_last_piece_or_a_panic() {
         let (connection, woken) = connection();
-        let rung = || woken.0.load(Ordering::Relaxed);
+        let rung = || woken.times();
         let mut pieces = Pieces { left: 1, connection: connection.clone() };
         let _ = poll_piece(&mut pieces, &mut Context::from_waker(Waker::noop()));
         assert_eq!(rung(), 0);
@@ -229,14 +207,13 @@ mod tests {
             Poll::<()>::Pending
         }));
         for woken in [&first, &last, &last] {
-            let waker = Waker::from(Arc::clone(woken));
-            assert!(Pin::new(&mut spared).poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(Pin::new(&mut spared).poll(&mut Context::from_waker(&woken.waker())).is_pending());
         }
         drop(spared);
         let connection = seen.unwrap();
         let holding = Holding::begin();
         std::thread::spawn(move || connection.wake()).join().unwrap();
         drop(holding);
-        assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!((first.times(), last.times()), (0, 1));
     }
 }

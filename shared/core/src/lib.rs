@@ -25,6 +25,7 @@ pub mod net;
 pub mod ordered;
 pub mod pace;
 pub mod parent;
+mod poller;
 pub mod rng;
 pub mod seal;
 pub mod signal;

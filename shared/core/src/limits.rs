@@ -274,6 +274,8 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// Headers of one request.
 pub const HEADERS_MAX: usize = 100;
+/// Headers that a map may have room for which goes from an upstream's answer to a client's connection: that keeps it until it ends.
+pub const HEADERS_KEPT_MAX: usize = 24;
 /// Read buffer of a connection, which is also the largest head: beyond it 431.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Connections of one listener.

@@ -3,11 +3,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::poller::{Known, Poller};
 
 /// See [`until`].
 #[derive(Debug)]
@@ -16,31 +18,34 @@ pub struct Until<F> {
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     notice: Arc<Notice>,
     /// Whom the notice wakes.
-    awaited_by: Option<Waker>,
+    awaited_by: Known,
 }
 
 /// What `stopped` wakes in place of the task: that is woken in turn, and sees by this that it was woken for that.
 #[derive(Debug)]
 struct Notice {
     is_there: AtomicBool,
-    task: Mutex<Option<Waker>>,
+    task: Poller,
 }
 
 /// What the future comes to; nothing if the token is cancelled before.
 pub fn until<F: Future>(stop: CancellationToken, future: F) -> Until<F> {
     // The first poll looks for itself.
-    let notice = Arc::new(Notice { is_there: AtomicBool::new(true), task: Mutex::default() });
-    Until { future: Box::pin(future), stopped: Box::pin(stop.cancelled_owned()), notice, awaited_by: None }
+    let notice = Arc::new(Notice { is_there: AtomicBool::new(true), task: Poller::default() });
+    Until {
+        future: Box::pin(future),
+        stopped: Box::pin(stop.cancelled_owned()),
+        notice,
+        awaited_by: Known::default(),
+    }
 }
 
 impl<F: Future> Future for Until<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.awaited_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.notice.register(cx.waker());
-            self.awaited_by = Some(cx.waker().clone());
-        }
+        let Self { notice, awaited_by, .. } = &mut *self;
+        awaited_by.note(&notice.task, cx);
         if self.notice.is_there.load(Ordering::Acquire) && self.is_stopped() {
             return Poll::Ready(None);
         }
@@ -56,39 +61,23 @@ impl<F> Until<F> {
     }
 }
 
-impl Notice {
-    fn register(&self, task: &Waker) {
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
-    }
-}
-
 impl Wake for Notice {
     fn wake(self: Arc<Self>) {
         // Before the task is looked up: one that is registered too late for that sees it.
         self.is_there.store(true, Ordering::Release);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        task.into_iter().for_each(Waker::wake);
+        self.task.wake();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
-    use std::sync::atomic::AtomicUsize;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::poller::counted::Woken;
 
     fn poll<F: Future>(until: &mut Until<F>, woken: &Arc<Woken>) -> Poll<Option<F::Output>> {
-        Pin::new(until).poll(&mut Context::from_waker(&Waker::from(Arc::clone(woken))))
+        Pin::new(until).poll(&mut Context::from_waker(&woken.waker()))
     }
 
     #[test]
@@ -107,7 +96,7 @@ mod tests {
             assert!(poll(&mut waits, woken).is_pending());
         }
         stop.cancel();
-        assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!((first.times(), last.times()), (0, 1));
         assert_eq!(poll(&mut waits, &last), Poll::Ready(None));
     }
 

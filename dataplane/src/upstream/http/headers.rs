@@ -3,6 +3,7 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ostler_core::limits::HEADERS_KEPT_MAX;
 use ostler_mcp::Era;
 use ostler_mcp::headers::{
     BAGGAGE, LAST_EVENT_ID, MCP_PREFIX, MCP_SESSION_ID, TRACEPARENT, TRACESTATE, X_ACCEL_BUFFERING,
@@ -12,9 +13,6 @@ use smallvec::SmallVec;
 
 /// Headers of an answer that come down, where it has no more than most.
 const WANTED_MOSTLY: usize = 4;
-/// Headers that a map may have room for which goes on to a client's connection, and is kept by it for as long as it is open. That of an answer
-/// with more than most has cost its memory already.
-const PASSED_ON_MAX: usize = 24;
 
 /// The session id, ready to be looked up and set.
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static(MCP_SESSION_ID);
@@ -47,7 +45,7 @@ pub(super) fn to_client(headers: &mut HeaderMap) {
     };
     let wanted = headers.iter().filter(is_wanted).map(|(name, value)| (name.clone(), value.clone()));
     let wanted: SmallVec<[_; WANTED_MOSTLY]> = wanted.collect();
-    if headers.capacity() > PASSED_ON_MAX {
+    if headers.capacity() > HEADERS_KEPT_MAX {
         *headers = HeaderMap::with_capacity(wanted.len());
     } else {
         headers.clear();
@@ -145,7 +143,7 @@ mod tests {
             upstream.capacity()
         };
         assert!(room_after(8) >= 8, "memory that is there is used again");
-        assert!(room_after(HEADERS_MAX) <= PASSED_ON_MAX);
+        assert!(room_after(HEADERS_MAX) <= HEADERS_KEPT_MAX);
     }
 
     #[test]
