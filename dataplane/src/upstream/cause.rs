@@ -134,7 +134,7 @@ impl Cause {
                 facts("connection_lost", "the connection ended before the answer was complete")
             }
             Self::NotHttp => facts("not_http", "what was answered is not HTTP, or breaks its framing"),
-            Self::HeadTooLarge => facts("head_too_large", "the head of the answer is larger than 64 KiB"),
+            Self::HeadTooLarge => facts("head_too_large", "the head of the answer is larger than 32 KiB"),
             Self::AnswerTimeout => facts("answer_timeout", "no answer within `timeouts.answer`"),
             Self::IdleTimeout => facts("idle_timeout", "an answer paused for longer than `timeouts.idle`"),
             Self::TotalTimeout => facts("total_timeout", "an answer took longer than `timeouts.total`"),

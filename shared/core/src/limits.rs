@@ -306,7 +306,7 @@ pub const CLIENT_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// ahead, which nobody will answer. With who says more the connection ends.
 pub const CLIENT_SAID_BYTES_MAX: usize = 16 * 1024;
 /// What the HTTP library is handed to write to an HTTP/1.1 client before it has written what it was handed earlier, give or take one piece
-/// of an answer: more than a portion of those that pass, so that a client that reads is not kept waiting for the next.
+/// of an answer.
 pub const CLIENT_BACKLOG_BYTES_MAX: usize = 32 * 1024;
 /// How long a draining process waits for requests in flight.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -352,11 +352,11 @@ pub const ANSWER_DEPTH_MAX: usize = 1_024;
 /// What is held of an answer before the first of it is passed on, so that a wrong one can still be replaced by an error
 /// with the caller's id. Nearly all answers are smaller and are judged whole.
 pub const ANSWER_HELD_BYTES_MAX: usize = 64 * 1024;
-/// An answer that announces more is read in portions, and from its beginning: a read buffer that has grown does not shrink while its
-/// connection lives.
-pub const ANSWER_READ_AT_ONCE_BYTES_MAX: u64 = 128 * 1024;
-/// What one read takes of such an answer: three quarters of the read buffer of 32 KiB that it keeps, since a read that fills the buffer doubles it.
-pub const PASSING_PORTION_BYTES_MAX: u64 = 24 * 1024;
+/// The same of one that announces more than that, and passes in any case: what is no JSON at all shows in it, and one read brings it.
+pub const ANSWER_BEGINNING_BYTES_MAX: usize = 16 * 1024;
+/// Read buffer of a connection to an upstream, which is also the largest head of an answer. It does not grow: a connection would keep what it grew
+/// to, and the memory of the smaller ones before it stays with the process.
+pub const ANSWER_READ_BYTES: usize = 32 * 1024;
 /// Messages of one 2025-03-26 batch.
 pub const BATCH_MESSAGES_MAX: usize = 100;
 /// Messages of one batch that are sent up at once where each is sent by itself. The batch has one place among the upstream's

@@ -117,16 +117,54 @@ async fn a_large_answer_with_another_id_is_cut_before_its_end() {
     scene.back().await;
 }
 
+/// However little of it comes first: what is judged of it before it passes is more than a piece.
+#[tokio::test]
+async fn a_large_answer_that_is_no_json_near_its_beginning_is_an_error_with_the_callers_id() {
+    let scene = Scene::start().await;
+    let wrong = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,nothing{}", "x".repeat(1_000_000));
+    scene.server.misbehave_unprobed(move |_| {
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n", wrong.len());
+        let (first, rest) = wrong.split_at(20);
+        vec![send(&(head + first)), send(rest)]
+    });
+    INVALID.by(&scene.call(7).await, &json!(7));
+    scene.until("degraded", Some("invalid_answer")).await;
+    scene.server.behave(well);
+    scene.server.release();
+    scene.back().await;
+}
+
+#[tokio::test]
+async fn a_large_answer_that_is_no_json_at_its_announced_end_is_cut_before_it() {
+    let scene = Scene::start().await;
+    let open = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":\"{}\"", "x".repeat(1_000_000));
+    scene.server.misbehave_unprobed(move |_| vec![http(200, JSON, &open)]);
+    let response = scene.ask(&call(7)).open().await;
+    assert_eq!(response.status(), 200);
+    assert!(response.into_body().collect().await.is_err(), "it must not look complete");
+    scene.until("degraded", Some("invalid_answer")).await;
+    scene.server.behave(well);
+    scene.server.release();
+    scene.back().await;
+}
+
 /// To a client of HTTP/1.0 the connection's end is the answer's, so that what is cut must not be JSON by itself.
 #[tokio::test]
 async fn a_large_message_that_is_no_answer_never_looks_whole_where_only_the_end_frames_it() {
-    let scene = Scene::start().await;
     let request =
         json!({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": "x".repeat(200_000)}).to_string();
-    let whole = request.clone();
+    let (with_its_end, behind) = (chunk(&format!("{request}\n")), [chunk(&request), chunk("\n"), chunk(" ")]);
+    never_looks_whole(&request, vec![with_its_end]).await;
+    never_looks_whole(&request, behind.to_vec()).await;
+}
+
+async fn never_looks_whole(whole: &str, chunks: Vec<Step>) {
+    let scene = Scene::start().await;
     scene.server.misbehave_unprobed(move |_| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {JSON}\r\ntransfer-encoding: chunked\r\n\r\n");
-        vec![send(&head), chunk(&format!("{request}\n")), Step::Wait, last_chunk()]
+        let chunks = chunks.iter().cloned();
+        [send(&head)].into_iter().chain(chunks).chain([Step::Wait, last_chunk()]).collect()
     });
     let asked = call(7).to_string();
     let mut client = TcpStream::connect(scene.dataplane.mcp_addr()).await.unwrap();
@@ -143,7 +181,7 @@ async fn a_large_message_that_is_no_answer_never_looks_whole_where_only_the_end_
     let _ = client.read_to_end(&mut read).await;
     let read = String::from_utf8(read).unwrap();
     assert!(read.starts_with("HTTP/1.0 200") && read.len() > whole.len() / 2, "{} bytes", read.len());
-    assert!(!read.contains(&whole), "{} bytes of {}", read.len(), whole.len());
+    assert!(!read.contains(whole), "{} bytes of {}", read.len(), whole.len());
     scene.until("degraded", Some("invalid_answer")).await;
     scene.server.behave(well);
     scene.server.release();
@@ -334,7 +372,7 @@ async fn an_error_of_the_upstreams_own_passes_with_its_status_and_is_no_evidence
 async fn a_head_without_end_is_refused() {
     let endless = |_: &RawRequest| {
         let line = format!("x-filler: {}\r\n", "x".repeat(1_000));
-        vec![send("HTTP/1.1 200 OK\r\n"), send(&line.repeat(80)), Step::Hang]
+        vec![send("HTTP/1.1 200 OK\r\n"), send(&line.repeat(40)), Step::Hang]
     };
     Scene::row(endless, INVALID, ("degraded", "head_too_large")).await;
 }

@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, SizeHint};
 use hyper::body::Incoming;
 use ostler_core::last_piece::poll_piece;
-use ostler_core::limits::{ANSWER_HELD_BYTES_MAX, ANSWER_READ_AT_ONCE_BYTES_MAX};
+use ostler_core::limits::{ANSWER_BEGINNING_BYTES_MAX, ANSWER_HELD_BYTES_MAX, ANSWER_READ_BYTES};
 use ostler_mcp::{Envelope, Reason, method};
 use tokio::time::{Instant, Sleep};
 
@@ -86,17 +86,8 @@ struct Held {
 impl Source {
     pub(super) fn new(incoming: Incoming, lease: Lease, sent: Sent) -> Self {
         let mut source = Self { incoming, clocks: None, lease: Some(lease), sent };
-        source.portion();
         source.release_at_end();
         source
-    }
-
-    /// Has it read in portions, if it says that it is large.
-    fn portion(&self) {
-        let is_large = self.size_hint().exact().is_some_and(|bytes| bytes > ANSWER_READ_AT_ONCE_BYTES_MAX);
-        if let Some(lease) = self.lease.as_ref().filter(|_| is_large) {
-            lease.read_in_portions();
-        }
     }
 
     /// Bounds silence, and the whole answer by when it has to be over.
@@ -143,7 +134,7 @@ impl Source {
                     if let Ok(data) = frame.into_data()
                         && !data.is_empty()
                     {
-                        return Poll::Ready(Some(Ok(data)));
+                        return Poll::Ready(Some(Ok(if self.is_end() { data } else { lasting(data) })));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Broken::Lost(error)))),
@@ -162,13 +153,15 @@ impl Source {
     /// Reads the answer until it is whole or more than is held.
     pub(super) async fn collect(&mut self) -> Result<Collected, Broken> {
         let mut held = Held::default();
+        let passes = self.size_hint().lower() > ANSWER_HELD_BYTES_MAX as u64;
+        let most = if passes { ANSWER_BEGINNING_BYTES_MAX } else { ANSWER_HELD_BYTES_MAX };
         while !self.is_end() {
             match poll_fn(|cx| self.poll_data(cx)).await {
                 Some(Ok(data)) => held.push(data),
                 Some(Err(broken)) => return Err(broken),
                 None => break,
             }
-            if held.len() > ANSWER_HELD_BYTES_MAX && !self.is_end() {
+            if held.len() > most && !self.is_end() {
                 return Ok(Collected::Part(held.take()));
             }
         }
@@ -205,6 +198,12 @@ impl Source {
             lease.finish();
         }
     }
+}
+
+/// A piece of what goes on. It may wait for its client while more is read: a small one is copied, so that it does not keep the buffer that it was
+/// read into, and that is used again.
+fn lasting(piece: Bytes) -> Bytes {
+    if piece.len() < ANSWER_READ_BYTES / 4 { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 /// An answer that is no answer to this call.
@@ -323,4 +322,20 @@ fn is_misframed(error: &hyper::Error) -> bool {
         source = cause.source();
     }
     error.is_parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_piece_does_not_keep_the_buffer_that_it_was_read_into() {
+        for (bytes, is_copied) in [(50, true), (ANSWER_READ_BYTES, false)] {
+            let mut buffer = BytesMut::zeroed(ANSWER_READ_BYTES);
+            let piece = lasting(buffer.split_to(bytes).freeze());
+            assert_eq!(piece.len(), bytes);
+            buffer.clear();
+            assert_eq!(buffer.try_reclaim(ANSWER_READ_BYTES), is_copied, "{bytes} bytes");
+        }
+    }
 }

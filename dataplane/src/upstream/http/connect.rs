@@ -8,7 +8,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ostler_config::HttpTransport;
 use ostler_core::last_piece::Spared;
-use ostler_core::limits::HEAD_BYTES_MAX;
+use ostler_core::limits::ANSWER_READ_BYTES;
 use ostler_core::net::{SharedNetwork, Stream, Unresolved};
 use ostler_core::tasks::Tasks;
 use ostler_mcp::Reason;
@@ -16,7 +16,6 @@ use ostler_tls::{Alpn, ClientTls};
 
 use super::keep_alive::{KeepAlive, Rest};
 use super::pool::Connection;
-use super::portions::{Portion, Portioned};
 use crate::deps::Deps;
 use crate::own::OwnListeners;
 use crate::upstream::{Cause, UpstreamError};
@@ -56,10 +55,9 @@ impl Connector {
             return Err(own_listener());
         }
         let stream = if self.https { self.secure(stream).await? } else { stream };
-        let portion = Arc::new(Portion::default());
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(Portioned::new(stream, &portion)))
+            .read_buf_exact_size(Some(ANSWER_READ_BYTES))
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unavailable(Cause::HandshakeFailed, &error))?;
         let rest = Rest::new(&self.keep_alive);
@@ -72,7 +70,7 @@ impl Connector {
             }
             watched.broken();
         });
-        Ok(Connection::new(sender, rest, portion))
+        Ok(Connection::new(sender, rest))
     }
 
     async fn secure(&self, stream: Stream) -> Result<Stream, UpstreamError> {

@@ -10,7 +10,6 @@ mod heal;
 mod keep_alive;
 mod message;
 mod pool;
-mod portions;
 mod probe;
 #[cfg(test)]
 mod resend;
@@ -28,7 +27,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ostler_config::{HttpTransport, Timeouts, Transport};
 use ostler_core::clock::WallClock;
-use ostler_core::limits::{HEAD_BYTES_MAX, RETRY_AFTER_MAX};
+use ostler_core::limits::{ANSWER_READ_BYTES, RETRY_AFTER_MAX};
 use ostler_mcp::headers::LAST_EVENT_ID;
 use ostler_mcp::{Envelope, Reason};
 use tokio::time::{Instant, timeout};
@@ -396,7 +395,7 @@ fn explain_send(error: &hyper::Error) -> UpstreamError {
     if error.is_parse_too_large() {
         return UpstreamError::new(
             Reason::UpstreamInvalidResponse,
-            format!("the head of the upstream's answer is larger than {HEAD_BYTES_MAX} bytes; look at the upstream"),
+            format!("the head of the upstream's answer is larger than {ANSWER_READ_BYTES} bytes; look at the upstream"),
         )
         .fault(Cause::HeadTooLarge);
     }

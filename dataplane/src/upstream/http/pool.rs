@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::RequestBody;
 use super::alarm::Alarm;
 use super::keep_alive::{KeepAlive, Rest};
-use super::portions::Portion;
 
 /// The pools of all workers.
 pub(super) struct Pools {
@@ -34,7 +33,6 @@ struct Idle {
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) rest: Arc<Rest>,
-    portion: Arc<Portion>,
     alarm: Alarm,
 }
 
@@ -119,8 +117,8 @@ fn is_usable(connection: &Connection, now: Instant) -> bool {
 // === impl Connection ===
 
 impl Connection {
-    pub(super) fn new(sender: SendRequest<RequestBody>, rest: Arc<Rest>, portion: Arc<Portion>) -> Self {
-        Self { sender, rest, portion, alarm: Alarm::default() }
+    pub(super) fn new(sender: SendRequest<RequestBody>, rest: Arc<Rest>) -> Self {
+        Self { sender, rest, alarm: Alarm::default() }
     }
 }
 
@@ -157,17 +155,9 @@ impl Lease {
         }
     }
 
-    /// The answer is large, and read in portions.
-    pub(super) fn read_in_portions(&self) {
-        if let Some(connection) = &self.connection {
-            connection.portion.is_small(true);
-        }
-    }
-
     /// The answer was read to its end: the connection may carry another request.
     pub(crate) fn finish(mut self) {
         if let Some(connection) = self.connection.take() {
-            connection.portion.is_small(false);
             self.pools.put(self.worker, connection);
         }
     }

@@ -1,16 +1,19 @@
 //! One JSON answer that is too large to be held: it is judged while it passes, and its last byte leaves only when the
 //! whole is known to be the response. A wrong one is cut, so that no client can take it for complete.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::SizeHint;
+use ostler_core::limits::ANSWER_HELD_BYTES_MAX;
 use ostler_mcp::Awaited;
 use ostler_mcp::answer::{AnswerScan, Malformed};
 
 use super::{ANOTHER_ID, Source};
 use crate::govern::Witness;
 use crate::upstream::{BodyError, Responses, Tail, UpstreamError};
+
+const TOO_MUCH_BEHIND: &str = "whitespace follows its end for longer than is waited for";
 
 /// A large answer on its way.
 #[derive(Debug)]
@@ -19,8 +22,10 @@ pub struct JsonBody {
     scan: AnswerScan,
     awaited: Awaited,
     witness: Option<Witness>,
-    /// What came last; it leaves when more has come.
+    /// What has come and not left.
     held: Option<Bytes>,
+    /// Whitespace behind the end of the message, which is in `held` then.
+    behind: BytesMut,
     /// What has to follow its end.
     close: &'static [u8],
     /// The last piece has left.
@@ -41,7 +46,16 @@ impl JsonBody {
         witness: Option<Witness>,
     ) -> Result<Self, UpstreamError> {
         let scan = AnswerScan::default();
-        let mut body = Self { source, scan, awaited, witness, held: None, close: b"", is_over: false };
+        let mut body = Self {
+            source,
+            scan,
+            awaited,
+            witness,
+            held: None,
+            behind: BytesMut::new(),
+            close: b"",
+            is_over: false,
+        };
         body.take(begun)?;
         Ok(body)
     }
@@ -65,14 +79,15 @@ impl JsonBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
-        loop {
-            let next = match self.source.poll_data(cx) {
-                Poll::Pending => {
-                    return self.let_go().map_or(Poll::Pending, |most| Poll::Ready(Some(Ok(most))));
-                }
-                Poll::Ready(Some(Ok(data))) => self.take(data),
-                Poll::Ready(Some(Err(broken))) => Err(self.source.explain(&broken)),
-                Poll::Ready(None) => {
+        while !self.is_over {
+            // Before more is asked for: what is read meanwhile is held as well.
+            if let Some(most) = self.let_go() {
+                return Poll::Ready(Some(Ok(most)));
+            }
+            let next = match ready!(self.source.poll_data(cx)) {
+                Some(Ok(data)) => self.take(data),
+                Some(Err(broken)) => Err(self.source.explain(&broken)),
+                None => {
                     self.is_over = true;
                     return Poll::Ready(self.end().map_err(cut).transpose());
                 }
@@ -83,6 +98,7 @@ impl JsonBody {
                 Err(error) => return Poll::Ready(Some(Err(cut(error)))),
             }
         }
+        Poll::Ready(None)
     }
 
     /// Whether nothing follows what has left. Whoever has as many bytes as were announced asks for no more.
@@ -91,14 +107,15 @@ impl JsonBody {
     }
 
     pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
-        let held = self.held.as_ref().map_or(0, |held| held.len() as u64);
+        let held = self.held.as_ref().map_or(0, |held| held.len() as u64) + self.behind.len() as u64;
         self.source.size_hint().exact().map_or_else(SizeHint::default, |rest| {
             SizeHint::with_exact(rest + held + self.close.len() as u64)
         })
     }
 
-    /// Holds the new piece and lets go of the one before it.
+    /// Holds the new piece and lets go of what was held, unless that has the end of the message.
     fn take(&mut self, piece: Bytes) -> Result<Option<Bytes>, UpstreamError> {
+        let was_whole = self.scan.is_whole();
         self.scan.push(&piece, &self.awaited);
         if let Some(malformed) = self.scan.malformed() {
             return Err(self.source.invalid(malformed));
@@ -106,14 +123,26 @@ impl JsonBody {
         if self.scan.heard().foreign {
             return Err(self.source.invalid(ANOTHER_ID));
         }
-        Ok(self.held.replace(piece))
+        if !was_whole {
+            return Ok(self.held.replace(piece));
+        }
+        if self.behind.len() + piece.len() > ANSWER_HELD_BYTES_MAX {
+            return Err(self.source.invalid(TOO_MUCH_BEHIND));
+        }
+        self.behind.extend_from_slice(&piece);
+        Ok(None)
     }
 
-    /// Nothing more is there yet: all leaves but the last byte, which is copied so that it does not keep the rest. Where whitespace follows the
-    /// end, that byte is not what the answer misses without it: nothing leaves then.
+    /// What may leave although the whole is not known: all of it where more is announced, else all but the last byte, which is copied so that it
+    /// does not keep the rest. Where whitespace follows the end, that byte is not what the answer misses without it: nothing leaves then.
     fn let_go(&mut self) -> Option<Bytes> {
-        let is_whole = self.scan.is_whole();
-        let held = self.held.as_mut().filter(|held| held.len() > 1 && !is_whole)?;
+        if self.held.is_none() || self.scan.is_whole() {
+            return None;
+        }
+        if self.source.size_hint().exact().is_some_and(|rest| rest > 0) {
+            return self.held.take();
+        }
+        let held = self.held.as_mut().filter(|held| held.len() > 1)?;
         let most = held.split_to(held.len() - 1);
         *held = Bytes::copy_from_slice(held);
         Some(most)
@@ -121,16 +150,15 @@ impl JsonBody {
 
     /// The last piece, if the whole is what it should be.
     fn end(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        let Some(last) = self.held.take() else { return Ok(None) };
+        let last = self.held.take().unwrap_or_default();
         match self.scan.finish() {
             Ok(heard) if heard.answers(&self.awaited) => {
                 if let Some(witness) = &self.witness {
                     witness.heard(&heard);
                 }
-                Ok(Some(match self.close {
-                    b"" => last,
-                    close => [&*last, close].concat().into(),
-                }))
+                let is_alone = self.behind.is_empty() && self.close.is_empty();
+                let last = if is_alone { last } else { [&*last, &*self.behind, self.close].concat().into() };
+                Ok(Some(last).filter(|last| !last.is_empty()))
             }
             Ok(_) => Err(self.source.invalid(ANOTHER_ID)),
             Err(malformed) => Err(self.source.invalid(malformed)),
