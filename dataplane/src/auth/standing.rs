@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{Auth, Grant, Place};
 use crate::mount::streams::StreamEnd;
-use crate::snapshot::SnapshotCell;
+use crate::snapshot::{Snapshot, SnapshotCell};
 
 /// What a stream was opened with.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Standing {
             if kills.load().stops(&self.mount, None, self.identity.as_deref()).is_some() {
                 return StreamEnd::Stopped;
             }
-            let Some(rest) = snapshot.auth.stands(self) else { return StreamEnd::Credential };
+            let Some(rest) = snapshot.auth.stands(self) else { return self.lost(&snapshot) };
             // A stream pins no snapshot.
             drop(snapshot);
             tokio::select! {
@@ -75,6 +75,17 @@ impl Standing {
                 // Clocks are set, and machines sleep.
                 () = sleep(rest.min(STANDING_REVIEW)) => {}
             }
+        }
+    }
+
+    /// Why it stands no more. What a mount or a listener accepts goes with it: then the credential is as good as it was.
+    fn lost(&self, snapshot: &Snapshot) -> StreamEnd {
+        if snapshot.mount(&self.mount).is_none() {
+            return StreamEnd::Mount;
+        }
+        match snapshot.has_listener(&self.listener) {
+            true => StreamEnd::Credential,
+            false => StreamEnd::Listener,
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::apply::Revision;
 use crate::auth::Auth;
 use crate::govern::Governance;
-use crate::listener::Listener;
+use crate::listener::{BOOTSTRAP, Listener};
 use crate::mount::Mount;
 use crate::upstream::Upstream;
 pub use build::{Prepared, prepare};
@@ -126,6 +126,11 @@ impl Snapshot {
     /// What the config says of an address.
     pub fn listener(&self, addr: SocketAddr) -> Option<&Arc<Listener>> {
         self.listeners.get(&addr)
+    }
+
+    /// Whether there is one of that name: of the config, or the one that no config changes.
+    pub fn has_listener(&self, name: &str) -> bool {
+        name == BOOTSTRAP || self.listeners.values().any(|listener| &*listener.name == name)
     }
 
     /// Mounts that came, went or are not what they were, since the snapshot before.

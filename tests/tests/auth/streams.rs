@@ -1,5 +1,7 @@
 //! What was opened with a credential ends with it: streams that have no end of their own, and sessions.
 
+use std::net::SocketAddr;
+
 use futures_util::StreamExt as _;
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
@@ -7,10 +9,12 @@ use ostler_core::clock::WallClock;
 use ostler_dataplane::{ConfigFrom, DataPlane, Options};
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::issuer::{SigningKey, set};
+use ostler_tests::support::process::{Program, address};
 use ostler_tests::support::server::{FakeServer, Manner};
 use ostler_tests::support::world::{call, initialize, modern, options, standalone};
 use ostler_tests::support::{PATIENCE, eventually};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::Sender;
 
 use super::{ALICE, BOB, bearer, digest, two_keys};
@@ -22,18 +26,22 @@ fn document(server: &FakeServer, auth: &Value) -> String {
 }
 
 pub(super) struct Client {
-    dataplane: std::net::SocketAddr,
+    dataplane: SocketAddr,
     credential: String,
     session: String,
 }
 
 impl Client {
     pub(super) async fn connect(dataplane: &DataPlane, credential: &str) -> Self {
-        let ask = Ask::mcp(dataplane.mcp_addr(), "/mcp/up", &initialize());
+        Self::greet(dataplane.mcp_addr(), credential).await.unwrap_or_else(|answer| panic!("{answer}"))
+    }
+
+    /// The same, with what it is turned away with.
+    async fn greet(dataplane: SocketAddr, credential: &str) -> Result<Self, String> {
+        let ask = Ask::mcp(dataplane, "/mcp/up", &initialize());
         let answer = ask.header("authorization", &bearer(credential)).send().await;
-        let session = answer.header("mcp-session-id").unwrap_or_else(|| panic!("{}", answer.text()));
-        let session = session.to_owned();
-        Self { dataplane: dataplane.mcp_addr(), credential: credential.to_owned(), session }
+        let session = answer.header("mcp-session-id").ok_or_else(|| answer.text())?.to_owned();
+        Ok(Self { dataplane, credential: credential.to_owned(), session })
     }
 
     pub(super) fn with(&self, credential: &str) -> Self {
@@ -191,6 +199,64 @@ async fn a_stream_ends_when_its_token_expires_and_its_session_goes_on_with_anoth
     hears(&mut going_on, &other_feed).await;
     assert_eq!((short.status().await, short.with(&token(NOW_UNIX + 600)).status().await), (401, 200));
     dataplane.shutdown().await;
+}
+
+/// What is accepted at a mount goes with the mount: its streams end either way, and the log has to say with what.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_says_whether_a_stream_ended_with_its_mount_its_listener_or_its_credential() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = FakeServer::start("up").await;
+    let (config, log) = (dir.path().join("ostler.yaml"), dir.path().join("log"));
+    let side = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let document = |upstream: &str, listener: Option<&str>, auth: Value| {
+        let listeners: Value =
+            listener.map(|name| (name.to_owned(), json!({"address": side}))).into_iter().collect();
+        let upstreams = json!({upstream: {"http": {"url": server.url()}}});
+        json!({"version": 1, "upstreams": upstreams, "listeners": listeners, "auth": auth}).to_string()
+    };
+    let asked = || json!({"accept": ["api_keys"], "api_keys": two_keys()});
+    let open = |what: &str, name: &str| {
+        let mut auth = asked();
+        auth[what][name] = json!({"accept": ["none"]});
+        auth
+    };
+    let program = Program::new(env!("CARGO_BIN_EXE_xtask"), &["process", "dataplane"]);
+    let flags =
+        ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json"].map(str::to_owned);
+    let flags = [&flags[..], &[format!("--config={}", config.display())]].concat();
+    std::fs::write(&config, document("up", None, open("mounts", "up"))).unwrap();
+    let mut process = program.start(&dir.path().join("state"), &flags, &log).unwrap();
+    let mcp = address(&process.listening().await.unwrap(), "mcp");
+    let cuts = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let cuts = lines.filter_map(|line| line["cut"].as_str().map(str::to_owned));
+        cuts.filter(|cut| !cut.is_empty()).collect::<Vec<_>>()
+    };
+    let mut seen = Vec::new();
+    for (dataplane, before, after, cut) in [
+        (mcp, document("up", None, open("mounts", "up")), document("other", None, asked()), "mount_gone"),
+        (
+            side,
+            document("up", Some("side"), open("listeners", "side")),
+            document("up", None, asked()),
+            "listener_gone",
+        ),
+        (mcp, document("up", None, open("mounts", "up")), document("up", None, asked()), "credential_gone"),
+    ] {
+        std::fs::write(&config, before).unwrap();
+        let stranger = eventually("strangers are let in", async || {
+            let _ = TcpStream::connect(dataplane).await.ok()?;
+            Client::greet(dataplane, "").await.ok()
+        })
+        .await;
+        let (mut stream, _feed) = stranger.listen(&server).await;
+        std::fs::write(&config, after).unwrap();
+        ends(&mut stream).await;
+        seen.push(cut.to_owned());
+        eventually(cut, async || (cuts() == seen).then_some(())).await;
+    }
+    process.terminate().await.unwrap();
 }
 
 #[tokio::test]
