@@ -1,7 +1,9 @@
 //! Instructions of each case beside those that are kept.
 
 use crate::case::{Case, Subject};
-use crate::figures::{self, Budget, Compared, GATHERED_TOLERANCE_PERCENT, TOLERANCE_PERCENT, Tools};
+use crate::figures::{
+    self, Budget, Compared, GATHERED_TOLERANCE_PERCENT, TOLERANCE_LEAST, TOLERANCE_PERCENT, Tools,
+};
 use crate::path::Path;
 use crate::{callgrind, case};
 
@@ -33,15 +35,15 @@ pub fn run(bless: bool) -> anyhow::Result<bool> {
     let others: Vec<&str> = others.map(|it| &*it.case).collect();
     if !others.is_empty() {
         println!(
-            "{} differ by more than {TOLERANCE_PERCENT} % (with audit {GATHERED_TOLERANCE_PERCENT} %) from {}. If they should, keep them with `cargo xtask budget --bless`.",
-            others.join(", "),
-            Budget::path().display()
+            "More than {TOLERANCE_PERCENT} % (with audit {GATHERED_TOLERANCE_PERCENT} %) and {TOLERANCE_LEAST} instructions from {}: {}. If it should be so, keep it with `cargo xtask budget --bless`.",
+            Budget::path().display(),
+            others.join(", ")
         );
     }
     Ok(others.is_empty())
 }
 
-/// Nothing for what is only compared with, and is none of the data plane's: how often its tasks find nothing to do varies.
+/// Nothing for what the others are compared with: it is none of the data plane's, and runs of one build differ by more than that.
 fn tolerance_percent(case: &str) -> Option<f64> {
     let case = case::by_name(case);
     match case {

@@ -7,6 +7,7 @@ use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
 use ostler_core::clock::WallClock;
 use ostler_dataplane::{ConfigFrom, DataPlane, Options};
+use ostler_tests::load::target::free_addr;
 use ostler_tests::support::http::Ask;
 use ostler_tests::support::issuer::{SigningKey, set};
 use ostler_tests::support::process::{Program, address};
@@ -207,24 +208,23 @@ async fn the_access_log_says_whether_a_stream_ended_with_its_mount_its_listener_
     let dir = tempfile::tempdir().unwrap();
     let server = FakeServer::start("up").await;
     let (config, log) = (dir.path().join("ostler.yaml"), dir.path().join("log"));
-    let side = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let document = |upstream: &str, listener: Option<&str>, auth: Value| {
-        let listeners: Value =
-            listener.map(|name| (name.to_owned(), json!({"address": side}))).into_iter().collect();
+    let side = free_addr();
+    let with = |upstream: &str, listeners: Value, open: Value| {
+        let mut auth = json!({"accept": ["api_keys"], "api_keys": two_keys()});
+        auth.as_object_mut().unwrap().extend(open.as_object().unwrap().clone());
         let upstreams = json!({upstream: {"http": {"url": server.url()}}});
         json!({"version": 1, "upstreams": upstreams, "listeners": listeners, "auth": auth}).to_string()
     };
-    let asked = || json!({"accept": ["api_keys"], "api_keys": two_keys()});
-    let open = |what: &str, name: &str| {
-        let mut auth = asked();
-        auth[what][name] = json!({"accept": ["none"]});
-        auth
-    };
+    let anybody = json!({"accept": ["none"]});
+    let open_mount = with("up", json!({}), json!({"mounts": {"up": &anybody}}));
+    let open_listener =
+        with("up", json!({"side": {"address": side}}), json!({"listeners": {"side": &anybody}}));
+    let closed = |upstream| with(upstream, json!({}), json!({}));
     let program = Program::new(env!("CARGO_BIN_EXE_xtask"), &["process", "dataplane"]);
     let flags =
         ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json"].map(str::to_owned);
     let flags = [&flags[..], &[format!("--config={}", config.display())]].concat();
-    std::fs::write(&config, document("up", None, open("mounts", "up"))).unwrap();
+    std::fs::write(&config, &open_mount).unwrap();
     let mut process = program.start(&dir.path().join("state"), &flags, &log).unwrap();
     let mcp = address(&process.listening().await.unwrap(), "mcp");
     let cuts = || {
@@ -235,14 +235,9 @@ async fn the_access_log_says_whether_a_stream_ended_with_its_mount_its_listener_
     };
     let mut seen = Vec::new();
     for (dataplane, before, after, cut) in [
-        (mcp, document("up", None, open("mounts", "up")), document("other", None, asked()), "mount_gone"),
-        (
-            side,
-            document("up", Some("side"), open("listeners", "side")),
-            document("up", None, asked()),
-            "listener_gone",
-        ),
-        (mcp, document("up", None, open("mounts", "up")), document("up", None, asked()), "credential_gone"),
+        (mcp, &open_mount, closed("other"), "mount_gone"),
+        (side, &open_listener, closed("up"), "listener_gone"),
+        (mcp, &open_mount, closed("up"), "credential_gone"),
     ] {
         std::fs::write(&config, before).unwrap();
         let stranger = eventually("strangers are let in", async || {
